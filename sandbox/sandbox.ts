@@ -1,0 +1,94 @@
+/**
+ * The laptop edition: embedded PostgreSQL, every role, simulated carriers that speak the real protocols over real sockets, demo data.
+ * For this machine only: it binds to 127.0.0.1 and refuses requests that do not name the loopback interface.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { createIsmg, type Ismg } from '../simulators/ismg.ts';
+import { type App, createApp } from '../src/app.ts';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../src/db/embedded.ts';
+import type { Log } from '../src/log.ts';
+import { generateKey } from '../src/std/secret-box.ts';
+import { type DemoCarrier, demoCarriers, seed } from './demo-data.ts';
+import { createPhones } from './phones.ts';
+
+export interface SandboxOptions {
+  readonly dataDir: string;
+  /** Instead of the embedded server. */
+  readonly databaseUrl?: string | undefined;
+  readonly secretKeys?: string | undefined;
+  readonly port: number;
+  readonly linkBase: string;
+  readonly metrics: { readonly host: string; readonly port: number } | null;
+  readonly pushAllow: readonly string[];
+  /** Ports of the simulated carriers in their order; free ones where left out. */
+  readonly carrierPorts: readonly number[];
+  readonly log: Log;
+  /** How long a simulated carrier takes to report; tests are in a hurry. */
+  readonly reportDelayMs?: number;
+}
+
+export interface Sandbox {
+  readonly port: number;
+  readonly app: App;
+  stop(): Promise<void>;
+}
+
+export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
+  const { dataDir, log } = options;
+  fs.mkdirSync(dataDir, { recursive: true });
+  const secretKeys = options.secretKeys ?? keptKey(path.join(dataDir, 'secret-key'));
+  let postgres: EmbeddedPostgres | undefined;
+  const carriers = new Map<DemoCarrier, Ismg>();
+  let app: App | undefined;
+
+  async function stop(): Promise<void> {
+    await app?.stop();
+    for (const ismg of carriers.values()) await ismg.stop();
+    await postgres?.stop();
+  }
+
+  try {
+    let { databaseUrl } = options;
+    if (databaseUrl === undefined) {
+      postgres = await startEmbeddedPostgres({ dataDir: path.join(dataDir, 'postgres'), log: (message) => log.info(message) });
+      databaseUrl = postgres.url('postgres');
+    }
+    const phones = createPhones({ linkBase: options.linkBase, reply: (message) => [...carriers.values()].some((ismg) => ismg.reply(message)) });
+    for (const [index, carrier] of demoCarriers.entries()) {
+      const ismg = createIsmg({
+        accounts: [{ spId: carrier.spId, secret: carrier.secret, accessNumbers: [carrier.accessNumber] }],
+        port: options.carrierPorts[index] ?? 0,
+        maxVersion: carrier.version === '2.0' ? 2 : 3,
+        ...(options.reportDelayMs === undefined ? {} : { reportDelayMs: options.reportDelayMs }),
+      });
+      ismg.onMessage(phones.received);
+      await ismg.start();
+      carriers.set(carrier, ismg);
+    }
+    app = await createApp({
+      databaseUrl,
+      secretKeys,
+      linkBase: options.linkBase,
+      roles: ['api', 'dispatch', 'push', 'janitor'],
+      host: '127.0.0.1',
+      port: options.port,
+      server: { loopbackHostOnly: true },
+      metrics: options.metrics,
+      pushAllow: options.pushAllow,
+      log,
+      prepare: (management) => seed(management, (carrier) => carriers.get(carrier)?.port ?? 0),
+      parts: [phones.part],
+    });
+    return { port: app.port, app, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+/** The sandbox makes its own key and keeps it beside its data. */
+function keptKey(file: string): string {
+  if (!fs.existsSync(file)) fs.writeFileSync(file, `${generateKey()}\n`, { mode: 0o600, flag: 'wx' });
+  return fs.readFileSync(file, 'utf8').trim();
+}

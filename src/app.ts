@@ -1,0 +1,159 @@
+/**
+ * The composition root: builds every part and hands each what it needs. Read it to see what exists.
+ */
+import { randomUUID } from 'node:crypto';
+import { type CmppSettings, createCmppConnection } from './channels/cmpp.ts';
+import { createCards } from './core/cards.ts';
+import { createDirectory } from './core/directory.ts';
+import { createInbound } from './core/inbound.ts';
+import { balanceOf } from './core/ledger.ts';
+import { createLinks } from './core/links.ts';
+import type { Management } from './core/management.ts';
+import { createOutbox } from './core/outbox.ts';
+import { createReports } from './core/reports.ts';
+import { createRetention } from './core/retention.ts';
+import { linkSecret } from './core/settings.ts';
+import { createSignals } from './core/signals.ts';
+import { createSubmit } from './core/submit.ts';
+import { createDb, type DbOptions } from './db/db.ts';
+import { migrate } from './db/migrate.ts';
+import { aimPush, createAim3yit } from './http/aim-3yit.ts';
+import { createCardPages } from './http/card-pages.ts';
+import { createConsoleApi } from './http/console-api.ts';
+import type { HttpPart } from './http/dialect.ts';
+import { createServer, type ServerOptions } from './http/server.ts';
+import type { Log } from './log.ts';
+import { createMetrics } from './metrics.ts';
+import { createSecretBox } from './std/secret-box.ts';
+import { createDispatcher } from './workers/dispatcher.ts';
+import { createJanitor } from './workers/janitor.ts';
+import { createPost } from './workers/post.ts';
+import { createPusher } from './workers/pusher.ts';
+import { createReceiver } from './workers/receiver.ts';
+import { createRecent } from './workers/recent.ts';
+
+export type Role = 'api' | 'dispatch' | 'push' | 'janitor';
+
+export interface AppOptions {
+  readonly databaseUrl: string;
+  readonly database?: DbOptions;
+  /** Keys of the secret box, see `std/secret-box.ts`. */
+  readonly secretKeys: string;
+  /** What `$url$` becomes, without the code. */
+  readonly linkBase: string;
+  readonly roles: readonly Role[];
+  readonly host: string;
+  /** 0: any free one. */
+  readonly port: number;
+  readonly server: Pick<ServerOptions, 'tls' | 'trustedProxies' | 'loopbackHostOnly'>;
+  /** Address of /metrics; null: none. */
+  readonly metrics: { readonly host: string; readonly port: number } | null;
+  /** Private ranges that customers' push servers may be in. */
+  readonly pushAllow: readonly string[];
+  readonly log: Log;
+  /** Business time; tests set it. */
+  readonly clock?: () => Date;
+  /** Runs once the configuration can be read and before anything works: the sandbox seeds its demo data here. */
+  prepare?(management: Management): Promise<void>;
+  /** More paths for the listener: the sandbox's own. */
+  readonly parts?: readonly HttpPart[];
+}
+
+export interface App {
+  readonly port: number;
+  readonly management: Management;
+  /** Stops accepting, drains every part in the order work flows, closes the database. */
+  stop(): Promise<void>;
+}
+
+export async function createApp(options: AppOptions): Promise<App> {
+  const { log, roles, clock = () => new Date(), linkBase } = options;
+  const db = createDb(options.databaseUrl, options.database);
+  const box = createSecretBox(options.secretKeys);
+  await migrate(db);
+  const retention = createRetention({ db, clock });
+  await retention.makePartitions();
+  const directory = createDirectory({ db, box });
+  await directory.start();
+  const management: Management = { db, box, directory };
+  await options.prepare?.(management);
+
+  const metrics = createMetrics();
+  const signals = createSignals({ db });
+  await signals.start();
+  const links = createLinks({ secret: await linkSecret(db, box) });
+  const outbox = createOutbox({ db, directory, clock });
+
+  const recent = createRecent();
+  const receiver = createReceiver({
+    reports: createReports({ db, directory, clock }),
+    inbound: createInbound({ db, directory, clock }),
+    recent,
+    signals,
+    log,
+    count: metrics.count,
+  });
+  const dispatcher = createDispatcher({
+    db,
+    directory,
+    signals,
+    links,
+    recent,
+    log,
+    clock,
+    node: randomUUID(),
+    linkBase,
+    connect: (channel, secret, deps) => createCmppConnection({ ...(channel.settings as unknown as Omit<CmppSettings, 'secret'>), secret }, deps),
+    onReport: receiver.onReport,
+    onInbound: receiver.onInbound,
+    count: metrics.count,
+  });
+  const poster = createPost({ allow: options.pushAllow });
+  const pusher = createPusher({ outbox, signals, post: poster.post, formats: { aim: aimPush }, log });
+  const janitor = createJanitor({ db, directory, retention, signals, log, clock });
+
+  const server = createServer({ log, ...options.server });
+  if (roles.includes('api')) {
+    server.register(
+      createAim3yit({
+        directory,
+        submit: createSubmit({ db, directory, signals, clock, linkBase }),
+        outbox,
+        balance: ({ accountId, id }) => balanceOf(db.sql, accountId, id),
+        clock,
+      }),
+    );
+    server.register(createCardPages({ cards: createCards({ db, links, clock }), clock, linkBase }));
+    server.register(createConsoleApi({ ...management, outbox, clock }));
+    for (const part of options.parts ?? []) server.register(part);
+  }
+
+  const port = await server.listen({ host: options.host, port: options.port });
+  if (options.metrics) await metrics.listen(options.metrics);
+  if (roles.includes('dispatch')) {
+    receiver.start();
+    dispatcher.start();
+  }
+  if (roles.includes('push')) pusher.start();
+  if (roles.includes('janitor')) janitor.start();
+  server.open();
+
+  return {
+    port,
+    management,
+    async stop() {
+      await server.stop();
+      if (roles.includes('dispatch')) {
+        await dispatcher.stop();
+        await receiver.stop();
+      }
+      if (roles.includes('push')) await pusher.stop();
+      await poster.close();
+      if (roles.includes('janitor')) await janitor.stop();
+      await metrics.close();
+      await signals.stop();
+      await directory.stop();
+      await db.end();
+    },
+  };
+}

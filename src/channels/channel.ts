@@ -1,0 +1,99 @@
+/**
+ * What a connection to a carrier promises, whatever protocol it speaks.
+ *
+ * A connection logs in, keeps alive, reconnects and drains by itself; whoever owns it hands over messages while there is room and
+ * is told, once for each, what became of them. It knows no database: an acknowledgement to the carrier is sent only when the owner
+ * says that what was received is safe.
+ */
+
+/** One message to one phone. The connection chooses the encoding and cuts the text into segments. */
+export interface OutboundMessage {
+  /** E.164 digits without `+`, e.g. `8613800000000`; the connection writes it in the form its carrier wants. */
+  readonly to: string;
+  /** The full source number: access number, extension and the customer's own digits. */
+  readonly from: string;
+  readonly text: string;
+  /** Concatenation reference of a long message, 0…65535; the same on every try, so that a phone can drop repeated segments. */
+  readonly reference: number;
+  /** Indexes of the segments to send; all when left out. A retry sends only those whose fate is not known. */
+  readonly only?: readonly number[];
+}
+
+/**
+ * What became of one segment.
+ * - `accepted`: the carrier took it; `carrierId` is what its report will name.
+ * - `rejected`: the carrier will not take it; `code` is the carrier's code as the customer sees it (`ER:0013`).
+ * - `throttled`: the carrier kept answering "too fast"; it was not taken and may be tried again later.
+ * - `unknown`: it was written and never answered; it may or may not have been taken.
+ * - `unsent`: it was certainly never written.
+ */
+export type SegmentOutcome =
+  | { readonly kind: 'accepted'; readonly carrierId: string }
+  | { readonly kind: 'rejected'; readonly code: string }
+  | { readonly kind: 'throttled' }
+  | { readonly kind: 'unknown' }
+  | { readonly kind: 'unsent' };
+
+/** A final delivery report of one segment; intermediate ones are acknowledged by the connection itself and not passed on. */
+export interface CarrierReport {
+  readonly carrierId: string;
+  /** The carrier's status as received, trimmed: `DELIVRD`, `UNDELIV`, `MK:0001`… */
+  readonly status: string;
+  readonly delivered: boolean;
+  /** The phone as the carrier wrote it, for the operator's list of orphans; it takes no part in matching. */
+  readonly phone: string;
+}
+
+/** A message from a phone, or one segment of it. */
+export interface CarrierInbound {
+  /** The carrier's id of this delivery; a redelivery carries the same. */
+  readonly carrierId: string;
+  /** Sender, digits as the carrier wrote them. */
+  readonly from: string;
+  /** The number the person wrote to, as the carrier wrote it. */
+  readonly to: string;
+  /** Set when this is one of several segments. `number` counts from 1. */
+  readonly concat: { readonly reference: number; readonly total: number; readonly number: number } | null;
+  readonly encoding: 'ascii' | 'ucs2' | 'gbk' | 'binary';
+  /** The content without any user data header. */
+  readonly octets: Buffer;
+}
+
+/** `refused`: the carrier answered the login with an error; `down`: no connection. Both are retried with backoff. */
+export type ConnectionState = 'down' | 'connecting' | 'refused' | 'up' | 'draining' | 'stopped';
+
+export interface ConnectionEvents {
+  onState(state: ConnectionState, reason: string): void;
+  /** `room()` has become positive after it was 0. */
+  onRoom(): void;
+  /** `acknowledge` answers the carrier: true once the report is safe, false to make it come again. Call it exactly once. */
+  onReport(report: CarrierReport, acknowledge: (safe: boolean) => void): void;
+  onInbound(inbound: CarrierInbound, acknowledge: (safe: boolean) => void): void;
+}
+
+export interface ChannelConnection {
+  /** Begins to connect, and goes on reconnecting until stopped. */
+  start(): void;
+  /**
+   * Drains: takes nothing more, waits for the answers still owed (at most `drainMs`), leaves politely, closes. Everything handed over
+   * is settled when this resolves. Reports and inbound still arriving are passed on and acknowledged until the close.
+   */
+  stop(drainMs: number): Promise<void>;
+  readonly state: ConnectionState;
+  /** How many messages may be handed over right now: 0 unless logged in, within window, rate and the inner queue's bound. */
+  room(): number;
+  /** How many segments this text takes on this carrier's wire. */
+  segmentsOf(text: string): number;
+  /**
+   * Hands over a message; never blocks and never throws. `settle` is called exactly once, later, with one outcome per segment sent
+   * (in the order of `only`, or of the segments), also on time-out, on a lost connection and on stop.
+   */
+  send(message: OutboundMessage, settle: (outcomes: readonly SegmentOutcome[]) => void): void;
+}
+
+/** What every kind of connection needs from its owner, beside its carrier's settings. */
+export interface ConnectionDeps {
+  readonly events: ConnectionEvents;
+  /** Asked right before every PDU that reaches a phone is written; false makes the segment `unsent` (a lost lease must stop sending). */
+  mayWrite(): boolean;
+}

@@ -1,0 +1,501 @@
+/**
+ * A connection to China Mobile, CMPP 2.0 or 3.0: SUBMITs out, SUBMIT_RESPs, reports and replies in.
+ *
+ * Below is a session (socket, login, window, time-outs); here is what a message becomes. A message is cut into segments, one SUBMIT
+ * each, sent in order on this connection; when the last of them has an outcome the message is settled. Messages wait here only in a
+ * short queue, about a window long, so that the pipe stays full while the owner reacts. A segment refused as "too fast" goes out again
+ * by itself after a pause, alone.
+ *
+ * Reports and replies are answered when the owner says that they are safe; with too many unanswered we stop reading. What is not
+ * answered when a connection breaks, the carrier sends again.
+ */
+import {
+  authenticatorIsmg,
+  authenticatorSource,
+  type CmppVersion,
+  cmpp,
+  cmppFrames,
+  command,
+  commandOf,
+  connectTimestamp,
+  type Deliver,
+  decodeConnectResp,
+  decodeDeliver,
+  decodeReport,
+  decodeSubmitResp,
+  encodingOf,
+  hasHeader,
+  isFinal,
+  noMsgId,
+  sequenceOf,
+  versionOctet,
+} from '../protocols/cmpp.ts';
+import { ProtocolError } from '../protocols/fields.ts';
+import { type CutText, concatHeader, cutText, splitHeader } from '../protocols/text.ts';
+import type { ChannelConnection, ConnectionDeps, OutboundMessage, SegmentOutcome } from './channel.ts';
+import { createPacer } from './pacing.ts';
+import { createSession, type SessionSettings, type Tracked } from './session.ts';
+
+export interface CmppSettings extends Partial<SessionSettings> {
+  readonly host: string;
+  readonly port: number;
+  /** 6 digits, given by the carrier. */
+  readonly spId: string;
+  readonly secret: string;
+  /** The version we ask for; a server that knows only an older one gets that. Default '3.0'. */
+  readonly version?: '2.0' | '3.0';
+  /** Segments per second on this connection. */
+  readonly ratePerSecond: number;
+  readonly serviceId: string;
+  /** 0 recipient, 1 source, 2 SP (default), 3 nobody in particular. */
+  readonly feeUserType?: number;
+  readonly feeType?: string;
+  readonly feeCode?: string;
+  readonly msgLevel?: number;
+  readonly longReferenceBits?: 8 | 16;
+  /** Default: `86138…` is written `138…`, other countries with `00` in front. False writes E.164 digits. */
+  readonly stripCountryCode?: boolean;
+  /** Pause before a segment refused as "too fast" goes out again, doubled each time, and how often it may. */
+  readonly throttleBackoffMs?: number;
+  readonly throttleTries?: number;
+  /** Refuse a server that cannot prove that it knows the secret; many real ones cannot. */
+  readonly strictAuthenticator?: boolean;
+}
+
+const defaults = {
+  version: '3.0',
+  window: 16,
+  feeUserType: 2,
+  feeType: '01',
+  feeCode: '0',
+  msgLevel: 0,
+  longReferenceBits: 8,
+  stripCountryCode: true,
+  responseTimeoutMs: 60_000,
+  keepAliveMs: 180_000,
+  keepAliveTries: 3,
+  loginTimeoutMs: 15_000,
+  reconnectMinMs: 500,
+  reconnectMaxMs: 30_000,
+  refusedMinMs: 5_000,
+  throttleBackoffMs: 500,
+  throttleTries: 5,
+  strictAuthenticator: false,
+} as const;
+
+/** Deliveries not yet acknowledged by the owner; beyond that we stop reading until half of them are. */
+const maxUnacknowledged = 2000;
+/** How far ahead of the rate messages may be handed over. */
+const aheadMs = 50;
+/** Pk_total and the header's total are one octet. */
+const maxSegments = 255;
+
+/** Results we answer a DELIVER with. 8 is "too fast", the one that asks for the same again. */
+const deliverResult = { ok: 0, structure: 1, again: 8 } as const;
+const submitResult = { ok: 0, structure: 1, tooLong: 6, throttled: 8 } as const;
+
+const unsent: SegmentOutcome = { kind: 'unsent' };
+const unknown: SegmentOutcome = { kind: 'unknown' };
+const throttled: SegmentOutcome = { kind: 'throttled' };
+
+/** The carrier's result as customers see it. */
+const rejected = (result: number): SegmentOutcome => ({ kind: 'rejected', code: `ER:${result.toString().padStart(4, '0')}` });
+
+/** A message in hand. */
+interface Job {
+  readonly message: OutboundMessage;
+  readonly terminalId: string;
+  readonly cut: CutText;
+  /** Indexes to send, null for all. */
+  readonly only: readonly number[] | null;
+  readonly outcomes: SegmentOutcome[];
+  /** Positions not yet written, and not yet decided. */
+  next: number;
+  left: number;
+  readonly settle: (outcomes: readonly SegmentOutcome[]) => void;
+}
+
+/** One segment of it, on its way. */
+interface Flight extends Tracked {
+  readonly job: Job;
+  readonly position: number;
+  tries: number;
+}
+
+/** Throws RangeError if no PDU can carry these settings. */
+export function createCmppConnection(given: CmppSettings, deps: ConnectionDeps): ChannelConnection {
+  const settings = { ...defaults, ...given };
+  const { events } = deps;
+  const asked: CmppVersion = settings.version === '2.0' ? 2 : 3;
+
+  /** What we ask for at the next login, and what is spoken after it. */
+  let version = asked;
+  let authenticator: Buffer = Buffer.alloc(16);
+
+  const queue: Job[] = [];
+  /** Segments refused as too fast whose pause is over, and the timers of those whose is not. */
+  const retries: Flight[] = [];
+  const pausing = new Map<Flight, NodeJS.Timeout>();
+  /** Segments handed over and without an outcome. */
+  let outstanding = 0;
+  const maxOutstanding = 2 * settings.window;
+  let isPumpDue = false;
+  let pumpTimer: NodeJS.Timeout | undefined;
+  /** `room()` was 0 the last time anybody could have looked. */
+  let isStarved = true;
+  let unacknowledged = 0;
+
+  const pacer = createPacer(settings.ratePerSecond, performance.now());
+
+  const session = createSession<Flight>(settings, {
+    frames: cmppFrames,
+    login,
+    keepAlive: (sequenceId) => cmpp[version].activeTest.encode(sequenceId, {}),
+    leave: (sequenceId) => cmpp[version].terminate.encode(sequenceId, {}),
+    receive,
+    caughtUp: pump,
+    unanswered: (flight) => decide(flight.job, flight.position, unknown),
+    isDrained: () => queue.length === 0,
+    onState(state, reason) {
+      if (state === 'connecting') unacknowledged = 0;
+      if (state === 'down' || state === 'refused' || state === 'draining' || state === 'stopped') giveUp(state === 'draining');
+      events.onState(state, reason);
+      if (state === 'up') pump();
+    },
+  });
+
+  // The login
+
+  function login(sequenceId: number): Buffer {
+    const timestamp = connectTimestamp(new Date());
+    authenticator = authenticatorSource(settings.spId, settings.secret, timestamp);
+    const body = { sourceAddr: settings.spId, authenticatorSource: authenticator, version: versionOctet(version), timestamp };
+    return cmpp[version].connect.encode(sequenceId, body);
+  }
+
+  function onConnectResp(buffer: Buffer, start: number, end: number): void {
+    const { status, authenticatorIsmg: digest, version: octet, shape } = decodeConnectResp(buffer, start, end);
+    // A server tells the highest version it knows. Zero and the like tell nothing.
+    const known: CmppVersion = octet >= 0x20 && octet < 0x30 ? 2 : 3;
+    const lower: CmppVersion = known === 2 ? 2 : version;
+    if (status === 4 && lower < version) {
+      version = lower;
+      session.again('the server wants 2.0');
+      return;
+    }
+    if (status !== 0) {
+      session.refused(`login refused with status ${status}`);
+      return;
+    }
+    const isProven = digest.equals(authenticatorIsmg(shape, status, authenticator, settings.secret));
+    if (!isProven && settings.strictAuthenticator) {
+      session.refused('the server does not know the secret');
+      return;
+    }
+    version = lower;
+    session.accepted(`logged in, ${version}.0${isProven ? '' : ', the server did not prove that it knows the secret'}`);
+  }
+
+  // Out
+
+  const terminalId = (to: string): string =>
+    !settings.stripCountryCode ? to : to.length === 13 && to.startsWith('86') ? to.slice(2) : `00${to}`;
+
+  // Customers send one text to many: the last one's parts are kept.
+  let lastText: string | null = null;
+  let lastCut: CutText = { encoding: 'ascii', parts: [] };
+  function cut(text: string): CutText {
+    if (text !== lastText) {
+      lastCut = cutText(text, settings.longReferenceBits);
+      lastText = text;
+    }
+    return lastCut;
+  }
+
+  function computeRoom(): number {
+    if (session.state !== 'up') return 0;
+    const byWindow = maxOutstanding - outstanding;
+    if (byWindow <= 0) return 0;
+    const byRate = pacer.available(performance.now(), aheadMs) - queue.length - retries.length;
+    return Math.max(0, Math.min(byWindow, byRate));
+  }
+
+  function send(message: OutboundMessage, settle: Job['settle']): void {
+    const text = cut(message.text);
+    const only = message.only ?? null;
+    const count = only ? only.length : text.parts.length;
+    const refusal = session.state !== 'up' ? unsent : text.parts.length > maxSegments ? rejected(submitResult.tooLong) : null;
+    const outcomes = count === 1 ? [refusal ?? unsent] : Array.from({ length: count }, () => refusal ?? unsent);
+    if (refusal || count === 0) {
+      queueMicrotask(() => settle(outcomes));
+      return;
+    }
+    queue.push({ message, terminalId: terminalId(message.to), cut: text, only, outcomes, next: 0, left: count, settle });
+    outstanding += count;
+    if (computeRoom() === 0) isStarved = true;
+    if (isPumpDue) return;
+    isPumpDue = true;
+    // Not at once: an outcome that is known right away must not reach the owner before `send` has returned.
+    queueMicrotask(pumpSoon);
+  }
+
+  function pumpSoon(): void {
+    isPumpDue = false;
+    pump();
+  }
+
+  /** Writes what window and rate allow, then tells the owner if there is room again. */
+  function pump(): void {
+    const now = performance.now();
+    let free = session.free();
+    while (free > 0 && (retries.length > 0 || queue.length > 0)) {
+      if (!pacer.take(now)) break;
+      const retry = retries.shift();
+      if (retry) {
+        writeSegment(retry, now);
+      } else {
+        const job = queue[0]!;
+        const position = job.next;
+        job.next += 1;
+        if (job.next === job.outcomes.length) queue.shift();
+        writeSegment({ job, position, tries: 0, writtenAt: now }, now);
+      }
+      free = session.free();
+    }
+    if (isStarved && computeRoom() > 0) {
+      isStarved = false;
+      events.onRoom();
+    }
+    pumpLater(now);
+  }
+
+  /** Arms a timer if all that is missing is the rate's: a full window wakes us by its answers. */
+  function pumpLater(now: number): void {
+    if (pumpTimer || session.free() === 0) return;
+    const isWaiting = retries.length > 0 || queue.length > 0;
+    const isWanted = session.state === 'up' && isStarved && outstanding < maxOutstanding;
+    if (!isWaiting && !isWanted) return;
+    pumpTimer = setTimeout(
+      () => {
+        pumpTimer = undefined;
+        pump();
+      },
+      pacer.waitMs(now, 1, isWaiting ? 0 : aheadMs),
+    );
+  }
+
+  function writeSegment(flight: Flight, now: number): void {
+    const { job, position } = flight;
+    if (!deps.mayWrite()) {
+      decide(job, position, unsent);
+      return;
+    }
+    const index = job.only ? job.only[position]! : position;
+    if (index >= job.cut.parts.length) {
+      decide(job, position, unsent);
+      return;
+    }
+    const sequenceId = session.nextSequence();
+    let pdu: Buffer;
+    try {
+      pdu = encodeSubmit(sequenceId, job.message, job.terminalId, job.cut, index);
+    } catch {
+      // A number that fits no field: the carrier would call it a wrong structure.
+      decide(job, position, rejected(submitResult.structure));
+      return;
+    }
+    flight.tries += 1;
+    session.request(sequenceId, pdu, flight, now);
+  }
+
+  function encodeSubmit(sequenceId: number, message: OutboundMessage, terminalId: string, { parts, encoding }: CutText, index: number) {
+    const part = parts[index]!;
+    const isLong = parts.length > 1;
+    const concat = { reference: message.reference, total: parts.length, number: index + 1 };
+    return cmpp[version].submit.encode(sequenceId, {
+      // Written out, not spread from a constant: spreading an object of this size costs more than encoding it.
+      msgId: noMsgId,
+      pkTotal: parts.length,
+      pkNumber: index + 1,
+      registeredDelivery: 1,
+      msgLevel: settings.msgLevel,
+      serviceId: settings.serviceId,
+      feeUserType: settings.feeUserType,
+      feeTerminalId: '',
+      tpPid: 0,
+      tpUdhi: isLong ? 1 : 0,
+      msgFmt: encoding === 'ucs2' ? 8 : 0,
+      msgSrc: settings.spId,
+      feeType: settings.feeType,
+      feeCode: settings.feeCode,
+      validTime: '',
+      atTime: '',
+      srcId: message.from,
+      destTerminalId: [terminalId],
+      msgContent: isLong ? Buffer.concat([concatHeader(settings.longReferenceBits, concat), part]) : part,
+    });
+  }
+
+  function decide(job: Job, position: number, outcome: SegmentOutcome): void {
+    job.outcomes[position] = outcome;
+    outstanding -= 1;
+    job.left -= 1;
+    if (job.left === 0) job.settle(job.outcomes);
+  }
+
+  /** Nothing more will be written: on a lost connection at all, while draining only what has been begun. */
+  function giveUp(isDraining: boolean): void {
+    const waiting = [...retries.splice(0), ...pausing.keys()];
+    for (const timer of pausing.values()) clearTimeout(timer);
+    pausing.clear();
+    clearTimeout(pumpTimer);
+    pumpTimer = undefined;
+    isStarved = true;
+    const dropped = isDraining ? queue.filter((job) => job.next === 0) : queue.splice(0);
+    if (isDraining) queue.splice(0, queue.length, ...queue.filter((job) => job.next > 0));
+    for (const flight of waiting) decide(flight.job, flight.position, throttled);
+    for (const job of dropped) for (let position = job.next; position < job.outcomes.length; position += 1) decide(job, position, unsent);
+  }
+
+  function onSubmitResp(buffer: Buffer, start: number, end: number): void {
+    // First: if it cannot be read, the request stays unanswered and ends with the connection.
+    const { msgId, result } = decodeSubmitResp(buffer, start, end);
+    const flight = session.answered(sequenceOf(buffer, start));
+    if (!flight) return;
+    if (result === submitResult.throttled) onThrottled(flight);
+    else decide(flight.job, flight.position, result === submitResult.ok ? { kind: 'accepted', carrierId: msgId } : rejected(result));
+  }
+
+  function onThrottled(flight: Flight): void {
+    pacer.slow(performance.now());
+    if (flight.tries >= settings.throttleTries || session.state !== 'up') {
+      decide(flight.job, flight.position, throttled);
+      return;
+    }
+    const wait = settings.throttleBackoffMs * 2 ** (flight.tries - 1);
+    const timer = setTimeout(() => {
+      pausing.delete(flight);
+      retries.push(flight);
+      pump();
+    }, wait);
+    pausing.set(flight, timer);
+  }
+
+  // In
+
+  function receive(buffer: Buffer, start: number, end: number): void {
+    const id = commandOf(buffer, start);
+    if (session.state === 'connecting') {
+      if (id === command.connectResp) onConnectResp(buffer, start, end);
+      return;
+    }
+    switch (id) {
+      case command.submitResp:
+        onSubmitResp(buffer, start, end);
+        break;
+      case command.deliver:
+        onDeliver(buffer, start, end);
+        break;
+      case command.activeTest:
+        session.write(cmpp[version].activeTestResp.encode(sequenceOf(buffer, start), { reserved: '' }));
+        break;
+      case command.terminate:
+        session.write(cmpp[version].terminateResp.encode(sequenceOf(buffer, start), {}));
+        session.left('the carrier asked to leave');
+        break;
+      case command.terminateResp:
+        session.left('left');
+        break;
+      default:
+        // Answers to keep-alives have done their work by arriving; unknown commands are ignored (cmpp.md §3).
+        break;
+    }
+  }
+
+  function answer(sequenceId: number, msgId: string, result: number): void {
+    session.write(cmpp[version].deliverResp.encode(sequenceId, { msgId, result }));
+  }
+
+  function onDeliver(buffer: Buffer, start: number, end: number): void {
+    const sequenceId = sequenceOf(buffer, start);
+    let deliver: Deliver;
+    try {
+      deliver = decodeDeliver(version, buffer, start, end);
+      if (deliver.registeredDelivery === 1) {
+        onReport(sequenceId, deliver);
+        return;
+      }
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      const msgId = end - start >= 20 ? buffer.toString('hex', start + 12, start + 20) : noMsgId;
+      answer(sequenceId, msgId, deliverResult.structure);
+      return;
+    }
+    const { concat, body } = hasHeader(deliver.tpUdhi) ? splitHeader(deliver.msgContent) : { concat: null, body: deliver.msgContent };
+    events.onInbound(
+      {
+        carrierId: deliver.msgId,
+        from: deliver.srcTerminalId,
+        to: deliver.destId,
+        concat,
+        encoding: encodingOf(deliver.msgFmt),
+        octets: Buffer.from(body),
+      },
+      acknowledgement(sequenceId, deliver.msgId),
+    );
+  }
+
+  function onReport(sequenceId: number, deliver: Deliver): void {
+    const report = decodeReport(deliver.msgContent);
+    if (!isFinal(report.stat)) {
+      answer(sequenceId, deliver.msgId, deliverResult.ok);
+      return;
+    }
+    events.onReport(
+      {
+        carrierId: report.msgId,
+        status: report.stat,
+        delivered: report.stat === 'DELIVRD',
+        phone: report.destTerminalId || deliver.srcTerminalId,
+      },
+      acknowledgement(sequenceId, deliver.msgId),
+    );
+  }
+
+  function acknowledgement(sequenceId: number, msgId: string): (safe: boolean) => void {
+    const epoch = session.epoch;
+    let isAnswered = false;
+    unacknowledged += 1;
+    if (unacknowledged === maxUnacknowledged) session.pause();
+    return (safe) => {
+      // The connection it came by is gone: the carrier sends it again by another, and that one will be answered.
+      if (isAnswered || epoch !== session.epoch) return;
+      isAnswered = true;
+      answer(sequenceId, msgId, safe ? deliverResult.ok : deliverResult.again);
+      unacknowledged -= 1;
+      if (unacknowledged === maxUnacknowledged / 2) session.resume();
+    };
+  }
+
+  // Settings that fit no field are found here, not at the first login or message.
+  login(0);
+  encodeSubmit(0, { to: '', from: '', text: '', reference: 0 }, '', cut(''), 0);
+
+  return {
+    start: () => session.start(),
+    stop: (drainMs) => session.stop(drainMs),
+    get state() {
+      return session.state;
+    },
+    room() {
+      const room = computeRoom();
+      if (room === 0) {
+        isStarved = true;
+        pumpLater(performance.now());
+      }
+      return room;
+    },
+    segmentsOf: (text) => cut(text).parts.length,
+    send,
+  };
+}

@@ -1,0 +1,358 @@
+/**
+ * A logged-in TCP connection to a carrier that comes back by itself: what CMPP, SMGP, SGIP and SMPP have in common, below their PDUs.
+ *
+ * It owns the socket, the login and its deadline, the numbers of requests and the window of those unanswered, their time-outs, the
+ * keep-alive in our direction, reconnecting with backoff, and the polite leave. It knows no PDU: a `SessionProtocol` writes and reads
+ * them. It has no queue: what does not fit the window waits at its owner.
+ *
+ * States: `down` → `connecting` (TCP and login) → `up`, or `refused` when the carrier answered the login with an error; from each of
+ * them back to `connecting` after a pause that doubles up to a limit, has jitter, and is never short after a refusal, since carriers
+ * block accounts that hammer. `stop` leads through `draining` (only from `up`) to `stopped`, which is final.
+ *
+ * Everything is timed by one slow tick rather than a timer per request. PDUs written in one turn of the event loop leave in one write.
+ */
+import { connect, type Socket } from 'node:net';
+import { ProtocolError } from '../protocols/fields.ts';
+import { createFrameReader, type FrameBounds } from '../protocols/framing.ts';
+import type { ConnectionState } from './channel.ts';
+
+export interface SessionSettings {
+  readonly host: string;
+  readonly port: number;
+  /** Requests sent and not yet answered, at most. */
+  readonly window: number;
+  readonly responseTimeoutMs: number;
+  /** Hearing nothing for so long, we ask; after `keepAliveTries` questions, each unanswered for `responseTimeoutMs`, the link is dead. */
+  readonly keepAliveMs: number;
+  readonly keepAliveTries: number;
+  /** From the first octet of TCP to the answer to the login. */
+  readonly loginTimeoutMs: number;
+  readonly reconnectMinMs: number;
+  readonly reconnectMaxMs: number;
+  /** The shortest pause after a refused login. */
+  readonly refusedMinMs: number;
+}
+
+/** A request in the window; the session keeps its time here instead of in an object of its own. */
+export interface Tracked {
+  writtenAt: number;
+}
+
+/** What a protocol does for its session. */
+export interface SessionProtocol<R extends Tracked> {
+  readonly frames: FrameBounds;
+  login(sequenceId: number): Buffer;
+  keepAlive(sequenceId: number): Buffer;
+  leave(sequenceId: number): Buffer;
+  /** One frame. Throwing `ProtocolError` gives the connection up. */
+  receive(buffer: Buffer, start: number, end: number): void;
+  /** All frames that came together were received, or time has passed: a good moment to write more. */
+  caughtUp(): void;
+  /** The request will get no answer any more: timed out, or its connection is gone. */
+  unanswered(request: R): void;
+  /** Nothing of a drain is left to be written. */
+  isDrained(): boolean;
+  onState(state: ConnectionState, reason: string): void;
+}
+
+export interface Session<R extends Tracked> {
+  start(): void;
+  stop(drainMs: number): Promise<void>;
+  readonly state: ConnectionState;
+  /** Counts connections: an answer that belongs to an earlier one must not be written on this one. */
+  readonly epoch: number;
+  /** Requests that may be written now, also while draining. */
+  free(): number;
+  nextSequence(): number;
+  /** Writes a request and keeps it in the window until `answered`. `now` as of `performance.now()`. */
+  request(sequenceId: number, pdu: Buffer, request: R, now: number): void;
+  /** Takes the request out of the window; undefined if there is none (answered already, timed out, never ours). */
+  answered(sequenceId: number): R | undefined;
+  /** Writes a PDU that awaits no answer here. */
+  write(pdu: Buffer): void;
+  /** The login's answer: success; an error; or "again at once", which the protocol uses a bounded number of times. */
+  accepted(reason: string): void;
+  refused(reason: string): void;
+  again(reason: string): void;
+  /** The peer has answered our leave, or has asked to leave and got its answer. */
+  left(reason: string): void;
+  /** Stops and resumes reading, when its owner cannot keep up. */
+  pause(): void;
+  resume(): void;
+}
+
+/** A peer that sends without reading would make our answers pile up: beyond this we stop reading it. */
+const maxUnwrittenBytes = 1 << 20;
+/** How long the answer to a leave may take. */
+const leaveMs = 1000;
+/** A stop is waited for: it gets a quicker tick. */
+const drainTickMs = 10;
+
+export function createSession<R extends Tracked>(settings: SessionSettings, protocol: SessionProtocol<R>): Session<R> {
+  let state: ConnectionState = 'down';
+  let socket: Socket | null = null;
+  let epoch = 0;
+  let sequence = 0;
+  /** In the order of writing, and therefore of time-outs. */
+  const pending = new Map<number, R>();
+
+  let out: Buffer[] = [];
+  let isFlushDue = false;
+  let isPausedByOwner = false;
+  let isPausedByOutput = false;
+
+  let ticking: NodeJS.Timeout | undefined;
+  let reconnecting: NodeJS.Timeout | undefined;
+  let connectingSince = 0;
+  let upSince = 0;
+  let pauseMs = 0;
+  let heardAt = 0;
+  let probes = 0;
+  let probedAt = 0;
+
+  let stopping: Promise<void> | null = null;
+  let stopped: (() => void) | undefined;
+  let drainUntil = 0;
+  let leavingUntil: number | null = null;
+
+  function enter(next: ConnectionState, reason: string): void {
+    if (state === next) return;
+    state = next;
+    protocol.onState(next, reason);
+  }
+
+  function nextSequence(): number {
+    sequence = sequence === 0xffffffff ? 1 : sequence + 1;
+    return sequence;
+  }
+
+  function write(pdu: Buffer): void {
+    if (!socket) return;
+    out.push(pdu);
+    if (isFlushDue) return;
+    isFlushDue = true;
+    // After the current round of events: whatever they all write goes out together.
+    setImmediate(flush);
+  }
+
+  function flush(): void {
+    isFlushDue = false;
+    if (!socket || out.length === 0) return;
+    const pdus = out;
+    out = [];
+    socket.write(pdus.length === 1 ? pdus[0]! : Buffer.concat(pdus));
+    if (socket.writableLength > maxUnwrittenBytes && !isPausedByOutput) {
+      isPausedByOutput = true;
+      socket.pause();
+    }
+  }
+
+  function readOn(): void {
+    if (!isPausedByOwner && !isPausedByOutput) socket?.resume();
+  }
+
+  function open(): void {
+    connectingSince = performance.now();
+    heardAt = connectingSince;
+    probes = 0;
+    isPausedByOwner = false;
+    isPausedByOutput = false;
+    let failure = 'closed by the peer';
+    epoch += 1;
+    const mine = connect({ host: settings.host, port: settings.port, noDelay: true });
+    socket = mine;
+    enter('connecting', `${settings.host}:${settings.port}`);
+    const read = createFrameReader(protocol.frames, (buffer, start, end) => {
+      // The rest of a chunk is not read once a frame in it has ended the connection.
+      if (socket === mine) protocol.receive(buffer, start, end);
+    });
+    mine.on('connect', () => {
+      if (socket === mine) write(protocol.login(nextSequence()));
+    });
+    mine.on('data', (chunk) => {
+      if (socket !== mine) return;
+      heardAt = performance.now();
+      probes = 0;
+      try {
+        read(chunk);
+      } catch (error) {
+        if (!(error instanceof ProtocolError)) throw error;
+        close(`cannot be understood: ${error.message}`);
+        return;
+      }
+      afterwards();
+    });
+    mine.on('drain', () => {
+      isPausedByOutput = false;
+      readOn();
+    });
+    mine.on('error', (error) => {
+      failure = error.message;
+    });
+    mine.on('close', () => {
+      if (socket === mine) close(failure);
+    });
+  }
+
+  /** Lets the owner write more, and ends a drain that has nothing left. */
+  function afterwards(): void {
+    if (state !== 'up' && state !== 'draining') return;
+    protocol.caughtUp();
+    if (state === 'draining') drainOn();
+  }
+
+  function drainOn(): void {
+    const now = performance.now();
+    if (leavingUntil === null) {
+      const isDone = pending.size === 0 && protocol.isDrained();
+      if (!isDone && now < drainUntil) return;
+      leavingUntil = now + leaveMs;
+      write(protocol.leave(nextSequence()));
+    } else if (now >= leavingUntil) close('left without an answer');
+  }
+
+  /** Gives the connection up and, unless stopping, plans the next one. */
+  function close(reason: string, next: 'down' | 'refused' | 'again' = 'down'): void {
+    const old = socket;
+    if (!old) return;
+    // What the caller has just written, an answer to the peer's leave for instance, should still go out.
+    flush();
+    socket = null;
+    epoch += 1;
+    out = [];
+    old.destroySoon();
+    // A peer that does not read would keep it half closed for ever.
+    setTimeout(() => old.destroy(), leaveMs).unref();
+    const lost = [...pending.values()];
+    pending.clear();
+    const wasUp = state === 'up' || state === 'draining';
+    if (stopping) {
+      finish(reason, lost);
+      return;
+    }
+    enter(next === 'refused' ? 'refused' : 'down', reason);
+    for (const request of lost) protocol.unanswered(request);
+    // Being told, the owner may have stopped us.
+    if (stopping) return;
+    // A connection that lived longer than the pause before it has proved itself.
+    if (wasUp && performance.now() - upSince >= pauseMs) pauseMs = 0;
+    pauseMs = Math.min(settings.reconnectMaxMs, Math.max(settings.reconnectMinMs, 2 * pauseMs));
+    const jittered = pauseMs * (0.5 + Math.random() / 2);
+    const wait = next === 'again' ? 0 : next === 'refused' ? Math.max(settings.refusedMinMs, jittered) : jittered;
+    reconnecting = setTimeout(open, wait);
+  }
+
+  function finish(reason: string, lost: readonly R[]): void {
+    clearInterval(ticking);
+    clearTimeout(reconnecting);
+    enter('stopped', reason);
+    for (const request of lost) protocol.unanswered(request);
+    stopped?.();
+  }
+
+  function tick(): void {
+    const now = performance.now();
+    if (!socket) return;
+    if (state === 'connecting') {
+      if (now - connectingSince >= settings.loginTimeoutMs) close('no answer to the login');
+      return;
+    }
+    let isAnyLate = false;
+    for (const [sequenceId, request] of pending) {
+      if (now - request.writtenAt < settings.responseTimeoutMs) break;
+      pending.delete(sequenceId);
+      isAnyLate = true;
+      protocol.unanswered(request);
+    }
+    keepAlive(now, isAnyLate);
+    afterwards();
+  }
+
+  /** `isAnyLate`: a request went unanswered, which is reason to ask at once when nothing else has been heard meanwhile. */
+  function keepAlive(now: number, isAnyLate: boolean): void {
+    const isSilent = now - heardAt >= (isAnyLate ? Math.min(settings.responseTimeoutMs, settings.keepAliveMs) : settings.keepAliveMs);
+    const isDue = probes === 0 ? isSilent : now - probedAt >= settings.responseTimeoutMs;
+    // While we do not read we cannot hear.
+    if (!isDue || isPausedByOwner) return;
+    if (probes >= settings.keepAliveTries) {
+      close('no answer to the keep-alive');
+      return;
+    }
+    probes += 1;
+    probedAt = now;
+    write(protocol.keepAlive(nextSequence()));
+  }
+
+  return {
+    start() {
+      if (ticking || stopping) return;
+      const shortest = Math.min(settings.loginTimeoutMs, settings.responseTimeoutMs, settings.keepAliveMs);
+      ticking = setInterval(tick, Math.min(500, Math.max(5, shortest / 5)));
+      open();
+    },
+
+    stop(drainMs) {
+      if (stopping) return stopping;
+      stopping = new Promise((resolve) => {
+        stopped = resolve;
+      });
+      const result = stopping;
+      clearTimeout(reconnecting);
+      if (state !== 'up') {
+        if (socket) close('stopped');
+        else finish('stopped', []);
+        return result;
+      }
+      drainUntil = performance.now() + drainMs;
+      clearInterval(ticking);
+      ticking = setInterval(tick, drainTickMs);
+      enter('draining', 'stopped');
+      drainOn();
+      return result;
+    },
+
+    get state() {
+      return state;
+    },
+    get epoch() {
+      return epoch;
+    },
+    free() {
+      return (state === 'up' || state === 'draining') && leavingUntil === null ? settings.window - pending.size : 0;
+    },
+    nextSequence,
+    request(sequenceId, pdu, request, now) {
+      request.writtenAt = now;
+      pending.set(sequenceId, request);
+      write(pdu);
+    },
+    answered(sequenceId) {
+      const request = pending.get(sequenceId);
+      if (request) pending.delete(sequenceId);
+      return request;
+    },
+    write,
+    accepted(reason) {
+      if (state !== 'connecting') return;
+      upSince = performance.now();
+      enter('up', reason);
+    },
+    refused(reason) {
+      if (state === 'connecting') close(reason, 'refused');
+    },
+    again(reason) {
+      if (state === 'connecting') close(reason, 'again');
+    },
+    left(reason) {
+      close(reason);
+    },
+    pause() {
+      isPausedByOwner = true;
+      socket?.pause();
+    },
+    resume() {
+      isPausedByOwner = false;
+      readOn();
+    },
+  };
+}

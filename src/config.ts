@@ -1,0 +1,248 @@
+// The settings of a process: what must be known before PostgreSQL can be asked. What an operator changes while the platform
+// runs is a row in the database instead. This is the only reader of the environment.
+//
+// One table below says everything about each setting; docs/configuration.md is made from it.
+import ipaddr from 'ipaddr.js';
+import { type LogLevel, logLevels } from './log.ts';
+import { createSecretBox } from './std/secret-box.ts';
+
+export type Command = 'start' | 'sandbox' | 'migrate' | 'audit' | 'token';
+
+const allRoles = ['api', 'dispatch', 'push', 'janitor'] as const;
+export type Role = (typeof allRoles)[number];
+
+export interface Config {
+  readonly host: string;
+  /** 0 means any free port. */
+  readonly port: number;
+  readonly dataDir: string;
+  /** If undefined, a PostgreSQL of our own is started in the data directory. */
+  readonly databaseUrl: string | undefined;
+  /** What createSecretBox takes. Always there for `start`; the sandbox makes its own. */
+  readonly secretKey: string | undefined;
+  /** Without a slash at the end. Always there for `start`; elsewhere derived from the port unless that is 0. */
+  readonly publicUrl: string | undefined;
+  readonly linkBase: string | undefined;
+  /** Paths of PEM files: both or neither. */
+  readonly tlsCert: string | undefined;
+  readonly tlsKey: string | undefined;
+  /** Addresses or CIDR ranges. */
+  readonly trustedProxies: readonly string[];
+  readonly metricsAddress: { readonly host: string; readonly port: number } | undefined;
+  readonly roles: readonly Role[];
+  readonly logLevel: LogLevel;
+  /** Addresses or CIDR ranges. */
+  readonly pushAllow: readonly string[];
+  /** For the simulated carriers, in their order; those beyond the list take a free one. */
+  readonly sandboxCarrierPorts: readonly number[];
+}
+
+interface Setting<T> {
+  variable: `HONGYAN_${string}`;
+  /** The value of an unset variable, as one would write it. Without one, the setting is undefined when unset. */
+  fallback?: string;
+  /** Throws if the text is malformed; the message completes "must be …" and does not repeat the value, which may be secret. */
+  parse(text: string): T;
+  about: string;
+}
+
+const settings: { readonly [Key in keyof Config]: Setting<Config[Key]> } = {
+  port: { variable: 'HONGYAN_PORT', fallback: '8080', parse: port, about: 'Port of the customers’ and the management API. 0 takes a free one.' },
+  host: {
+    variable: 'HONGYAN_HOST',
+    fallback: '0.0.0.0',
+    parse: address,
+    about: 'Address to listen on. The sandbox listens on 127.0.0.1 and nothing else.',
+  },
+  dataDir: {
+    variable: 'HONGYAN_DATA_DIR',
+    fallback: './data',
+    parse: (text) => text,
+    about: 'Folder of the embedded database and, in the sandbox, of the secret key. One process at a time may use it.',
+  },
+  databaseUrl: {
+    variable: 'HONGYAN_DATABASE_URL',
+    parse: url('postgres:', 'postgresql:'),
+    about: 'PostgreSQL to use, as `postgres://user:password@host:port/database`. Without it the program starts its own in the data directory.',
+  },
+  secretKey: {
+    variable: 'HONGYAN_SECRET_KEY',
+    parse: secretKey,
+    about:
+      'Encrypts the secrets stored in the database. 32 bytes in hex or base64, for example from `openssl rand -hex 32`; several separated by commas while keys are changed: the first one encrypts, all decrypt. Required by `start`; the sandbox generates one.',
+  },
+  publicUrl: {
+    variable: 'HONGYAN_PUBLIC_URL',
+    parse: baseUrl,
+    about: 'Where the outside world reaches this platform, as `https://sms.example.com`. Required by `start`; the sandbox uses its own address.',
+  },
+  linkBase: {
+    variable: 'HONGYAN_LINK_BASE',
+    parse: baseUrl,
+    about: 'What short links in messages begin with. Unless set: HONGYAN_PUBLIC_URL followed by `/m`.',
+  },
+  tlsCert: { variable: 'HONGYAN_TLS_CERT', parse: (text) => text, about: 'Path of the certificate (PEM, with its chain), to serve HTTPS. Needs HONGYAN_TLS_KEY.' },
+  tlsKey: { variable: 'HONGYAN_TLS_KEY', parse: (text) => text, about: 'Path of the certificate’s private key (PEM).' },
+  trustedProxies: {
+    variable: 'HONGYAN_TRUSTED_PROXIES',
+    fallback: '',
+    parse: ranges,
+    about: 'Addresses or CIDR ranges, separated by commas, of the proxies whose `X-Forwarded-For` is believed. Without it nobody’s is.',
+  },
+  metricsAddress: {
+    variable: 'HONGYAN_METRICS_ADDRESS',
+    fallback: '127.0.0.1:9464',
+    parse: addressAndPort,
+    about: 'Address and port of `/metrics`, or `off`.',
+  },
+  roles: {
+    variable: 'HONGYAN_ROLES',
+    fallback: allRoles.join(','),
+    parse: list(oneOf(allRoles)),
+    about: 'What this process does, separated by commas, if several share the work.',
+  },
+  logLevel: { variable: 'HONGYAN_LOG_LEVEL', fallback: 'info', parse: oneOf(logLevels), about: `The least important lines to log: ${logLevels.join(', ')}.` },
+  pushAllow: {
+    variable: 'HONGYAN_PUSH_ALLOW',
+    fallback: '',
+    parse: ranges,
+    about:
+      'Addresses or CIDR ranges, separated by commas, that customers’ push URLs may reach although they are private. The sandbox always allows loopback.',
+  },
+  sandboxCarrierPorts: {
+    variable: 'HONGYAN_SANDBOX_CARRIER_PORTS',
+    fallback: '',
+    parse: list(port),
+    about: 'Ports of the sandbox’s simulated carriers, separated by commas, in the order in which the sandbox prints them. Without it free ones.',
+  },
+};
+
+const loopback = ['127.0.0.0/8', '::1/128'];
+
+/** Reads the settings for a command. Throws one Error that names every problem at once; its message contains no value. */
+export function readConfig(environment: Readonly<Record<string, string | undefined>>, command: Command): Config {
+  const problems: string[] = [];
+  const known = new Set<string>(Object.values(settings).map(({ variable }) => variable));
+  for (const variable of Object.keys(environment).sort()) {
+    if (variable.startsWith('HONGYAN_') && !known.has(variable)) problems.push(`${variable} is not a setting`);
+  }
+
+  const read = <Key extends keyof Config>(key: Key): Config[Key] | undefined => {
+    const setting: Setting<Config[Key]> = settings[key];
+    const text = environment[setting.variable]?.trim() || setting.fallback; // empty means unset, as in compose files
+    if (text === undefined) return undefined;
+    try {
+      return setting.parse(text);
+    } catch (error) {
+      problems.push(`${setting.variable} must be ${(error as Error).message}`);
+      return undefined;
+    }
+  };
+  const values = Object.fromEntries((Object.keys(settings) as (keyof Config)[]).map((key) => [key, read(key)])) as unknown as Config;
+
+  const isSet = (key: keyof Config) => Boolean(environment[settings[key].variable]?.trim());
+  if (isSet('tlsCert') !== isSet('tlsKey')) problems.push('HONGYAN_TLS_CERT and HONGYAN_TLS_KEY must be set together');
+  if (command === 'start') {
+    for (const key of ['secretKey', 'publicUrl'] as const) if (!isSet(key)) problems.push(`${settings[key].variable} must be set`);
+  }
+  if (command === 'sandbox' && isSet('host') && values.host !== '127.0.0.1') problems.push('HONGYAN_HOST must be 127.0.0.1 in the sandbox, or unset');
+  if (problems.length > 0) throw new Error(`the settings are not usable:\n${problems.map((problem) => `  ${problem}`).join('\n')}`);
+
+  const isSandbox = command === 'sandbox';
+  const scheme = values.tlsCert === undefined ? 'http' : 'https';
+  const publicUrl = values.publicUrl ?? (values.port === 0 ? undefined : `${scheme}://127.0.0.1:${values.port}`);
+  return Object.freeze({
+    ...values,
+    host: isSandbox ? '127.0.0.1' : values.host,
+    publicUrl,
+    linkBase: values.linkBase ?? (publicUrl === undefined ? undefined : `${publicUrl}/m`),
+    pushAllow: isSandbox ? [...loopback, ...values.pushAllow] : values.pushAllow,
+  });
+}
+
+/** The page docs/configuration.md. */
+export function configurationPage(): string {
+  const rows = Object.values(settings).map(({ variable, fallback, about }) => `| \`${variable}\` | ${fallback ? `\`${fallback}\`` : ''} | ${about} |`);
+  return `# Configuration
+
+<!-- Made from the table in src/config.ts; to refresh it: npx vitest run src/config.test.ts -u -->
+
+Settings of a process are environment variables. An unknown \`HONGYAN_…\` variable, or a malformed value, stops the start with
+one message that names every problem. An empty value counts as unset. What an operator changes while the platform runs is not
+here: it is set through the management API.
+
+| variable | default | meaning |
+|---|---|---|
+${rows.join('\n')}
+`;
+}
+
+// --- forms of values; what they throw completes "must be …"
+
+function port(text: string): number {
+  if (!/^\d{1,5}$/.test(text) || Number(text) > 65535) throw new Error('a port number from 0 to 65535');
+  return Number(text);
+}
+
+function address(text: string): string {
+  if (!isAddress(text)) throw new Error('an IP address');
+  return text;
+}
+
+function isAddress(text: string): boolean {
+  return ipaddr.IPv4.isValidFourPartDecimal(text) || ipaddr.IPv6.isValid(text);
+}
+
+function addressAndPort(text: string): { host: string; port: number } | undefined {
+  if (text === 'off') return undefined;
+  const [, host = '', number = ''] = /^(.+):(\d+)$/.exec(text) ?? [];
+  const bare = host.replace(/^\[(.*)\]$/, '$1');
+  if (!isAddress(bare) || Number(number) > 65535) throw new Error('an IP address and a port, such as 127.0.0.1:9464 or [::1]:9464, or off');
+  return { host: bare, port: Number(number) };
+}
+
+function ranges(text: string): string[] {
+  return list((range) => {
+    const [first = '', bits, ...rest] = range.split('/');
+    const most = ipaddr.IPv4.isValidFourPartDecimal(first) ? 32 : 128;
+    const isRange = bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= most);
+    if (!isAddress(first) || !isRange || rest.length > 0) throw new Error('IP addresses or CIDR ranges, separated by commas');
+    return range;
+  })(text);
+}
+
+function url(...protocols: string[]): (text: string) => string {
+  return (text) => {
+    if (!URL.canParse(text) || !protocols.includes(new URL(text).protocol)) {
+      throw new Error(`a URL that begins with ${protocols.map((protocol) => `${protocol}//`).join(' or ')}`);
+    }
+    return text;
+  };
+}
+
+function baseUrl(text: string): string {
+  const parsed = new URL(url('http:', 'https:')(text));
+  if (parsed.search || parsed.hash || parsed.username) throw new Error('a URL without user, query or fragment');
+  return text.replace(/\/+$/, '');
+}
+
+function secretKey(text: string): string {
+  try {
+    createSecretBox(text);
+  } catch {
+    throw new Error('one or several keys, separated by commas, each of 32 bytes in hex or base64 (try: openssl rand -hex 32)');
+  }
+  return text;
+}
+
+function oneOf<T extends string>(allowed: readonly T[]): (text: string) => T {
+  return (text) => {
+    const found = allowed.find((value) => value === text);
+    if (found === undefined) throw new Error(`one of ${allowed.join(', ')}`);
+    return found;
+  };
+}
+
+function list<T>(parse: (text: string) => T): (text: string) => T[] {
+  return (text) => [...new Set(text.split(',').map((part) => part.trim()))].filter((part) => part !== '').map(parse);
+}

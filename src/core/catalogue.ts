@@ -1,0 +1,241 @@
+/**
+ * What the operator sells and over what it goes: products, pools, channels. The only writer of `products`, `pools`, `pool_channels`
+ * and `channels`.
+ *
+ * Writers belong into a transaction and raise the configuration's version first; why is told in accounts.ts. Whether a channel's
+ * connections work is not known here: that is rows of `channel_leases`, read by reporting.ts.
+ */
+import type { Sql } from '../db/db.ts';
+import type { SecretBox } from '../std/secret-box.ts';
+import type { PoolMember } from './directory.ts';
+import { raiseVersion } from './directory.ts';
+import type { Page, PageRequest } from './management.ts';
+import { afterId, Denial, found, nextConfigId, pageOf } from './management.ts';
+import type { Carrier, Channel, Medium, Product } from './model.ts';
+
+// ── products ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface ProductLimits {
+  /** Largest MMS package. */
+  readonly packageKiB?: number;
+}
+
+export type StoredProduct = Product & { readonly limits: ProductLimits; readonly createdAt: Date };
+
+export interface ProductSettings {
+  readonly name?: string;
+  readonly poolId?: bigint | null;
+  readonly signatureRequired?: boolean;
+  readonly chargeOn?: Product['chargeOn'];
+  readonly inDoubt?: Product['inDoubt'];
+  readonly ttlHours?: number;
+  readonly limits?: ProductLimits;
+}
+
+/** Medium and unit stay for ever: balances are counted in the unit. */
+export interface NewProduct extends ProductSettings {
+  readonly id?: bigint;
+  readonly name: string;
+  readonly medium: Medium;
+  readonly unit: Product['unit'];
+}
+
+/** Makes a product. In doubt, an AIM or SMS is sent again unless told otherwise, an MMS given up. */
+export async function createProduct(sql: Sql, product: NewProduct): Promise<StoredProduct> {
+  await raiseVersion(sql);
+  const id = product.id ?? (await nextConfigId(sql));
+  const [taken] = await sql`select 1 from products where id = ${id}`;
+  if (taken) throw new Denial('conflict', 'there is a product with this id already');
+  await checkPool(sql, product.poolId);
+  await sql`
+    insert into products (id, name, medium, unit, pool_id, signature_required, charge_on, in_doubt, ttl_hours, limits)
+    values (${id}, ${product.name}, ${product.medium}, ${product.unit}, ${product.poolId ?? null}, ${product.signatureRequired ?? true},
+            ${product.chargeOn ?? 'delivered'}, ${product.inDoubt ?? (product.medium === 'mms' ? 'give_up' : 'resend')},
+            ${product.ttlHours ?? 24}, ${sql.json(product.limits ?? {})})`;
+  return getProduct(sql, null, id);
+}
+
+/** Changes what is named and leaves the rest; messages that are already accepted keep what they were accepted under. */
+export async function changeProduct(sql: Sql, id: bigint, wanted: ProductSettings): Promise<StoredProduct> {
+  await raiseVersion(sql);
+  const product = { ...(await getProduct(sql, null, id)), ...wanted };
+  await checkPool(sql, product.poolId);
+  await sql`
+    update products
+    set name = ${product.name}, pool_id = ${product.poolId}, signature_required = ${product.signatureRequired},
+        charge_on = ${product.chargeOn}, in_doubt = ${product.inDoubt}, ttl_hours = ${product.ttlHours}, limits = ${sql.json(product.limits)}
+    where id = ${id}`;
+  return getProduct(sql, null, id);
+}
+
+/** One product; for an account, only if it subscribes to it. */
+export async function getProduct(sql: Sql, accountId: bigint | null, id: bigint): Promise<StoredProduct> {
+  const [product] = await sql<StoredProduct[]>`${visibleProducts(sql, accountId)} and p.id = ${id}`;
+  return found(product, 'product');
+}
+
+/** Products by id: those an account subscribes to, or all of them for the operator (`accountId` null). */
+export async function listProducts(sql: Sql, accountId: bigint | null, page: PageRequest): Promise<Page<StoredProduct>> {
+  const rows = await sql<StoredProduct[]>`
+    ${visibleProducts(sql, accountId)} and p.id > ${afterId(page)} order by p.id limit ${page.limit + 1}`;
+  return pageOf(rows, page, ({ id }) => [id]);
+}
+
+const visibleProducts = (sql: Sql, accountId: bigint | null) => sql`
+  select p.id, p.name, p.medium, p.unit, p.pool_id as "poolId", p.signature_required as "signatureRequired", p.charge_on as "chargeOn",
+         p.in_doubt as "inDoubt", p.ttl_hours as "ttlHours", p.limits, p.created_at as "createdAt"
+  from products p
+  where (${accountId}::bigint is null
+         or exists (select 1 from subscriptions s where s.account_id = ${accountId} and s.product_id = p.id))`;
+
+async function checkPool(sql: Sql, poolId: bigint | null | undefined): Promise<void> {
+  if (poolId === null || poolId === undefined) return;
+  const [pool] = await sql`select 1 from pools where id = ${poolId}`;
+  if (!pool) throw new Denial('invalid', 'poolId: no such pool');
+}
+
+// ── pools ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Channels that may stand in for each other: of those that fit a number, the lowest priority number goes first, then weight decides. */
+export interface Pool {
+  readonly id: bigint;
+  readonly name: string;
+  readonly channels: readonly PoolMember[];
+}
+
+export async function createPool(sql: Sql, pool: { id?: bigint; name: string; channels: readonly PoolMember[] }): Promise<Pool> {
+  await raiseVersion(sql);
+  const id = pool.id ?? (await nextConfigId(sql));
+  const [taken] = await sql`select 1 from pools where id = ${id}`;
+  if (taken) throw new Denial('conflict', 'there is a pool with this id already');
+  await sql`insert into pools (id, name) values (${id}, ${pool.name})`;
+  await fillPool(sql, id, pool.channels);
+  return getPool(sql, id);
+}
+
+/** Changes what is named; `channels` replaces all its members at once. */
+export async function changePool(sql: Sql, id: bigint, wanted: { name?: string; channels?: readonly PoolMember[] }): Promise<Pool> {
+  await raiseVersion(sql);
+  const { name } = await getPool(sql, id);
+  await sql`update pools set name = ${wanted.name ?? name} where id = ${id}`;
+  if (wanted.channels) {
+    await sql`delete from pool_channels where pool_id = ${id}`;
+    await fillPool(sql, id, wanted.channels);
+  }
+  return getPool(sql, id);
+}
+
+async function fillPool(sql: Sql, id: bigint, members: readonly PoolMember[]): Promise<void> {
+  const channelIds = members.map(({ channelId }) => channelId);
+  if (new Set(channelIds).size < channelIds.length) throw new Denial('invalid', 'channels: a channel is named twice');
+  const known = await sql`select 1 from channels where id = any(${channelIds}::bigint[])`;
+  if (known.length < channelIds.length) throw new Denial('invalid', 'channels: no such channel');
+  await sql`
+    insert into pool_channels (pool_id, channel_id, priority, weight)
+    select ${id}, t.* from unnest(${channelIds}::bigint[], ${members.map(({ priority }) => priority)}::int[],
+                                  ${members.map(({ weight }) => weight)}::int[]) as t`;
+}
+
+async function getPool(sql: Sql, id: bigint): Promise<Pool> {
+  const [pool] = await withMembers(sql, await sql<{ id: bigint; name: string }[]>`select id, name from pools where id = ${id}`);
+  return found(pool, 'pool');
+}
+
+export async function listPools(sql: Sql, page: PageRequest): Promise<Page<Pool>> {
+  const rows = await sql<{ id: bigint; name: string }[]>`
+    select id, name from pools where id > ${afterId(page)} order by id limit ${page.limit + 1}`;
+  return pageOf(await withMembers(sql, rows), page, ({ id }) => [id]);
+}
+
+async function withMembers(sql: Sql, pools: readonly { id: bigint; name: string }[]): Promise<Pool[]> {
+  const members = await sql<(PoolMember & { poolId: bigint })[]>`
+    select pool_id as "poolId", channel_id as "channelId", priority, weight from pool_channels
+    where pool_id = any(${pools.map(({ id }) => id)}::bigint[])
+    order by priority, channel_id`;
+  return pools.map((pool) => ({
+    ...pool,
+    channels: members.filter(({ poolId }) => poolId === pool.id).map(({ poolId: _, ...member }) => member),
+  }));
+}
+
+// ── channels ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Settings of a CMPP connection; what is left out has the protocol's usual value, which channels/cmpp.ts knows. */
+export interface CmppChannelSettings {
+  readonly host: string;
+  readonly port: number;
+  /** Six characters, given by the carrier (企业代码). */
+  readonly spId: string;
+  readonly serviceId: string;
+  /** Segments per second, for each connection. */
+  readonly ratePerSecond: number;
+  readonly version?: '2.0' | '3.0';
+  /** Segments sent and not yet answered, for each connection. */
+  readonly window?: number;
+  readonly feeUserType?: number;
+  readonly feeType?: string;
+  readonly feeCode?: string;
+  readonly msgLevel?: number;
+  readonly longReferenceBits?: 8 | 16;
+  readonly stripCountryCode?: boolean;
+  readonly strictAuthenticator?: boolean;
+}
+
+export interface StoredChannel extends Channel {
+  readonly settings: CmppChannelSettings & Readonly<Record<string, unknown>>;
+  readonly createdAt: Date;
+}
+
+export interface ChannelSettings {
+  readonly name?: string;
+  readonly enabled?: boolean;
+  readonly connections?: number;
+  readonly carriers?: readonly Carrier[];
+  readonly accessNumber?: string;
+  readonly settings?: CmppChannelSettings;
+  /** The password of the login. */
+  readonly secret?: string;
+}
+
+export type NewChannel = { readonly id?: bigint; readonly protocol: 'cmpp' } & ChannelSettings &
+  Required<Pick<ChannelSettings, 'name' | 'carriers' | 'accessNumber' | 'settings' | 'secret'>>;
+
+/** Makes a channel; a node takes its connections up within a second or so. The secret is stored sealed and never shown. */
+export async function createChannel(sql: Sql, box: SecretBox, channel: NewChannel): Promise<StoredChannel> {
+  await raiseVersion(sql);
+  const id = channel.id ?? (await nextConfigId(sql));
+  const [taken] = await sql`select 1 from channels where id = ${id}`;
+  if (taken) throw new Denial('conflict', 'there is a channel with this id already');
+  await sql`
+    insert into channels (id, name, protocol, enabled, connections, carriers, access_number, settings, secret)
+    values (${id}, ${channel.name}, ${channel.protocol}, ${channel.enabled ?? true}, ${channel.connections ?? 1}, ${channel.carriers}::text[],
+            ${channel.accessNumber}, ${sql.json(channel.settings)}, ${box.seal(channel.secret)})`;
+  return getChannel(sql, id);
+}
+
+/** Changes what is named and leaves the rest; `settings` are replaced as a whole. */
+export async function changeChannel(sql: Sql, box: SecretBox, id: bigint, { secret, ...wanted }: ChannelSettings): Promise<StoredChannel> {
+  await raiseVersion(sql);
+  const channel = { ...(await getChannel(sql, id)), ...wanted };
+  await sql`
+    update channels
+    set name = ${channel.name}, enabled = ${channel.enabled}, connections = ${channel.connections}, carriers = ${channel.carriers}::text[],
+        access_number = ${channel.accessNumber}, settings = ${sql.json(channel.settings)},
+        secret = coalesce(${secret === undefined ? null : box.seal(secret)}, secret)
+    where id = ${id}`;
+  return getChannel(sql, id);
+}
+
+export async function getChannel(sql: Sql, id: bigint): Promise<StoredChannel> {
+  const [channel] = await sql<StoredChannel[]>`select ${channelColumns(sql)} from channels where id = ${id}`;
+  return found(channel, 'channel');
+}
+
+export async function listChannels(sql: Sql, page: PageRequest): Promise<Page<StoredChannel>> {
+  const rows = await sql<StoredChannel[]>`
+    select ${channelColumns(sql)} from channels where id > ${afterId(page)} order by id limit ${page.limit + 1}`;
+  return pageOf(rows, page, ({ id }) => [id]);
+}
+
+const channelColumns = (sql: Sql) => sql`
+  id, name, protocol, enabled, connections, carriers, access_number as "accessNumber", settings, created_at as "createdAt"`;

@@ -1,0 +1,199 @@
+/**
+ * The configuration as the hot path sees it: accounts, products, subscriptions, channels, pools and lists in memory, so that
+ * authenticating and routing a request asks the database nothing.
+ *
+ * Every change of configuration raises `config_version` in its own transaction (`raiseVersion`). A node reloads when told by a
+ * notification, or when its poll (twice a second) sees another version; the node that made the change calls `refresh` before it
+ * answers. The snapshot is replaced whole, never patched, so a reader never sees half a change.
+ */
+import type { Db, Sql } from '../db/db.ts';
+import type { SecretBox } from '../std/secret-box.ts';
+import type { Account, Carrier, Channel, Product, Subscription } from './model.ts';
+
+/** Everything a customer's request needs to know about its sp_id. */
+export interface Tenancy {
+  readonly account: Account;
+  readonly product: Product;
+  readonly subscription: Subscription;
+  /** The plain product password; null where the subscription has none. */
+  readonly password: string | null;
+}
+
+export interface PoolMember {
+  readonly channelId: bigint;
+  readonly priority: number;
+  readonly weight: number;
+}
+
+export type BlocklistKind = 'empty' | 'system' | 'product' | 'subscription' | 'signature';
+
+interface Snapshot {
+  readonly version: bigint;
+  readonly accounts: ReadonlyMap<bigint, Account>;
+  readonly products: ReadonlyMap<bigint, Product>;
+  readonly subscriptions: ReadonlyMap<bigint, Tenancy>;
+  readonly bySpId: ReadonlyMap<bigint, Tenancy>;
+  readonly byExtension: ReadonlyMap<string, Tenancy>;
+  readonly channels: ReadonlyMap<bigint, Channel>;
+  readonly channelSecrets: ReadonlyMap<bigint, string>;
+  readonly pools: ReadonlyMap<bigint, readonly PoolMember[]>;
+  readonly lists: ReadonlyMap<string, bigint>;
+  readonly signatures: ReadonlyMap<string, bigint>;
+}
+
+export interface Directory {
+  start(): Promise<void>;
+  stop(): Promise<void>;
+  /** Reads the configuration anew if its version has changed. Call it after a change, before answering. */
+  refresh(): Promise<void>;
+  /** Rises with every change; for caches that hold what configuration decides. */
+  version(): bigint;
+  onChange(listener: () => void): void;
+  account(id: bigint): Account | undefined;
+  product(id: bigint): Product | undefined;
+  subscription(id: bigint): Tenancy | undefined;
+  bySpId(spId: bigint): Tenancy | undefined;
+  /** The subscription whose extension is the longest beginning of these digits (what follows a channel's access number). */
+  byExtension(digits: string): Tenancy | undefined;
+  channels(): Iterable<Channel>;
+  channel(id: bigint): Channel | undefined;
+  channelSecret(id: bigint): string | undefined;
+  /** The channels of a pool; empty if it has none, undefined if there is no such pool. */
+  pool(id: bigint): readonly PoolMember[] | undefined;
+  blocklist(kind: BlocklistKind, subjectId: bigint): bigint | undefined;
+  signature(accountId: bigint, name: string): bigint | undefined;
+  subscriptionsWithPush(): Iterable<Tenancy>;
+}
+
+const notifyChannel = 'hongyan_config';
+const pollMs = 500;
+
+/** Marks a change of configuration, in the transaction that makes it. */
+export async function raiseVersion(sql: Sql): Promise<void> {
+  await sql`update config_version set version = version + 1 where id = 1`;
+}
+
+export function createDirectory({ db, box }: { db: Db; box: SecretBox }): Directory {
+  let snapshot: Snapshot | undefined;
+  let loading: Promise<void> | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  let unlisten: (() => Promise<void>) | undefined;
+  const listeners: (() => void)[] = [];
+
+  const now = (): Snapshot => {
+    if (!snapshot) throw new Error('the directory was asked before it was started');
+    return snapshot;
+  };
+
+  async function reloadIfChanged(): Promise<void> {
+    const [row] = await db.sql<{ version: bigint }[]>`select version from config_version where id = 1`;
+    if (!row || row.version === snapshot?.version) return;
+    snapshot = await load(db, box);
+    for (const listener of listeners) listener();
+  }
+
+  /** One load at a time; a caller who comes during one waits for the next, since the running one may have read before its change. */
+  async function refresh(): Promise<void> {
+    while (loading) await loading;
+    loading = reloadIfChanged().finally(() => {
+      loading = undefined;
+    });
+    await loading;
+  }
+
+  return {
+    async start() {
+      await refresh();
+      unlisten = await db.listen(notifyChannel, () => void refresh().catch(() => {}));
+      timer = setInterval(() => void refresh().catch(() => {}), pollMs);
+    },
+    async stop() {
+      clearInterval(timer);
+      await unlisten?.();
+    },
+    async refresh() {
+      await refresh();
+      await db.notify(notifyChannel);
+    },
+    version: () => now().version,
+    onChange: (listener) => void listeners.push(listener),
+    account: (id) => now().accounts.get(id),
+    product: (id) => now().products.get(id),
+    subscription: (id) => now().subscriptions.get(id),
+    bySpId: (spId) => now().bySpId.get(spId),
+    byExtension(digits) {
+      const { byExtension } = now();
+      for (let length = digits.length; length > 0; length--) {
+        const found = byExtension.get(digits.slice(0, length));
+        if (found) return found;
+      }
+      return undefined;
+    },
+    channels: () => now().channels.values(),
+    channel: (id) => now().channels.get(id),
+    channelSecret: (id) => now().channelSecrets.get(id),
+    pool: (id) => now().pools.get(id),
+    blocklist: (kind, subjectId) => now().lists.get(`${kind}:${subjectId}`),
+    signature: (accountId, name) => now().signatures.get(`${accountId}:${name}`),
+    *subscriptionsWithPush() {
+      for (const tenancy of now().subscriptions.values()) {
+        const { report, reply } = tenancy.subscription.pushUrls;
+        if (report || reply) yield tenancy;
+      }
+    },
+  };
+}
+
+/** Reads everything as of one instant, so that the version and the rows agree. */
+async function load(db: Db, box: SecretBox): Promise<Snapshot> {
+  const rows = await db.transaction(async (sql) => {
+    await sql`set transaction isolation level repeatable read, read only`;
+    return {
+      version: await sql<{ version: bigint }[]>`select version from config_version where id = 1`,
+      accounts: await sql<Account[]>`
+        select id, name, api_id as "apiId", ip_allow_list as "ipAllowList", push_urls as "pushUrls", locked from accounts`,
+      products: await sql<Product[]>`
+        select id, name, medium, unit, pool_id as "poolId", signature_required as "signatureRequired", charge_on as "chargeOn",
+               in_doubt as "inDoubt", ttl_hours as "ttlHours" from products`,
+      subscriptions: await sql<(Subscription & { password: string | null })[]>`
+        select id, account_id as "accountId", product_id as "productId", sp_id as "spId", password, price_e4 as "priceE4", extension,
+               class, push_urls as "pushUrls", enabled from subscriptions`,
+      channels: await sql<(Channel & { secret: string })[]>`
+        select id, name, protocol, enabled, connections, carriers, access_number as "accessNumber", settings, secret
+        from channels order by id`,
+      pools: await sql<{ id: bigint }[]>`select id from pools`,
+      members: await sql<(PoolMember & { poolId: bigint })[]>`
+        select pool_id as "poolId", channel_id as "channelId", priority, weight from pool_channels order by priority, channel_id`,
+      lists: await sql<{ id: bigint; kind: string; subjectId: bigint }[]>`select id, kind, subject_id as "subjectId" from blocklists`,
+      signatures: await sql<{ accountId: bigint; id: bigint; name: string }[]>`
+        select account_id as "accountId", id, name from signatures`,
+    };
+  });
+
+  const accounts = new Map(rows.accounts.map((account) => [account.id, account]));
+  const products = new Map(rows.products.map((product) => [product.id, product]));
+  const tenancies = rows.subscriptions.map(({ password, ...subscription }): Tenancy => {
+    const account = accounts.get(subscription.accountId);
+    const product = products.get(subscription.productId);
+    if (!account || !product) throw new Error(`subscription ${subscription.id} has no account or product`);
+    return { account, product, subscription, password: password === null ? null : box.open(password) };
+  });
+  const pools = new Map<bigint, PoolMember[]>(rows.pools.map(({ id }) => [id, []]));
+  for (const { poolId, ...member } of rows.members) pools.get(poolId)?.push(member);
+
+  return {
+    version: rows.version[0]?.version ?? 0n,
+    accounts,
+    products,
+    subscriptions: new Map(tenancies.map((tenancy) => [tenancy.subscription.id, tenancy])),
+    bySpId: new Map(tenancies.flatMap((tenancy) => (tenancy.subscription.spId === null ? [] : [[tenancy.subscription.spId, tenancy]]))),
+    byExtension: new Map(tenancies.map((tenancy) => [tenancy.subscription.extension, tenancy])),
+    channels: new Map(
+      rows.channels.map(({ secret: _, ...channel }) => [channel.id, { ...channel, carriers: channel.carriers as Carrier[] }]),
+    ),
+    channelSecrets: new Map(rows.channels.map(({ id, secret }) => [id, box.open(secret)])),
+    pools,
+    lists: new Map(rows.lists.map(({ kind, subjectId, id }) => [`${kind}:${subjectId}`, id])),
+    signatures: new Map(rows.signatures.map(({ accountId, name, id }) => [`${accountId}:${name}`, id])),
+  };
+}

@@ -1,0 +1,151 @@
+/**
+ * Replies: what people write back. Stores what carriers deliver, joins the segments of long ones, finds whose it is, acts on opt-out
+ * words before anything else, and owes the customer an event. The only writer of `inbound_parts` and `replies`.
+ *
+ * A reply belongs to the subscription with the longest extension that begins what follows the channel's access number. If none does it
+ * goes to the operator's unassigned list (account 0), never to a guessed tenant.
+ */
+import type { Db, Sql } from '../db/db.ts';
+import { type Encoding, joinParts } from '../protocols/text.ts';
+import { groupBy } from '../std/group.ts';
+import { addDays, shanghaiDay } from '../std/shanghai.ts';
+import { optOut } from './blocklists.ts';
+import type { Directory, Tenancy } from './directory.ts';
+import type { Channel } from './model.ts';
+import { parsePhone } from './numbers.ts';
+import { insertReply } from './outbox.ts';
+
+/** One delivery of a carrier: a whole message or one segment of it. */
+export interface InboundPart {
+  readonly channelId: bigint;
+  readonly carrierId: string;
+  readonly from: string;
+  readonly to: string;
+  readonly concat: { readonly reference: number; readonly total: number; readonly number: number } | null;
+  readonly encoding: Encoding;
+  readonly octets: Buffer;
+}
+
+export interface Inbound {
+  /** Stores a delivery and whatever it completes. Once it returns it may be acknowledged; a redelivery changes nothing. */
+  receive(part: InboundPart): Promise<void>;
+  /** Makes replies of segments that have waited too long for the rest; returns how many replies. */
+  giveUpWaiting(): Promise<number>;
+}
+
+interface Part {
+  readonly number: number;
+  readonly encoding: Encoding;
+  readonly octets: Buffer;
+}
+
+/** How long the segments of a long reply wait for each other. */
+const joinWithinMs = 10 * 60_000;
+/** How far back the message that a reply answers is looked for. */
+const answerDays = 7;
+
+/** The whole text of a person who wants no more; the operator's setting in a later version. */
+const optOutWords = new Set(['TD', 'T', 'R', 'N', '退订', '拒收']);
+
+/** Trimmed, full-width letters folded, case ignored. */
+export const isOptOut = (content: string): boolean => optOutWords.has(content.normalize('NFKC').trim().toUpperCase());
+
+export function createInbound({ db, directory, clock }: { db: Db; directory: Directory; clock: () => Date }): Inbound {
+  async function store(sql: Sql, channel: Channel, from: string, to: string, content: string, at: Date): Promise<void> {
+    const phone = parsePhone(from) ?? parsePhone(`+${from}`);
+    const afterAccess = to.startsWith(channel.accessNumber) ? to.slice(channel.accessNumber.length) : null;
+    const tenancy = afterAccess === null || !phone ? undefined : directory.byExtension(afterAccess);
+    const isOut = isOptOut(content);
+    const answered = tenancy && phone ? await latestBatch(sql, tenancy, phone.e164, to, at) : null;
+    if (tenancy && phone && isOut) await optOut(sql, tenancy.subscription.id, [phone.e164], at);
+    const [next] = await sql<{ id: bigint }[]>`select nextval('record_ids') as id`;
+    if (!next) throw new Error('the sequence record_ids gave nothing');
+    const accountId = tenancy?.account.id ?? 0n;
+    await sql`
+      insert into replies (account_id, id, subscription_id, channel_id, phone, dest, ext, content, batch_id, opt_out, received_at)
+      values (${accountId}, ${next.id}, ${tenancy?.subscription.id ?? null}, ${channel.id}, ${phone?.e164 ?? 0n}, ${to},
+              ${afterAccess ?? to}, ${content}, ${answered}, ${isOut}, ${at})`;
+    if (tenancy && phone)
+      await insertReply(sql, directory, {
+        id: next.id,
+        accountId,
+        subscriptionId: tenancy.subscription.id,
+        day: shanghaiDay(at),
+        phone: phone.e164,
+        at,
+      });
+  }
+
+  /** The latest batch that reached this phone from the number it wrote to. */
+  async function latestBatch(sql: Sql, { account, subscription }: Tenancy, phone: bigint, to: string, at: Date): Promise<bigint | null> {
+    const today = shanghaiDay(at);
+    const rows = await sql<{ batchId: bigint; channelId: bigint; ext: string }[]>`
+      select b.id as "batchId", m.channel_id as "channelId", b.ext
+      from (
+        select id, channel_id from messages
+        where account_id = ${account.id} and phone = ${phone} and subscription_id = ${subscription.id}
+          and day between ${addDays(today, -answerDays)} and ${today} and channel_id is not null
+        order by id desc limit 50) m
+      join batches b on b.account_id = ${account.id} and b.id = m.id / 32768
+      order by m.id desc`;
+    const match = rows.find(
+      ({ channelId, ext }) => (directory.channel(channelId)?.accessNumber ?? '') + subscription.extension + ext === to,
+    );
+    return match?.batchId ?? null;
+  }
+
+  /** The octets of a long reply were cut anywhere, so they are joined before they are decoded. */
+  const join = (parts: readonly Part[]): string => joinParts([...parts].sort((a, b) => a.number - b.number));
+
+  return {
+    receive: (part) =>
+      db.transaction(async (sql) => {
+        const at = clock();
+        const channel = directory.channel(part.channelId);
+        if (!channel) throw new Error(`channel ${part.channelId} is not known`);
+        const { concat } = part;
+        const fresh = await sql`
+          insert into inbound_parts (channel_id, carrier_id, phone, dest, reference, total, number, encoding, octets, received_at, joined)
+          values (${part.channelId}, ${part.carrierId}, ${part.from}, ${part.to}, ${concat?.reference ?? null}, ${concat?.total ?? 1},
+                  ${concat?.number ?? 1}, ${part.encoding}, ${part.octets}, ${at}, ${concat === null})
+          on conflict do nothing returning 1`;
+        if (fresh.length === 0) return;
+        if (!concat) return store(sql, channel, part.from, part.to, join([{ ...part, number: 1 }]), at);
+
+        // Two segments may arrive on two connections at once: whoever comes second must see the first, so they queue for a lock.
+        const key = `${part.channelId}/${part.from}/${part.to}/${concat.reference}`;
+        await sql`select pg_advisory_xact_lock(hashtextextended(${key}, 7))`;
+        const waiting = await sql<(Part & { carrierId: string })[]>`
+          select distinct on (number) carrier_id as "carrierId", number::int, encoding, octets from inbound_parts
+          where channel_id = ${part.channelId} and phone = ${part.from} and dest = ${part.to} and reference = ${concat.reference}
+            and total = ${concat.total} and not joined
+          order by number, received_at`;
+        if (waiting.length < concat.total) return;
+        await sql`
+          update inbound_parts set joined = true
+          where channel_id = ${part.channelId} and phone = ${part.from} and dest = ${part.to} and reference = ${concat.reference}
+            and total = ${concat.total} and not joined`;
+        await store(sql, channel, part.from, part.to, join(waiting), at);
+      }),
+
+    giveUpWaiting: () =>
+      db.transaction(async (sql) => {
+        const at = clock();
+        const parts = await sql<(Part & { channelId: bigint; phone: string; dest: string; reference: number; total: number })[]>`
+          with old as (
+            select distinct channel_id, phone, dest, reference, total from inbound_parts
+            where not joined and received_at < ${new Date(at.getTime() - joinWithinMs)} limit 100)
+          update inbound_parts p set joined = true from old
+          where p.channel_id = old.channel_id and p.phone = old.phone and p.dest = old.dest and p.reference = old.reference
+            and p.total = old.total and not p.joined
+          returning p.channel_id as "channelId", p.phone, p.dest, p.reference, p.total::int, p.number::int, p.encoding, p.octets`;
+        const replies = groupBy(parts, (p) => `${p.channelId}/${p.phone}/${p.dest}/${p.reference}/${p.total}`);
+        for (const own of replies.values()) {
+          const [first] = own;
+          const channel = first && directory.channel(first.channelId);
+          if (first && channel) await store(sql, channel, first.phone, first.dest, join(own), at);
+        }
+        return replies.size;
+      }),
+  };
+}

@@ -1,0 +1,130 @@
+/**
+ * The vocabulary of the business: ids, what is configured, what a customer submits, the states of a message, and the reasons for which
+ * we refuse. No behaviour beyond arithmetic on ids; every other room of the core speaks in these words.
+ */
+
+export type Medium = 'aim' | 'mms' | 'sms';
+export type Carrier = 'mobile' | 'unicom' | 'telecom' | 'broadcast' | 'international';
+
+export interface Account {
+  readonly id: bigint;
+  readonly name: string;
+  readonly apiId: string;
+  readonly ipAllowList: readonly string[];
+  readonly pushUrls: Readonly<Record<string, string>>;
+  readonly locked: boolean;
+}
+
+export interface Product {
+  readonly id: bigint;
+  readonly name: string;
+  readonly medium: Medium;
+  /** What the balance counts. */
+  readonly unit: 'yuan' | 'messages';
+  readonly poolId: bigint | null;
+  readonly signatureRequired: boolean;
+  /** `delivered`: any other final state gives the whole hold back; `accepted`: what the carrier took is paid for. */
+  readonly chargeOn: 'delivered' | 'accepted';
+  /** What to do with a message that may or may not have been sent. */
+  readonly inDoubt: 'resend' | 'give_up';
+  readonly ttlHours: number;
+}
+
+export interface Subscription {
+  readonly id: bigint;
+  readonly accountId: bigint;
+  readonly productId: bigint;
+  readonly spId: bigint | null;
+  /** Ten-thousandths of the product's unit, per billed segment (aim, sms) or message (mms). */
+  readonly priceE4: bigint;
+  readonly extension: string;
+  /** Priority class: 0 is served before 1. */
+  readonly class: number;
+  readonly pushUrls: { readonly report?: string; readonly reply?: string };
+  readonly enabled: boolean;
+}
+
+export interface Channel {
+  readonly id: bigint;
+  readonly name: string;
+  readonly protocol: 'cmpp';
+  readonly enabled: boolean;
+  readonly connections: number;
+  readonly carriers: readonly Carrier[];
+  /** The base number; extension and the customer's `ext` follow it on the wire. */
+  readonly accessNumber: string;
+  /** The protocol's own settings, validated where the connection is made. */
+  readonly settings: Readonly<Record<string, unknown>>;
+}
+
+export type TemplateState = 'pending' | 'approved' | 'rejected' | 'withdrawn';
+
+/** One number of a submission, as the customer wrote it. */
+export interface Recipient {
+  readonly written: string;
+  /** Values for the template's parameters, in its order; empty for a template without any. */
+  readonly values: readonly string[];
+}
+
+/** A smart SMS as a dialect hands it to the core, shape already checked. */
+export interface Submission {
+  readonly recipients: readonly Recipient[];
+  /** Text with the signature in front, holding `$url$`. */
+  readonly content: string;
+  readonly templateId: bigint;
+  /** The customer's own digits after the access number; empty if none. */
+  readonly ext: string;
+  /** A repeat of the same key with the same digest gets the first answer again. */
+  readonly idempotency: { readonly key: string; readonly digest: string } | null;
+}
+
+/** What the customer is told once everything is committed. */
+export interface Receipt {
+  readonly batchId: bigint;
+  /** Numbers refused by screening, as the customer wrote them, with their status, in the order of submission. */
+  readonly intercepted: readonly { readonly written: string; readonly code: string }[];
+}
+
+/** States only move forward; from `delivered` on they are final. */
+export const messageStatus = { sent: 1, delivered: 10, undelivered: 11, rejected: 12, expired: 13, unknown: 14, intercepted: 15 } as const;
+export type MessageStatus = (typeof messageStatus)[keyof typeof messageStatus];
+export const isFinal = (status: number): boolean => status >= messageStatus.delivered;
+
+export const eventKind = { report: 1, reply: 2 } as const;
+export type EventKind = (typeof eventKind)[keyof typeof eventKind];
+
+/** Why a submission is refused. Each dialect maps every one of them to its own code. */
+export type RefusalCode =
+  | 'invalid' // a parameter is missing or malformed
+  | 'wrong_product' // the subscription's product is of another medium
+  | 'malformed_recipients'
+  | 'template_not_found'
+  | 'template_not_approved'
+  | 'parameters_mismatch'
+  | 'placeholder_missing'
+  | 'insufficient_balance';
+
+/** We will not. Thrown before or inside the transaction, which it rolls back: nothing is stored, nothing charged. */
+export class Refusal extends Error {
+  readonly code: RefusalCode;
+  /** Chinese, says what and where; shown to the customer behind the code's own text. */
+  readonly detail: string;
+  constructor(code: RefusalCode, detail: string) {
+    super(`${code}: ${detail}`);
+    this.code = code;
+    this.detail = detail;
+  }
+}
+
+// ── ids ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+// message id = chunk id × 512 + index, chunk id = batch id × 64 + number: each is found from the other without a lookup.
+
+export const chunkCapacity = 500;
+export const maxChunksPerBatch = 64;
+
+export const chunkIdOf = (batchId: bigint, number: number): bigint => batchId * 64n + BigInt(number);
+export const batchIdOfChunk = (chunkId: bigint): bigint => chunkId / 64n;
+export const messageIdOf = (chunkId: bigint, index: number): bigint => chunkId * 512n + BigInt(index);
+export const chunkOfMessage = (messageId: bigint): bigint => messageId / 512n;
+export const indexOf = (messageId: bigint): number => Number(messageId % 512n);
+export const batchIdOf = (messageId: bigint): bigint => messageId / 32768n;

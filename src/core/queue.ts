@@ -1,0 +1,222 @@
+/**
+ * The queue of chunks in front of the channels, and who may work it. The only writer of `dispatch_queue`, `channel_turns` and
+ * `channel_leases`.
+ *
+ * What is leased is a connection of a channel. A lease has an epoch, raised by every taking; chunks claimed through it carry
+ * (connection, epoch), and whatever is recorded for them first checks that the epoch still stands. A chunk left behind by an older
+ * epoch goes back to ready with its reservation: indexes below `reserved_upto` may have been sent, and the next claimant finds out by
+ * reading which of them have outcomes.
+ *
+ * Order is fair among accounts: a chunk's rank is where it begins on its account's own line, which begins no earlier than the
+ * channel's virtual time (the rank last claimed). So an account with a million waiting delays a newcomer by one chunk, not a million.
+ */
+import type { Sql } from '../db/db.ts';
+import { groupBy } from '../std/group.ts';
+
+export interface QueueRow {
+  readonly channelId: bigint;
+  readonly chunkId: bigint;
+  readonly n: number;
+}
+
+export interface QueueOrder {
+  readonly accountId: bigint;
+  readonly subscriptionId: bigint;
+  readonly class: number;
+  readonly readyAt: Date;
+  readonly expiresAt: Date;
+}
+
+/** Queues chunks of one subscription, at the end of the account's line on each channel. */
+export async function enqueue(sql: Sql, order: QueueOrder, rows: readonly QueueRow[]): Promise<void> {
+  const byChannel = groupBy(rows, ({ channelId }) => channelId);
+  for (const [channelId, own] of [...byChannel].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    const total = own.reduce((sum, { n }) => sum + n, 0);
+    const offsets: number[] = [];
+    own.reduce((sum, { n }) => (offsets.push(sum), sum + n), 0);
+    await sql`
+      with line as (
+        insert into channel_turns as t (channel_id, account_id, finish)
+        select ${channelId}, ${order.accountId}, ${total}::bigint + coalesce(
+          (select v.finish from channel_turns v where v.channel_id = ${channelId} and v.account_id = 0), 0)
+        on conflict (channel_id, account_id)
+          do update set finish = greatest(t.finish, excluded.finish - ${total}::bigint) + ${total}::bigint
+        returning finish - ${total}::bigint as start)
+      insert into dispatch_queue (channel_id, chunk_id, account_id, subscription_id, n, class, rank, ready_at, expires_at)
+      select ${channelId}, chunk_id, ${order.accountId}, ${order.subscriptionId}, n, ${order.class}, line.start + o, ${order.readyAt}, ${order.expiresAt}
+      from line, unnest(${own.map(({ chunkId }) => chunkId)}::bigint[], ${own.map(({ n }) => n)}::smallint[], ${offsets}::bigint[])
+        as t(chunk_id, n, o)`;
+  }
+}
+
+// ── leases ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface Lease {
+  readonly channelId: bigint;
+  readonly connection: number;
+  readonly epoch: bigint;
+}
+
+/** Takes free or expired connections of a channel, and puts what older epochs had claimed back to ready. Run it in a transaction. */
+export async function takeLeases(
+  sql: Sql,
+  taking: { channelId: bigint; connections: number; most: number; node: string; leaseSeconds: number },
+): Promise<Lease[]> {
+  const { channelId, connections, most, node, leaseSeconds } = taking;
+  await sql`
+    insert into channel_leases (channel_id, connection)
+    select ${channelId}, c from generate_series(0, ${connections - 1}::int) as c
+    on conflict do nothing`;
+  const leases = await sql<Lease[]>`
+    with free as materialized (
+      select connection from channel_leases
+      where channel_id = ${channelId} and connection < ${connections} and until < now()
+      order by connection limit ${most} for update skip locked)
+    update channel_leases l
+    set epoch = epoch + 1, node = ${node}, until = now() + make_interval(secs => ${leaseSeconds}), state = 'down', reason = '', state_at = now()
+    from free
+    where l.channel_id = ${channelId} and l.connection = free.connection
+    returning l.channel_id as "channelId", l.connection::int, l.epoch`;
+  // Connections the channel no longer has: raise their epoch too, so that what they had claimed is found below.
+  await sql`
+    update channel_leases set epoch = epoch + 1, node = null, state = 'down', reason = '', state_at = now()
+    where channel_id = ${channelId} and connection >= ${connections} and until < now() and node is not null`;
+  await sql`
+    update dispatch_queue q set state = 0, connection = null, epoch = null
+    from channel_leases l
+    where q.channel_id = ${channelId} and l.channel_id = ${channelId} and q.state = 1 and l.connection = q.connection and l.epoch > q.epoch`;
+  return leases;
+}
+
+/** Prolongs this node's leases of a channel; returns those that still stand. */
+export async function renewLeases(sql: Sql, channelId: bigint, node: string, leaseSeconds: number): Promise<Lease[]> {
+  return sql<Lease[]>`
+    update channel_leases set until = now() + make_interval(secs => ${leaseSeconds})
+    where channel_id = ${channelId} and node = ${node} and until >= now()
+    returning channel_id as "channelId", connection::int, epoch`;
+}
+
+/** Gives connections back, so that another node can take them at once. */
+export async function giveUpLeases(sql: Sql, channelId: bigint, node: string, connections: readonly number[]): Promise<void> {
+  await sql`
+    update channel_leases set until = '-infinity', node = null, state = 'down', reason = '', state_at = now()
+    where channel_id = ${channelId} and node = ${node} and connection = any(${connections}::smallint[])`;
+}
+
+/** For the operator: what a connection is doing. */
+export async function showState(sql: Sql, lease: Lease, state: string, reason: string): Promise<void> {
+  await sql`
+    update channel_leases set state = ${state}, reason = ${reason}, state_at = now()
+    where channel_id = ${lease.channelId} and connection = ${lease.connection} and epoch = ${lease.epoch}`;
+}
+
+/**
+ * Which of these leases still stand, locked against being taken over until the transaction ends: what is recorded under a lease is
+ * recorded while it stands, or not at all.
+ */
+export async function standing(sql: Sql, channelId: bigint, leases: readonly Lease[]): Promise<ReadonlySet<number>> {
+  const rows = await sql<{ connection: number; epoch: bigint }[]>`
+    select connection::int, epoch from channel_leases
+    where channel_id = ${channelId} and connection = any(${leases.map(({ connection }) => connection)}::smallint[])
+    order by connection for share`;
+  const epochs = new Map(rows.map(({ connection, epoch }) => [connection, epoch]));
+  return new Set(leases.filter(({ connection, epoch }) => epochs.get(connection) === epoch).map(({ connection }) => connection));
+}
+
+// ── claiming and leaving ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface Claim {
+  readonly chunkId: bigint;
+  readonly accountId: bigint;
+  readonly subscriptionId: bigint;
+  readonly n: number;
+  readonly expiresAt: Date;
+  /** Indexes below it may have been sent by an earlier claimant. */
+  readonly doubtUpto: number;
+  /** Indexes below it may be sent now. */
+  readonly reservedUpto: number;
+}
+
+/**
+ * Claims up to `limit` ready chunks of one class, in fair order, and reserves up to `budget` of their messages for sending. Nothing
+ * may be sent from a chunk beyond its reservation.
+ */
+export async function claim(
+  sql: Sql,
+  { lease, class: wanted, limit, budget, at }: { lease: Lease; class: number; limit: number; budget: number; at: Date },
+): Promise<Claim[]> {
+  const { channelId, connection, epoch } = lease;
+  const claims = await sql<(Claim & { rank: bigint })[]>`
+    with c as materialized (
+      select chunk_id, n, reserved_upto, rank from dispatch_queue
+      where channel_id = ${channelId} and state = 0 and class = ${wanted} and ready_at <= ${at}
+      order by rank limit ${limit} for update skip locked),
+    r as (
+      select chunk_id, reserved_upto as doubt,
+             greatest(reserved_upto, least(n, ${budget}::bigint - sum(n) over (order by rank, chunk_id) + n)) as upto
+      from c)
+    update dispatch_queue q set state = 1, connection = ${connection}, epoch = ${epoch}, reserved_upto = r.upto
+    from r
+    where q.channel_id = ${channelId} and q.chunk_id = r.chunk_id
+    returning q.chunk_id as "chunkId", q.account_id as "accountId", q.subscription_id as "subscriptionId", q.n::int, q.expires_at as "expiresAt",
+              r.doubt::int as "doubtUpto", q.reserved_upto::int as "reservedUpto", q.rank`;
+  if (claims.length === 0) return [];
+  const reached = claims.reduce((most, { rank }) => (rank > most ? rank : most), 0n);
+  await sql`
+    insert into channel_turns as t (channel_id, account_id, finish) values (${channelId}, 0, ${reached})
+    on conflict (channel_id, account_id) do update set finish = excluded.finish where t.finish < excluded.finish`;
+  return claims.sort((a, b) => (a.rank < b.rank ? -1 : a.rank > b.rank ? 1 : a.chunkId < b.chunkId ? -1 : 1));
+}
+
+/** A claimed chunk, the lease it is held under, and an index in it. What no longer stands under that lease is left alone. */
+export interface Placed {
+  readonly lease: Lease;
+  readonly chunkId: bigint;
+  readonly upto: number;
+}
+
+const placed = (sql: Sql, rows: readonly Placed[]) => sql`
+  unnest(${rows.map(({ chunkId }) => chunkId)}::bigint[], ${rows.map(({ lease }) => lease.connection)}::smallint[],
+         ${rows.map(({ lease }) => lease.epoch)}::bigint[], ${rows.map(({ upto }) => upto)}::smallint[]) as t(chunk_id, connection, epoch, upto)`;
+
+/** Moves the reservation of claimed chunks forward. */
+export async function reserve(sql: Sql, channelId: bigint, rows: readonly Placed[]): Promise<void> {
+  if (rows.length === 0) return;
+  await sql`
+    update dispatch_queue q set reserved_upto = t.upto
+    from ${placed(sql, rows)}
+    where q.channel_id = ${channelId} and q.chunk_id = t.chunk_id and q.state = 1 and q.connection = t.connection and q.epoch = t.epoch`;
+}
+
+/** Takes chunks off the queue whose every message has an outcome. */
+export async function finish(sql: Sql, channelId: bigint, rows: readonly Placed[]): Promise<void> {
+  if (rows.length === 0) return;
+  await sql`
+    delete from dispatch_queue q
+    using ${placed(sql, rows)}
+    where q.channel_id = ${channelId} and q.chunk_id = t.chunk_id and q.state = 1 and q.connection = t.connection and q.epoch = t.epoch`;
+}
+
+/** Puts claimed chunks back; indexes below `upto` without an outcome may have been sent. */
+export async function putBack(sql: Sql, channelId: bigint, rows: readonly Placed[]): Promise<void> {
+  if (rows.length === 0) return;
+  await sql`
+    update dispatch_queue q set state = 0, connection = null, epoch = null, reserved_upto = t.upto
+    from ${placed(sql, rows)}
+    where q.channel_id = ${channelId} and q.chunk_id = t.chunk_id and q.state = 1 and q.connection = t.connection and q.epoch = t.epoch`;
+}
+
+/** Waiting chunks whose time to live is over, locked for the transaction that ends them. */
+export async function lockExpired(sql: Sql, channelId: bigint, at: Date, limit: number): Promise<Claim[]> {
+  return sql<Claim[]>`
+    select chunk_id as "chunkId", account_id as "accountId", subscription_id as "subscriptionId", n::int, expires_at as "expiresAt",
+           reserved_upto::int as "doubtUpto", reserved_upto::int as "reservedUpto"
+    from dispatch_queue
+    where channel_id = ${channelId} and state = 0 and expires_at <= ${at}
+    order by chunk_id limit ${limit} for update skip locked`;
+}
+
+/** Takes off the queue what `lockExpired` has locked in this transaction. */
+export async function removeExpired(sql: Sql, channelId: bigint, chunkIds: readonly bigint[]): Promise<void> {
+  if (chunkIds.length > 0) await sql`delete from dispatch_queue where channel_id = ${channelId} and chunk_id = any(${chunkIds}::bigint[])`;
+}

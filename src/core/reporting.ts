@@ -1,0 +1,493 @@
+/**
+ * What became of things: read-only queries for the people who look, customers and operator alike. Writes nothing.
+ *
+ * Every query on a customer's rows takes the account as an argument and names it in every level, and a range of days where a table is
+ * partitioned by day. The exceptions are the operator's: whose batch a number is, the channels' queues, and orphaned reports, which
+ * belong to nobody yet.
+ */
+import type { Sql } from '../db/db.ts';
+import type { Page, PageRequest } from './management.ts';
+import { belowId, found, keyOf, pageOf } from './management.ts';
+import type { EventKind } from './model.ts';
+import { batchIdOf, chunkOfMessage, eventKind, indexOf, messageStatus } from './model.ts';
+import { parsePhone, usualForm } from './numbers.ts';
+
+/** Calendar days in Asia/Shanghai, both included. */
+export interface DayRange {
+  readonly fromDay: string;
+  readonly toDay: string;
+}
+
+// ── batches ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface BatchSummary {
+  readonly id: bigint;
+  readonly accountId: bigint;
+  readonly subscriptionId: bigint;
+  readonly templateId: bigint | null;
+  readonly content: string;
+  readonly ext: string;
+  /** Distinct numbers, intercepted ones included. */
+  readonly recipients: number;
+  readonly createdAt: Date;
+}
+
+export type MessageStatusName = 'queued' | keyof typeof messageStatus;
+
+export interface BatchDetail extends BatchSummary {
+  /** How many of its messages are in each state; they sum to `recipients`. */
+  readonly totals: Readonly<Record<MessageStatusName, number>>;
+  /** What its messages have finally cost; messages that are not final count nothing yet. */
+  readonly costE4: bigint;
+}
+
+/** An account's batches that were accepted in these days, newest first. */
+export async function listBatches(
+  sql: Sql,
+  accountId: bigint,
+  filter: DayRange & { subscriptionId: bigint | null },
+  page: PageRequest,
+): Promise<Page<BatchSummary>> {
+  const rows = await sql<BatchSummary[]>`
+    select ${batchColumns(sql)} from batches
+    where account_id = ${accountId} and day between ${filter.fromDay}::date and ${filter.toDay}::date
+      and (${filter.subscriptionId}::bigint is null or subscription_id = ${filter.subscriptionId}) and id < ${belowId(page)}
+    order by id desc limit ${page.limit + 1}`;
+  return pageOf(rows, page, ({ id }) => [id]);
+}
+
+/** One batch with its totals, counted from the rows: what has no message row yet is queued. */
+export async function getBatch(sql: Sql, accountId: bigint, id: bigint): Promise<BatchDetail> {
+  const [batch] = await sql<BatchSummary[]>`select ${batchColumns(sql)} from batches where account_id = ${accountId} and id = ${id}`;
+  const { recipients, ...summary } = found(batch, 'batch');
+  const [days] = await sql<[{ first: string; last: string }]>`
+    select min(day) as first, max(day) as last from chunks
+    where account_id = ${accountId} and id between ${id * 64n} and ${id * 64n + 63n}`;
+  const counts = await sql<{ status: number; n: bigint; costE4: bigint }[]>`
+    select status::int, count(*) as n, coalesce(sum(cost_e4), 0)::bigint as "costE4" from messages
+    where account_id = ${accountId} and id between ${id * 32768n} and ${id * 32768n + 32767n}
+      and day between ${days.first}::date and ${days.last}::date
+    group by status`;
+  const totals = { queued: recipients, sent: 0, delivered: 0, undelivered: 0, rejected: 0, expired: 0, unknown: 0, intercepted: 0 };
+  for (const { status, n } of counts) {
+    totals[statusName(status)] += Number(n);
+    totals.queued -= Number(n);
+  }
+  return { ...summary, recipients, totals, costE4: counts.reduce((sum, { costE4 }) => sum + costE4, 0n) };
+}
+
+/** Whose batch this is; for the operator, who finds batches and messages by number alone. */
+export async function accountOfBatch(sql: Sql, id: bigint): Promise<bigint> {
+  const [batch] = await sql<{ accountId: bigint }[]>`select account_id as "accountId" from batches where id = ${id}`;
+  return found(batch, 'batch or message').accountId;
+}
+
+const batchColumns = (sql: Sql) => sql`
+  id, account_id as "accountId", subscription_id as "subscriptionId", template_id as "templateId", content, ext, recipients,
+  created_at as "createdAt"`;
+
+// ── messages ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface MessageSummary {
+  readonly id: bigint;
+  readonly accountId: bigint;
+  readonly subscriptionId: bigint;
+  readonly day: string;
+  /** The number as the customer wrote it. */
+  readonly phone: string;
+  readonly status: MessageStatusName;
+  /** The final code, as the customer sees it; null while there is none. */
+  readonly code: string | null;
+  /** The channel really used, or, while queued, the one it waits for; null if it was intercepted. */
+  readonly channelId: bigint | null;
+  /** Billed. */
+  readonly segments: number;
+  /** What was held for it. */
+  readonly priceE4: bigint;
+  /** What it finally cost; null while it is not final. */
+  readonly costE4: bigint | null;
+  readonly sentAt: Date | null;
+  readonly finalAt: Date | null;
+}
+
+/** A row as queries below read it; a status of 0 stands for "queued": there is no message row yet. */
+type MessageRow = Omit<MessageSummary, 'phone' | 'status'> & { phone: bigint; form: string | null; status: number };
+
+/**
+ * An account's messages to one number, newest first: those with an outcome by their planned sending day, and those still waiting in
+ * the account's unfinished chunks. A number that is not valid is found as the customer wrote it.
+ */
+export async function searchMessages(
+  sql: Sql,
+  accountId: bigint,
+  { phone, fromDay, toDay }: DayRange & { phone: string },
+  page: PageRequest,
+): Promise<Page<MessageSummary>> {
+  const e164 = parsePhone(phone)?.e164 ?? 0n;
+  const below = belowId(page);
+  // One statement, so one snapshot: a message that is being sent at this moment is found in one of the two places.
+  const rows = await sql<MessageRow[]>`
+    with found as (
+      select m.id, m.day, m.subscription_id, m.form, m.status, m.code, m.channel_id, m.segments, m.price_e4, m.cost_e4, m.sent_at, m.final_at
+      from messages m
+      where m.account_id = ${accountId} and m.phone = ${e164} and m.day between ${fromDay}::date and ${toDay}::date
+        and (m.phone <> 0 or m.form = ${phone})),
+    waiting as (
+      select c.id * 512 + array_position(c.phones, ${e164}) - 1 as id, c.day, c.subscription_id,
+             c.forms ->> (array_position(c.phones, ${e164}) - 1) as form, q.channel_id, c.segments, c.price_e4
+      from dispatch_queue q join chunks c on c.account_id = ${accountId} and c.id = q.chunk_id
+      where q.account_id = ${accountId} and c.day between ${fromDay}::date and ${toDay}::date and c.phones @> array[${e164}]::bigint[])
+    select id, ${accountId}::bigint as "accountId", subscription_id as "subscriptionId", day, ${e164}::bigint as phone, form, status::int,
+           code, channel_id as "channelId", segments::int, price_e4 as "priceE4", cost_e4 as "costE4", sent_at as "sentAt", final_at as "finalAt"
+    from (
+      select * from found
+      union all
+      select id, day, subscription_id, form, 0, null, channel_id, segments, price_e4, null, null, null from waiting
+      where id not in (select id from found)) m
+    where id < ${below}
+    order by id desc limit ${page.limit + 1}`;
+  return pageOf(rows.map(summaryOf), page, ({ id }) => [id]);
+}
+
+function summaryOf({ phone, form, status, ...message }: MessageRow): MessageSummary {
+  return { ...message, phone: form ?? usualForm(phone), status: statusName(status) };
+}
+
+const statusNames = new Map<number, MessageStatusName>([
+  [0, 'queued'],
+  ...Object.entries(messageStatus).map(([name, status]) => [status, name as MessageStatusName] as const),
+]);
+
+function statusName(status: number): MessageStatusName {
+  const name = statusNames.get(status);
+  if (name === undefined) throw new Error(`${status} is no status of a message`);
+  return name;
+}
+
+/** A moment in a message's life; `detail` is the code, or how the customer got its report. */
+export interface Moment {
+  readonly at: Date;
+  readonly what: 'accepted' | 'sent' | 'final' | 'late_report' | 'report_waiting' | 'report_pulled' | 'report_pushed';
+  readonly detail: string;
+}
+
+/** A segment of a message of several: the carrier's id of it, and what the carrier reported about it so far. */
+export interface Part {
+  readonly number: number;
+  readonly channelId: bigint;
+  readonly carrierId: string | null;
+  readonly code: string | null;
+}
+
+export interface MessageDetail extends MessageSummary {
+  readonly batchId: bigint;
+  /** Of a message of one segment. */
+  readonly carrierId: string | null;
+  readonly parts: readonly Part[];
+  /** Which rule of screening and which entry of it fired; null unless it was intercepted. */
+  readonly verdict: unknown;
+  /** In order of time. */
+  readonly timeline: readonly Moment[];
+}
+
+/** One message of an account, with everything known about it. */
+export async function getMessage(sql: Sql, accountId: bigint, id: bigint): Promise<MessageDetail> {
+  const batchId = batchIdOf(id);
+  const at = indexOf(id);
+  const [chunk] = await sql<(MessageRow & { acceptedAt: Date; verdict: unknown })[]>`
+    select ${id}::bigint as id, ${accountId}::bigint as "accountId", c.subscription_id as "subscriptionId", c.day,
+           c.phones[${at + 1}::int] as phone, c.forms ->> ${at}::int as form, 0 as status, null as code,
+           (select q.channel_id from dispatch_queue q
+            where q.channel_id in (select id from channels) and q.chunk_id = c.id and q.account_id = ${accountId}) as "channelId",
+           c.segments::int, c.price_e4 as "priceE4", null as "costE4", null as "sentAt", null as "finalAt",
+           b.created_at as "acceptedAt", c.verdicts -> ${at}::int as verdict
+    from chunks c join batches b on b.account_id = ${accountId} and b.id = ${batchId}
+    where c.account_id = ${accountId} and c.id = ${chunkOfMessage(id)} and ${at}::int < cardinality(c.phones)`;
+  const { acceptedAt, verdict, ...queued } = found(chunk, 'message');
+  const { day } = queued;
+
+  const [recorded] = await sql<(Partial<MessageRow> & { carrierId: string | null })[]>`
+    select status::int, code, channel_id as "channelId", carrier_id as "carrierId", cost_e4 as "costE4", sent_at as "sentAt",
+           final_at as "finalAt"
+    from messages where account_id = ${accountId} and id = ${id} and day = ${day}::date`;
+  const parts = await sql<Part[]>`
+    select seg::int as number, channel_id as "channelId", carrier_id as "carrierId", code from segments
+    where account_id = ${accountId} and id = ${id} and day = ${day}::date order by seg`;
+  const late = await sql<{ at: Date; code: string }[]>`
+    select at, code from late_reports where account_id = ${accountId} and id = ${id} order by at`;
+  const reports = await eventRows(
+    sql,
+    accountId,
+    { kind: eventKind.report, fromDay: day, toDay: day, lowId: id, highId: id, subscriptionId: null, state: null, phone: null },
+    1,
+  );
+
+  const { carrierId = null, ...outcome } = recorded ?? {};
+  const message = summaryOf({ ...queued, ...outcome });
+  const timeline: Moment[] = [{ at: acceptedAt, what: 'accepted', detail: '' }];
+  if (message.sentAt) timeline.push({ at: message.sentAt, what: 'sent', detail: '' });
+  if (message.finalAt) timeline.push({ at: message.finalAt, what: 'final', detail: message.code ?? '' });
+  for (const { at, code } of late) timeline.push({ at, what: 'late_report', detail: code });
+  timeline.push(...reports.map(momentOf));
+  timeline.sort((a, b) => a.at.getTime() - b.at.getTime());
+  return { ...message, batchId, carrierId, parts, verdict, timeline };
+}
+
+function momentOf({ state, at, handedAt, pushId, replays }: Event): Moment {
+  const again = replays > 0 ? `, replay ${replays}` : '';
+  if (state === 'waiting' || handedAt === null) return { at, what: 'report_waiting', detail: `since the message ended${again}` };
+  if (pushId === null) return { at: handedAt, what: 'report_pulled', detail: `by the customer${again}` };
+  return { at: handedAt, what: 'report_pushed', detail: `by push ${pushId}${again}` };
+}
+
+// ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface Event {
+  /** The message's id, or the reply's. */
+  readonly id: bigint;
+  readonly kind: 'report' | 'reply';
+  readonly subscriptionId: bigint;
+  readonly state: 'waiting' | 'handed_over';
+  /** Waiting: whether it will be pushed or must be pulled. */
+  readonly route: 'pull' | 'push';
+  /** The push that is taking it, or took it; null if it was pulled. */
+  readonly pushId: bigint | null;
+  readonly phone: string;
+  readonly code: string | null;
+  readonly costE4: bigint | null;
+  /** When what it tells of happened. */
+  readonly at: Date;
+  readonly handedAt: Date | null;
+  /** How often the operator or the customer had it handed over again. */
+  readonly replays: number;
+}
+
+export interface EventFilter extends DayRange {
+  readonly kind: 'report' | 'reply';
+  readonly subscriptionId: bigint | null;
+  readonly state: Event['state'] | null;
+  readonly phone: bigint | null;
+  readonly batchId: bigint | null;
+}
+
+/**
+ * What is or was owed to an account, newest message or reply first. An event that waits to be handed over again is waiting.
+ *
+ * Walks the days' keys downwards, which passes over other accounts' rows: made for a person's question, not for a program that polls.
+ */
+export async function searchEvents(sql: Sql, accountId: bigint, filter: EventFilter, page: PageRequest): Promise<Page<Event>> {
+  const below = belowId(page);
+  const lowId = filter.batchId === null ? 0n : filter.batchId * 32768n;
+  const highId = filter.batchId === null ? below - 1n : min(lowId + 32767n, below - 1n);
+  const rows = await eventRows(sql, accountId, { ...filter, kind: eventKind[filter.kind], lowId, highId }, page.limit + 1);
+  return pageOf(rows, page, ({ id }) => [id]);
+}
+
+const min = (a: bigint, b: bigint): bigint => (a < b ? a : b);
+
+interface EventRange extends DayRange {
+  readonly kind: EventKind;
+  readonly lowId: bigint;
+  readonly highId: bigint;
+  readonly subscriptionId: bigint | null;
+  readonly state: Event['state'] | null;
+  readonly phone: bigint | null;
+}
+
+type EventRow = Omit<Event, 'kind' | 'phone' | 'route'> & { phone: bigint; form: string | null; route: number };
+
+async function eventRows(sql: Sql, accountId: bigint, range: EventRange, limit: number): Promise<Event[]> {
+  const { kind, fromDay, toDay, lowId, highId, subscriptionId, state, phone } = range;
+  const fits = sql`
+    account_id = ${accountId} and kind = ${kind} and day between ${fromDay}::date and ${toDay}::date and id between ${lowId} and ${highId}
+    and (${subscriptionId}::bigint is null or subscription_id = ${subscriptionId}) and (${phone}::bigint is null or phone = ${phone})`;
+  const rows = await sql<EventRow[]>`
+    with waiting as (
+      select id, 'waiting' as state, subscription_id, route, push_id, phone, form, code, cost_e4, at, null::timestamptz as handed_at, replays
+      from waiting_events where ${fits} and ${state !== 'handed_over'} order by id desc limit ${limit}),
+    handed as (
+      select id, 'handed_over', subscription_id, 0, push_id, phone, form, code, cost_e4, at, handed_at, replays
+      from events e
+      where ${fits} and ${state !== 'waiting'} and not exists (
+        select 1 from waiting_events w where w.account_id = ${accountId} and w.id = e.id and w.kind = e.kind and w.day = e.day)
+      order by id desc limit ${limit})
+    select id, state, subscription_id as "subscriptionId", route::int, push_id as "pushId", phone, form, code, cost_e4 as "costE4", at,
+           handed_at as "handedAt", replays::int
+    from (select * from waiting union all select * from handed) as both_kinds
+    order by id desc limit ${limit}`;
+  return rows.map(({ phone, form, route, ...event }) => ({
+    ...event,
+    kind: kind === eventKind.report ? 'report' : 'reply',
+    route: route === 0 ? 'pull' : 'push',
+    phone: form ?? usualForm(phone),
+  }));
+}
+
+// ── replies ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface Reply {
+  readonly id: bigint;
+  /** Null: nobody's. */
+  readonly subscriptionId: bigint | null;
+  readonly channelId: bigint;
+  readonly phone: string;
+  /** The number the person wrote to. */
+  readonly dest: string;
+  /** The same less the channel's access number. */
+  readonly ext: string;
+  readonly content: string;
+  /** Of the latest message to this phone from that number. */
+  readonly batchId: bigint | null;
+  readonly optOut: boolean;
+  readonly receivedAt: Date;
+}
+
+/** The account of replies that no extension claims. */
+export const unassigned = 0n;
+
+/** An account's replies, newest first; those of `unassigned` are the operator's. */
+export async function listReplies(
+  sql: Sql,
+  accountId: bigint,
+  filter: { subscriptionId: bigint | null; phone: bigint | null },
+  page: PageRequest,
+): Promise<Page<Reply>> {
+  const rows = await sql<(Omit<Reply, 'phone'> & { phone: bigint })[]>`
+    select id, subscription_id as "subscriptionId", channel_id as "channelId", phone, dest, ext, content, batch_id as "batchId",
+           opt_out as "optOut", received_at as "receivedAt"
+    from replies
+    where account_id = ${accountId} and id < ${belowId(page)}
+      and (${filter.subscriptionId}::bigint is null or subscription_id = ${filter.subscriptionId})
+      and (${filter.phone}::bigint is null or phone = ${filter.phone})
+    order by id desc limit ${page.limit + 1}`;
+  return pageOf(
+    rows,
+    page,
+    ({ id }) => [id],
+    ({ phone, ...reply }) => ({ ...reply, phone: usualForm(phone) }),
+  );
+}
+
+// ── pushes ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface PushAttempt {
+  readonly id: bigint;
+  readonly subscriptionId: bigint;
+  readonly kind: 'report' | 'reply';
+  readonly url: string;
+  /** How many it carried. */
+  readonly events: number;
+  readonly state: 'in_flight' | 'done' | 'failed';
+  readonly startedAt: Date;
+  readonly finishedAt: Date | null;
+  readonly httpStatus: number | null;
+  /** The beginning of what the customer's server said, or why it said nothing. */
+  readonly answer: string | null;
+}
+
+/** Every try to push to an account, newest first. */
+export async function listPushes(
+  sql: Sql,
+  accountId: bigint,
+  filter: { subscriptionId: bigint | null; state: PushAttempt['state'] | null },
+  page: PageRequest,
+): Promise<Page<PushAttempt>> {
+  const rows = await sql<PushAttempt[]>`
+    select id, subscription_id as "subscriptionId", case kind when ${eventKind.report} then 'report' else 'reply' end as kind, url, events,
+           state, started_at as "startedAt", finished_at as "finishedAt", http_status as "httpStatus", answer
+    from pushes
+    where account_id = ${accountId} and id < ${belowId(page)}
+      and (${filter.subscriptionId}::bigint is null or subscription_id = ${filter.subscriptionId})
+      and (${filter.state}::text is null or state = ${filter.state})
+    order by id desc limit ${page.limit + 1}`;
+  return pageOf(rows, page, ({ id }) => [id]);
+}
+
+// ── ledger ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface LedgerEntry {
+  readonly kind: 'top_up' | 'hold' | 'release' | 'settle';
+  /** Null for a top-up. */
+  readonly batchId: bigint | null;
+  /** How it moved the balance, and what is held. */
+  readonly amountE4: bigint;
+  readonly heldE4: bigint;
+  readonly note: string | null;
+  readonly at: Date;
+}
+
+/** The entries of one subscription, newest first. */
+export async function listLedger(sql: Sql, accountId: bigint, subscriptionId: bigint, page: PageRequest): Promise<Page<LedgerEntry>> {
+  const after = keyOf(page, ['integer', 'integer', 'text', 'integer']);
+  const earlier = after
+    ? sql`(at, batch_id, kind, seq) < ('epoch'::timestamptz + ${after[0]}::bigint * interval '1 microsecond', ${after[1]}, ${after[2]}, ${after[3]})`
+    : sql`true`;
+  const rows = await sql<(LedgerEntry & { batchId: bigint; seq: bigint; micros: bigint })[]>`
+    select kind, batch_id as "batchId", amount_e4 as "amountE4", held_e4 as "heldE4", note, at, seq,
+           (extract(epoch from at) * 1000000)::bigint as micros
+    from ledger_entries
+    where account_id = ${accountId} and subscription_id = ${subscriptionId} and ${earlier}
+    order by at desc, batch_id desc, kind desc, seq desc limit ${page.limit + 1}`;
+  return pageOf(
+    rows,
+    page,
+    ({ micros, batchId, kind, seq }) => [micros, batchId, kind, seq],
+    ({ seq: _, micros: __, batchId, ...entry }) => ({ ...entry, batchId: batchId === 0n ? null : batchId }),
+  );
+}
+
+// ── the operator's own ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface OrphanReport {
+  readonly channelId: bigint;
+  readonly carrierId: string;
+  readonly code: string;
+  /** As the carrier wrote it. */
+  readonly phone: string;
+  readonly receivedAt: Date;
+  readonly nextTryAt: Date;
+}
+
+/** Reports that match no message (yet), in the order of their keys. */
+export async function listOrphans(sql: Sql, page: PageRequest): Promise<Page<OrphanReport>> {
+  const after = keyOf(page, ['integer', 'text', 'text']);
+  const later = after ? sql`(channel_id, carrier_id, code) > (${after[0]}, ${after[1]}, ${after[2]})` : sql`true`;
+  const rows = await sql<OrphanReport[]>`
+    select channel_id as "channelId", carrier_id as "carrierId", code, phone, received_at as "receivedAt", next_try_at as "nextTryAt"
+    from orphan_reports where ${later}
+    order by channel_id, carrier_id, code limit ${page.limit + 1}`;
+  return pageOf(rows, page, ({ channelId, carrierId, code }) => [channelId, carrierId, code]);
+}
+
+/** What a channel is doing. */
+export interface ChannelActivity {
+  readonly connections: readonly {
+    readonly connection: number;
+    /** The node that works it; null while none does. */
+    readonly node: string | null;
+    readonly state: string;
+    readonly reason: string;
+    readonly since: Date;
+  }[];
+  /** Chunks and messages that wait or are being sent; a message leaves the count with its chunk. */
+  readonly queuedChunks: bigint;
+  readonly queuedMessages: bigint;
+}
+
+/** The connections of these channels and what waits in front of each channel. */
+export async function channelActivity(sql: Sql, channelIds: readonly bigint[]): Promise<ReadonlyMap<bigint, ChannelActivity>> {
+  const leases = await sql<(ChannelActivity['connections'][number] & { channelId: bigint })[]>`
+    select channel_id as "channelId", connection::int, case when until > now() then node end as node,
+           case when until > now() then state else 'down' end as state, reason, state_at as since
+    from channel_leases where channel_id = any(${channelIds}::bigint[]) order by channel_id, connection`;
+  const queues = await sql<{ channelId: bigint; chunks: bigint; messages: bigint }[]>`
+    select channel_id as "channelId", count(*) as chunks, sum(n)::bigint as messages
+    from dispatch_queue where channel_id = any(${channelIds}::bigint[]) group by channel_id`;
+  return new Map(
+    channelIds.map((id) => {
+      const queue = queues.find(({ channelId }) => channelId === id);
+      const connections = leases.filter(({ channelId }) => channelId === id).map(({ channelId: _, ...lease }) => lease);
+      return [id, { connections, queuedChunks: queue?.chunks ?? 0n, queuedMessages: queue?.messages ?? 0n }];
+    }),
+  );
+}

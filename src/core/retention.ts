@@ -1,0 +1,62 @@
+/**
+ * The day partitions of the big tables: made a week ahead, so that no midnight finds the house without a floor, and given statistics
+ * early, so that the first thousand messages of a day are not planned for an empty table.
+ */
+import type { Db } from '../db/db.ts';
+import { addDays, shanghaiDay } from '../std/shanghai.ts';
+
+const tables = ['messages', 'segments', 'events'] as const;
+const daysAhead = 8;
+/** A message is found by its planned day; one from just before midnight, or sent late, still needs its day. */
+const daysBack = 1;
+
+/** Rows of today after which statistics are taken anew. */
+const analyzeAt = [1000, 10_000, 100_000];
+
+export interface Retention {
+  /** Makes the partitions from yesterday to a week ahead. Safe on several nodes at once. */
+  makePartitions(): Promise<void>;
+  /** Takes statistics of today's partitions when they have grown tenfold. */
+  analyzeToday(): Promise<void>;
+}
+
+export function createRetention({ db, clock }: { db: Db; clock: () => Date }): Retention {
+  const analyzed = new Map<string, number>();
+  const partition = (table: string, day: string): string => `${table}_${day.replaceAll('-', '')}`;
+
+  return {
+    async makePartitions() {
+      const today = shanghaiDay(clock());
+      const days = Array.from({ length: daysBack + daysAhead + 1 }, (_, i) => addDays(today, i - daysBack));
+      await db.transaction(async (sql) => {
+        await sql`select pg_advisory_xact_lock(hashtext('hongyan partitions'))`;
+        const present = await sql<{ name: string }[]>`
+          select c.relname as name from pg_inherits i join pg_class c on c.oid = i.inhrelid
+          where i.inhparent = any(${tables.map((table) => `public.${table}`)}::regclass[])`;
+        const names = new Set(present.map(({ name }) => name));
+        for (const table of tables)
+          for (const day of days)
+            if (!names.has(partition(table, day)))
+              await sql.unsafe(
+                `create table ${partition(table, day)} partition of ${table} for values from ('${day}') to ('${addDays(day, 1)}') with (fillfactor = 80)`,
+              );
+      });
+    },
+
+    async analyzeToday() {
+      const day = shanghaiDay(clock());
+      for (const table of tables) {
+        const name = partition(table, day);
+        const done = analyzed.get(name) ?? 0;
+        const next = analyzeAt.find((rows) => rows > done);
+        if (next === undefined) continue;
+        const [size] = await db.sql<{ rows: bigint }[]>`
+          select n_tup_ins as rows from pg_stat_user_tables where relid = to_regclass(${`public.${name}`})`;
+        if (!size || size.rows < next) continue;
+        await db.sql.unsafe(`analyze ${name}`);
+        analyzed.set(name, Number(size.rows));
+      }
+      for (const name of analyzed.keys()) if (!name.endsWith(day.replaceAll('-', ''))) analyzed.delete(name);
+    },
+  };
+}

@@ -1,0 +1,150 @@
+/**
+ * Customers' content that somebody must agree to first: templates and signatures. The only writer of `templates` and `signatures`.
+ *
+ * A template is `pending` until the operator approves or rejects it; its owner or the operator may withdraw it while it is pending or
+ * approved. Rejected and withdrawn are for good: whoever wants another text makes another template. Deciding the same again changes
+ * nothing, so two operators at two screens, or a repeated request, do no harm.
+ */
+import type { Sql } from '../db/db.ts';
+import type { Card } from './content.ts';
+import { validateCard } from './content.ts';
+import { raiseVersion } from './directory.ts';
+import type { Page, PageRequest } from './management.ts';
+import { afterId, belowId, checkAccount, Denial, found, nextConfigId, pageOf } from './management.ts';
+import type { TemplateState } from './model.ts';
+
+export interface StoredTemplate {
+  readonly id: bigint;
+  readonly accountId: bigint;
+  readonly medium: 'aim';
+  readonly name: string;
+  readonly card: Card;
+  /** Distinct placeholder names in order of first appearance; a submission gives its values in this order. */
+  readonly parameters: readonly string[];
+  readonly state: TemplateState;
+  /** Why it was rejected. */
+  readonly reason: string | null;
+  /** From then on it cannot be used any more. */
+  readonly validUntil: Date | null;
+  /** How long a short link made from it opens. */
+  readonly linkDays: number;
+  readonly createdAt: Date;
+  readonly decidedAt: Date | null;
+}
+
+export interface NewTemplate {
+  readonly id?: bigint;
+  readonly accountId: bigint;
+  readonly name: string;
+  /** What the customer sent; checked here. */
+  readonly card: unknown;
+  readonly validUntil?: Date;
+  readonly linkDays?: number;
+}
+
+/** Stores a template for the operator to decide on. Ids are unique among all accounts, so the operator needs no account to name one. */
+export async function createTemplate(sql: Sql, template: NewTemplate): Promise<StoredTemplate> {
+  await raiseVersion(sql);
+  const validated = validateCard(template.card);
+  if ('error' in validated) throw new Denial('invalid', `card.${validated.error}`);
+  await checkAccount(sql, template.accountId);
+  const id = template.id ?? (await nextConfigId(sql));
+  const [taken] = await sql`select 1 from templates where id = ${id}`;
+  if (taken) throw new Denial('conflict', 'there is a template with this id already');
+  await sql`
+    insert into templates (account_id, id, medium, name, card, parameters, valid_until, link_days)
+    values (${template.accountId}, ${id}, 'aim', ${template.name}, ${sql.json(validated.card)}, ${validated.parameters}::text[],
+            ${template.validUntil ?? null}, ${template.linkDays ?? 30})`;
+  return getTemplate(sql, template.accountId, id);
+}
+
+/** From now on the template may be used. */
+export const approveTemplate = (sql: Sql, id: bigint, at: Date): Promise<StoredTemplate> =>
+  decide(sql, null, id, { from: ['pending'], to: 'approved', reason: null, at });
+
+/** The template may never be used; its owner reads why. */
+export const rejectTemplate = (sql: Sql, id: bigint, reason: string, at: Date): Promise<StoredTemplate> =>
+  decide(sql, null, id, { from: ['pending'], to: 'rejected', reason, at });
+
+/** The template may not be used any more; what was accepted with it is still sent, and its links still open. */
+export const withdrawTemplate = (sql: Sql, accountId: bigint | null, id: bigint, at: Date): Promise<StoredTemplate> =>
+  decide(sql, accountId, id, { from: ['pending', 'approved'], to: 'withdrawn', reason: null, at });
+
+interface Decision {
+  readonly from: readonly TemplateState[];
+  readonly to: TemplateState;
+  readonly reason: string | null;
+  readonly at: Date;
+}
+
+async function decide(sql: Sql, accountId: bigint | null, id: bigint, { from, to, reason, at }: Decision): Promise<StoredTemplate> {
+  await raiseVersion(sql);
+  const template = await getTemplate(sql, accountId, id);
+  if (template.state === to) return template;
+  if (!from.includes(template.state)) throw new Denial('conflict', `a template that is ${template.state} cannot become ${to}`);
+  await sql`
+    update templates set state = ${to}, reason = ${reason}, decided_at = ${at}
+    where account_id = ${template.accountId} and id = ${id}`;
+  return getTemplate(sql, template.accountId, id);
+}
+
+/** One template; for an account, only if it is its own. */
+export async function getTemplate(sql: Sql, accountId: bigint | null, id: bigint): Promise<StoredTemplate> {
+  const [template] = await sql<StoredTemplate[]>`
+    select ${templateColumns(sql)} from templates where (${accountId}::bigint is null or account_id = ${accountId}) and id = ${id}`;
+  return found(template, 'template');
+}
+
+/** Templates, newest first: an account's, or everybody's for the operator (`accountId` null); of one state alone if one is given. */
+export async function listTemplates(
+  sql: Sql,
+  accountId: bigint | null,
+  state: TemplateState | null,
+  page: PageRequest,
+): Promise<Page<StoredTemplate>> {
+  const rows = await sql<StoredTemplate[]>`
+    select ${templateColumns(sql)} from templates
+    where (${accountId}::bigint is null or account_id = ${accountId}) and (${state}::text is null or state = ${state})
+      and id < ${belowId(page)}
+    order by id desc limit ${page.limit + 1}`;
+  return pageOf(rows, page, ({ id }) => [id]);
+}
+
+const templateColumns = (sql: Sql) => sql`
+  id, account_id as "accountId", medium, name, card, parameters, state, reason, valid_until as "validUntil", link_days as "linkDays",
+  created_at as "createdAt", decided_at as "decidedAt"`;
+
+// ── signatures ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface StoredSignature {
+  readonly id: bigint;
+  readonly accountId: bigint;
+  /** Without its brackets. */
+  readonly name: string;
+  readonly createdAt: Date;
+}
+
+/** Registers a signature for an account; the name may be written with or without 【】. */
+export async function createSignature(sql: Sql, signature: { id?: bigint; accountId: bigint; name: string }): Promise<StoredSignature> {
+  await raiseVersion(sql);
+  const { accountId } = signature;
+  const name = signature.name.trim().replace(/^【(.*)】$/u, '$1');
+  if (!/^[^【】]{2,20}$/u.test(name)) throw new Denial('invalid', 'name: 2 to 20 characters between the brackets');
+  await checkAccount(sql, accountId);
+  const id = signature.id ?? (await nextConfigId(sql));
+  const [taken] = await sql`select 1 from signatures where id = ${id} or (account_id = ${accountId} and name = ${name})`;
+  if (taken) throw new Denial('conflict', 'the account has this signature already');
+  const [row] = await sql<StoredSignature[]>`
+    insert into signatures (account_id, id, name) values (${accountId}, ${id}, ${name})
+    returning id, account_id as "accountId", name, created_at as "createdAt"`;
+  return found(row, 'signature');
+}
+
+/** Signatures by id: an account's, or everybody's for the operator (`accountId` null). */
+export async function listSignatures(sql: Sql, accountId: bigint | null, page: PageRequest): Promise<Page<StoredSignature>> {
+  const rows = await sql<StoredSignature[]>`
+    select id, account_id as "accountId", name, created_at as "createdAt" from signatures
+    where (${accountId}::bigint is null or account_id = ${accountId}) and id > ${afterId(page)}
+    order by id limit ${page.limit + 1}`;
+  return pageOf(rows, page, ({ id }) => [id]);
+}

@@ -1,0 +1,292 @@
+// The door to PostgreSQL, and the only importer of the driver (postgres.js).
+//
+// It owns: how values cross the border (bigint both ways, `date` as 'YYYY-MM-DD', arrays in one fast form), time-outs,
+// transactions with their retries, wake-ups, and naming the errors a caller may want to tell apart.
+// It does not own: any SQL about our tables. That is hand-written in the core module that writes the table.
+//
+// Habits of postgres.js 3.4.9 that are worked around here, each met by killing the server under load (see db.test.ts):
+// - It sends its ROLLBACK even over a connection that is gone, which ends the process with an uncaught TypeError.
+//   So a dead transaction is abandoned rather than rolled back; the server has done that.
+// - A connection that died with a write pending never recovers, and queries that come between a socket's `error` and its
+//   `close` are forgotten. So after a lost connection the whole pool is replaced, and the old one ended within seconds.
+// - Its parser of arrays does not know null.
+import { setTimeout as sleep } from 'node:timers/promises';
+import postgres from 'postgres';
+
+/** What may stand in a `${…}`. Arrays need a cast that names the element: `any(${ids}::bigint[])`. */
+export type SqlValue = Scalar | readonly Scalar[] | readonly (readonly Scalar[])[] | Json | Fragment;
+
+type Scalar = string | number | bigint | boolean | Date | Uint8Array | null;
+type Json = postgres.Parameter<postgres.JSONValue>;
+type Rows = readonly (object | undefined)[];
+type Fragment = postgres.PendingQuery<Record<string, unknown>[]>;
+
+/**
+ * A tagged template that runs SQL, the same for the pool and for a transaction, so core functions take either:
+ * ``const [row] = await sql<{ id: bigint }[]>`select id from batches where id = ${id}` ``.
+ *
+ * The type of the rows is a claim of the caller. int8 arrives as bigint, also from `count(*)`; `sum` of bigint is numeric
+ * and arrives as a string, so cast it: `sum(n)::bigint`. Times keep milliseconds only, and 'infinity' has no Date.
+ * Arrays become one PostgreSQL array literal; bigint and number arrays are joined without quoting, which is as fast as
+ * passing the joined literal `'{1,2,3}'` oneself (that works too). A query inside a `${…}` becomes part of the outer one.
+ */
+export interface Sql {
+  <Result extends Rows = Record<string, unknown>[]>(text: TemplateStringsArray, ...values: readonly SqlValue[]): postgres.PendingQuery<Result>;
+  /** Runs SQL made from a string: for DDL with computed names. Without values it may hold several statements. */
+  unsafe<Result extends Rows = Record<string, unknown>[]>(text: string, values?: readonly SqlValue[]): Promise<Result>;
+  /** Passes a value as json or jsonb. (A JSON string passed plainly to a jsonb parameter would be encoded twice.) */
+  json(value: unknown): Json;
+}
+
+/** A pool of connections to the one database. */
+export interface Db {
+  sql: Sql;
+  /**
+   * Runs `fn` in one transaction and commits. Serialisation failures and deadlocks run `fn` again a few times, so what it
+   * does outside `sql` must bear repetition. If the connection breaks while committing, the outcome is not known and the
+   * error says so: see `isUnknownCommit`. Database errors thrown inside must leave `fn`: the transaction is spoilt.
+   */
+  transaction<T>(fn: (sql: Sql) => Promise<T>): Promise<T>;
+  /** Calls `fn` on every notification, re-listening after a lost connection. Some will be missed: a hint, never the data. */
+  listen(channel: string, fn: (payload: string) => void): Promise<() => Promise<void>>;
+  /** Wakes listeners, in a transaction of its own: NOTIFY takes a lock of the whole server at commit. */
+  notify(channel: string, payload?: string): Promise<void>;
+  /** Lets running queries finish for up to five seconds, then closes every connection. */
+  end(): Promise<void>;
+}
+
+export interface DbOptions {
+  /** Most connections at once; one more is used while something listens. */
+  max?: number;
+  applicationName?: string;
+  /** 0 switches the limit off, for migrations and the audit. */
+  statementTimeoutMs?: number;
+}
+
+const maxAttempts = 6;
+const statementTimeoutMs = 60_000;
+const endTimeoutSeconds = 5;
+/** How long queries on the other connections may go on after one was lost; usually the server is gone and all are. */
+const retireSeconds = 2;
+
+const types = {
+  bigint: { to: 20, from: [20], serialize: (value: bigint) => value.toString(), parse: (text: string) => BigInt(text) },
+  // A Date would be midnight in the process's time zone. `timestamp` (1114) is not used; a string shows the mistake.
+  plainDate: { to: 1082, from: [1082, 1114], serialize: (value: string) => value, parse: (text: string) => text },
+  bigints: array([1016], (text) => BigInt(text)),
+  numbers: array([1007, 1005, 1021, 1022], Number),
+  strings: array([1009, 1015, 1182, 1231, 2951], (text) => text), // text, varchar, date, numeric, uuid
+  booleans: array([1000], (text) => text === 't'),
+  times: array([1185], (text) => new Date(text)),
+  bytes: array([1001], (text) => Buffer.from(text.slice(2), 'hex')),
+};
+
+/** The types of arrays by their numbers in PostgreSQL. Others arrive as PostgreSQL's text. */
+function array<T>(from: [number, ...number[]], parse: (text: string) => T) {
+  return { to: from[0], from, serialize: (literal: string) => literal, parse: (text: string) => parseArray(text, parse) };
+}
+
+type Driver = postgres.Sql<{ bigint: bigint }>;
+
+/** Opens a pool; connections are made when first needed, so this neither waits nor fails. */
+export function createDb(url: string, options: DbOptions = {}): Db {
+  if (!/^postgres(ql)?:\/\//.test(url)) throw new Error('the database URL must begin with postgres:// or postgresql://');
+  const timeout = options.statementTimeoutMs ?? statementTimeoutMs;
+  const driverOptions = {
+    types: types as unknown as { bigint: (typeof types)['bigint'] }, // all that our tag passes through as it is
+    fetch_types: false,
+    connect_timeout: 10,
+    backoff: () => 0.1 + Math.random() / 5, // seconds. Its own grows to 20, and new queries would wait that long to learn that they fail.
+    max_lifetime: null, // so that every close we have not asked for means a lost connection
+    onnotice: () => {},
+    connection: {
+      application_name: options.applicationName ?? 'hongyan',
+      TimeZone: 'UTC',
+      statement_timeout: timeout,
+      lock_timeout: Math.min(timeout, 20_000),
+      idle_in_transaction_session_timeout: 30_000,
+    },
+  };
+
+  let ending = false;
+  let pool = createPool();
+  const listener = postgres(url, { ...driverOptions, max: 1 });
+
+  /** One generation of connections. The first one lost retires it: what runs on the others may finish, new queries go to a new pool. */
+  function createPool(): Driver {
+    let hasConnected = false;
+    const created = postgres(url, {
+      ...driverOptions,
+      max: options.max ?? 10,
+      onparameter: () => {
+        hasConnected = true;
+      },
+      onclose: () => {
+        if (ending || !hasConnected || pool !== created) return;
+        pool = createPool();
+        void created.end({ timeout: retireSeconds });
+      },
+    });
+    return created;
+  }
+
+  async function transaction<T>(fn: (sql: Sql) => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await attemptTransaction(pool, fn);
+      } catch (error) {
+        const code = codeOf(error);
+        if ((code !== '40001' && code !== '40P01') || attempt === maxAttempts) throw error;
+        await sleep(Math.random() * 10 * 2 ** attempt);
+      }
+    }
+  }
+
+  return {
+    sql: wrap(() => pool),
+    transaction,
+    async listen(channel, fn) {
+      let isListening = true; // the driver's own way to stop works only until it has had to listen again
+      const { unlisten } = await listener.listen(channel, (payload) => isListening && fn(payload));
+      return async () => {
+        isListening = false;
+        await unlisten();
+      };
+    },
+    async notify(channel, payload = '') {
+      await pool`select pg_notify(${channel}, ${payload})`;
+    },
+    async end() {
+      ending = true;
+      await Promise.all([pool.end({ timeout: endTimeoutSeconds }), listener.end({ timeout: endTimeoutSeconds })]);
+    },
+  };
+}
+
+async function attemptTransaction<T>(pool: Driver, fn: (sql: Sql) => Promise<T>): Promise<T> {
+  let isLost = false;
+  let isCommitting = false;
+  let abandon: (error: unknown) => void = () => {};
+  const abandoned = new Promise<never>((_, reject) => {
+    abandon = reject;
+  });
+  const begun = pool.begin(async (connection) => {
+    const sql = wrap(() => {
+      if (isLost) throw new ConnectionLost();
+      return connection;
+    });
+    try {
+      const value = await fn(sql);
+      if (isLost) throw new ConnectionLost();
+      isCommitting = true;
+      return { value };
+    } catch (error) {
+      if (!isLost && !isConnectionLoss(error)) throw error;
+      // Throwing here, or ever coming back, would make the driver send ROLLBACK over the dead connection.
+      abandon(error);
+      return await new Promise<never>(() => {});
+    }
+  });
+  try {
+    const result = await Promise.race([begun, abandoned]);
+    return (result as { value: T }).value;
+  } catch (error) {
+    isLost = true; // also if the connection broke while fn was not waiting for a query: then `begin` tells
+    if (isCommitting && (isConnectionLoss(error) || codeOf(error) === '40003')) throw new UnknownCommit(error);
+    throw error;
+  }
+}
+
+/** Builds our tag around the driver's, which is asked for at each call because it may have been replaced. */
+function wrap(driver: () => postgres.ISql<{ bigint: bigint }>): Sql {
+  const sql = <Result extends Rows>(text: TemplateStringsArray, ...values: readonly SqlValue[]) =>
+    driver()<Result & (object | undefined)[]>(text, ...values.map(toParameter));
+  return Object.assign(sql as Sql, {
+    async unsafe(text: string, values?: readonly SqlValue[]) {
+      return await driver().unsafe(text, values?.map((value) => toParameter(value) as postgres.SerializableParameter<bigint>));
+    },
+    json: (value: unknown): Json => driver().json(value as postgres.JSONValue) as Json,
+  } as Pick<Sql, 'unsafe' | 'json'>);
+}
+
+/** The driver takes the type of an array from its first element, so `${[1n]}::bigint[]` would fail: arrays go as literals. */
+function toParameter(value: SqlValue): postgres.ParameterOrFragment<bigint> {
+  return Array.isArray(value) ? arrayLiteral(value as readonly (Scalar | readonly Scalar[])[]) : (value as Exclude<SqlValue, readonly unknown[]>);
+}
+
+function arrayLiteral(values: readonly (Scalar | readonly Scalar[])[]): string {
+  return `{${values.map(arrayElement).join(',')}}`;
+}
+
+function arrayElement(value: Scalar | readonly Scalar[]): string | number | bigint | boolean {
+  if (typeof value === 'bigint' || typeof value === 'number' || typeof value === 'boolean') return value;
+  if (typeof value === 'string') return `"${value.replace(/["\\]/g, '\\$&')}"`;
+  if (value === null) return 'null';
+  if (value instanceof Date) return `"${value.toISOString()}"`;
+  if (value instanceof Uint8Array) return `"\\\\x${Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('hex')}"`;
+  if (Array.isArray(value)) return arrayLiteral(value);
+  throw new TypeError(`a value of type ${typeof value} cannot be an element of an SQL array`);
+}
+
+/** The array in PostgreSQL's text form: `{1,NULL,"a \\"word\\""}`, and nested. */
+function parseArray<T>(text: string, parse: (element: string) => T): unknown[] {
+  if (!/["{]/.test(text.slice(1))) {
+    const inside = text.slice(1, -1);
+    return inside === '' ? [] : inside.split(',').map((element) => (element === 'NULL' ? null : parse(element)));
+  }
+  const token = /(?:([{}])|"((?:[^"\\]|\\.)*)"|([^,{}"]+)),?/sy;
+  token.lastIndex = 1;
+  const readArray = (): unknown[] => {
+    const elements: unknown[] = [];
+    for (;;) {
+      const [, brace, quoted, plain] = token.exec(text) ?? [];
+      if (brace === '}') return elements;
+      if (brace === '{') elements.push(readArray());
+      else if (quoted !== undefined) elements.push(parse(quoted.replace(/\\(.)/gs, '$1')));
+      else if (plain !== undefined) elements.push(plain === 'NULL' ? null : parse(plain));
+      else throw new Error('PostgreSQL sent an array that cannot be read');
+    }
+  };
+  return readArray();
+}
+
+class ConnectionLost extends Error {
+  readonly code = 'CONNECTION_CLOSED';
+
+  constructor() {
+    super('the connection of this transaction was lost');
+  }
+}
+
+class UnknownCommit extends Error {
+  constructor(cause: unknown) {
+    super('the connection was lost while committing: the transaction may or may not have happened', { cause });
+  }
+}
+
+/** True if a transaction may or may not have been committed. Whoever retries must find out, or be idempotent by key. */
+export function isUnknownCommit(error: unknown): boolean {
+  return error instanceof UnknownCommit;
+}
+
+/** True if the database could not be reached or went away. Unless it is an unknown commit, nothing was committed. */
+export function isConnectionLoss(error: unknown): boolean {
+  if (error instanceof UnknownCommit) return true;
+  const code = codeOf(error);
+  return code !== undefined && (connectionLossCodes.has(code) || code.startsWith('08'));
+}
+
+/** True if a row with this key exists already. */
+export function isUniqueViolation(error: unknown): boolean {
+  return codeOf(error) === '23505';
+}
+
+const connectionLossCodes = new Set([
+  ...['CONNECTION_CLOSED', 'CONNECTION_DESTROYED', 'CONNECTION_ENDED', 'CONNECT_TIMEOUT'], // the driver's
+  ...['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOTFOUND', 'EAI_AGAIN'], // the system's
+  ...['57P01', '57P02', '57P03', '25P03'], // the server's: shut down by an operator, by a crash, not ready, idle in transaction
+]);
+
+function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}

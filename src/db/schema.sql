@@ -1,0 +1,415 @@
+-- The schema after all migrations, for reading and review. Made by `npm run db:dump`; change migrations, not this file.
+-- Daily partitions, which the janitor makes, are left out.
+
+create sequence batch_ids start with 100000001 increment by 1;
+create sequence config_ids start with 600001 increment by 1;
+create sequence record_ids start with 1 increment by 1;
+
+create table accounts (
+  id bigint not null,
+  name text not null,
+  api_id text not null,
+  api_key text not null,
+  ip_allow_list text[] not null default '{}'::text[],
+  push_urls jsonb not null default '{}'::jsonb,
+  locked boolean not null default false,
+  created_at timestamp with time zone not null default now(),
+  constraint accounts_pkey PRIMARY KEY (id),
+  constraint accounts_api_id_key UNIQUE (api_id)
+);
+
+create table balances (
+  account_id bigint not null,
+  subscription_id bigint not null,
+  balance_e4 bigint not null,
+  constraint balances_pkey PRIMARY KEY (account_id, subscription_id),
+  constraint balances_balance_e4_check CHECK ((balance_e4 >= 0))
+) with (fillfactor=50);
+
+create table batches (
+  id bigint not null,
+  account_id bigint not null,
+  subscription_id bigint not null,
+  template_id bigint,
+  content text not null,
+  ext text not null,
+  recipients integer not null,
+  day date not null,
+  created_at timestamp with time zone not null,
+  constraint batches_pkey PRIMARY KEY (id, account_id)
+);
+CREATE INDEX batches_by_account ON public.batches USING btree (account_id, id);
+
+create table blocked_numbers (
+  list_id bigint not null,
+  phone bigint not null,
+  source text not null,
+  added_at timestamp with time zone not null,
+  constraint blocked_numbers_pkey PRIMARY KEY (list_id, phone)
+);
+
+create table blocklists (
+  id bigint not null,
+  kind text not null,
+  subject_id bigint not null,
+  constraint blocklists_pkey PRIMARY KEY (id),
+  constraint blocklists_kind_subject_id_key UNIQUE (kind, subject_id),
+  constraint blocklists_kind_check CHECK ((kind = ANY (ARRAY['empty'::text, 'system'::text, 'product'::text, 'subscription'::text, 'signature'::text])))
+);
+
+create table channel_leases (
+  channel_id bigint not null,
+  connection smallint not null,
+  epoch bigint not null default 0,
+  node text,
+  until timestamp with time zone not null default '-infinity'::timestamp with time zone,
+  state text not null default 'down'::text,
+  reason text not null default ''::text,
+  state_at timestamp with time zone not null default now(),
+  constraint channel_leases_pkey PRIMARY KEY (channel_id, connection)
+) with (fillfactor=50);
+
+create table channel_turns (
+  channel_id bigint not null,
+  account_id bigint not null,
+  finish bigint not null,
+  constraint channel_turns_pkey PRIMARY KEY (channel_id, account_id)
+) with (fillfactor=50);
+
+create table channels (
+  id bigint not null,
+  name text not null,
+  protocol text not null,
+  enabled boolean not null default true,
+  connections integer not null default 1,
+  carriers text[] not null,
+  access_number text not null,
+  settings jsonb not null,
+  secret text not null,
+  created_at timestamp with time zone not null default now(),
+  constraint channels_pkey PRIMARY KEY (id),
+  constraint channels_access_number_check CHECK ((access_number ~ '^[0-9]{1,20}$'::text)),
+  constraint channels_connections_check CHECK (((connections >= 1) AND (connections <= 64))),
+  constraint channels_protocol_check CHECK ((protocol = 'cmpp'::text))
+);
+
+create table chunks (
+  id bigint not null,
+  account_id bigint not null,
+  subscription_id bigint not null,
+  day date not null,
+  intercepted boolean not null,
+  segments smallint not null,
+  price_e4 bigint not null,
+  phones bigint[] not null,
+  forms jsonb,
+  parameters jsonb,
+  codes jsonb,
+  verdicts jsonb,
+  constraint chunks_pkey PRIMARY KEY (id, account_id)
+);
+
+create table config_version (
+  id integer not null,
+  version bigint not null,
+  constraint config_version_pkey PRIMARY KEY (id),
+  constraint config_version_id_check CHECK ((id = 1))
+);
+
+create table dispatch_queue (
+  channel_id bigint not null,
+  chunk_id bigint not null,
+  account_id bigint not null,
+  subscription_id bigint not null,
+  n smallint not null,
+  class smallint not null,
+  rank bigint not null,
+  state smallint not null default 0,
+  ready_at timestamp with time zone not null,
+  expires_at timestamp with time zone not null,
+  connection smallint,
+  epoch bigint,
+  reserved_upto smallint not null default 0,
+  constraint dispatch_queue_pkey PRIMARY KEY (channel_id, chunk_id)
+) with (fillfactor=50, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=500);
+CREATE INDEX dispatch_queue_ready ON public.dispatch_queue USING btree (channel_id, class, rank) WHERE (state = 0);
+
+create table events (
+  id bigint not null,
+  kind smallint not null,
+  account_id bigint not null,
+  day date not null,
+  subscription_id bigint not null,
+  push_id bigint,
+  at timestamp with time zone not null,
+  phone bigint not null,
+  form text,
+  code text,
+  cost_e4 bigint,
+  replays smallint not null,
+  handed_at timestamp with time zone not null,
+  constraint events_pkey PRIMARY KEY (id, kind, account_id, day)
+) partition by RANGE (day);
+
+create table inbound_parts (
+  channel_id bigint not null,
+  carrier_id text collate "C" not null,
+  phone text not null,
+  dest text not null,
+  reference integer,
+  total smallint not null,
+  number smallint not null,
+  encoding text not null,
+  octets bytea not null,
+  received_at timestamp with time zone not null,
+  joined boolean not null,
+  constraint inbound_parts_pkey PRIMARY KEY (channel_id, carrier_id)
+);
+CREATE INDEX inbound_parts_waiting ON public.inbound_parts USING btree (channel_id, phone, dest, reference) WHERE (NOT joined);
+
+create table late_reports (
+  account_id bigint not null,
+  id bigint not null,
+  day date not null,
+  code text not null,
+  at timestamp with time zone not null
+);
+CREATE INDEX late_reports_by_message ON public.late_reports USING btree (account_id, id);
+
+create table ledger_entries (
+  account_id bigint not null,
+  batch_id bigint not null,
+  kind text not null,
+  seq bigint not null,
+  subscription_id bigint not null,
+  amount_e4 bigint not null,
+  held_e4 bigint not null,
+  at timestamp with time zone not null,
+  note text,
+  constraint ledger_entries_pkey PRIMARY KEY (account_id, batch_id, kind, seq),
+  constraint ledger_entries_kind_check CHECK ((kind = ANY (ARRAY['hold'::text, 'release'::text, 'settle'::text, 'top_up'::text])))
+);
+CREATE INDEX ledger_entries_by_subscription ON public.ledger_entries USING btree (account_id, subscription_id, at);
+
+create table messages (
+  id bigint not null,
+  account_id bigint not null,
+  day date not null,
+  subscription_id bigint not null,
+  phone bigint not null,
+  form text,
+  channel_id bigint,
+  carrier_id text collate "C",
+  segments smallint not null,
+  status smallint not null,
+  code text,
+  price_e4 bigint not null,
+  paid boolean not null,
+  cost_e4 bigint,
+  sent_at timestamp with time zone,
+  final_at timestamp with time zone,
+  constraint messages_pkey PRIMARY KEY (id, account_id, day)
+) partition by RANGE (day);
+CREATE INDEX messages_by_carrier_id ON ONLY public.messages USING btree (carrier_id, channel_id) WHERE (carrier_id IS NOT NULL);
+CREATE INDEX messages_by_phone ON ONLY public.messages USING btree (phone, account_id);
+
+create table orphan_reports (
+  channel_id bigint not null,
+  carrier_id text collate "C" not null,
+  code text not null,
+  delivered boolean not null,
+  phone text not null,
+  received_at timestamp with time zone not null,
+  next_try_at timestamp with time zone not null,
+  constraint orphan_reports_pkey PRIMARY KEY (channel_id, carrier_id, code)
+);
+CREATE INDEX orphan_reports_due ON public.orphan_reports USING btree (next_try_at);
+
+create table pool_channels (
+  pool_id bigint not null,
+  channel_id bigint not null,
+  priority integer not null default 1,
+  weight integer not null default 1,
+  constraint pool_channels_pkey PRIMARY KEY (pool_id, channel_id),
+  constraint pool_channels_channel_id_fkey FOREIGN KEY (channel_id) REFERENCES channels(id),
+  constraint pool_channels_pool_id_fkey FOREIGN KEY (pool_id) REFERENCES pools(id),
+  constraint pool_channels_weight_check CHECK ((weight > 0))
+);
+
+create table pools (
+  id bigint not null,
+  name text not null,
+  constraint pools_pkey PRIMARY KEY (id)
+);
+
+create table products (
+  id bigint not null,
+  name text not null,
+  medium text not null,
+  unit text not null,
+  pool_id bigint,
+  signature_required boolean not null default true,
+  charge_on text not null default 'delivered'::text,
+  in_doubt text not null,
+  ttl_hours integer not null default 24,
+  limits jsonb not null default '{}'::jsonb,
+  created_at timestamp with time zone not null default now(),
+  constraint products_pkey PRIMARY KEY (id),
+  constraint products_pool_id_fkey FOREIGN KEY (pool_id) REFERENCES pools(id),
+  constraint products_charge_on_check CHECK ((charge_on = ANY (ARRAY['delivered'::text, 'accepted'::text]))),
+  constraint products_in_doubt_check CHECK ((in_doubt = ANY (ARRAY['resend'::text, 'give_up'::text]))),
+  constraint products_medium_check CHECK ((medium = ANY (ARRAY['aim'::text, 'mms'::text, 'sms'::text]))),
+  constraint products_ttl_hours_check CHECK (((ttl_hours >= 1) AND (ttl_hours <= 72))),
+  constraint products_unit_check CHECK ((unit = ANY (ARRAY['yuan'::text, 'messages'::text])))
+);
+
+create table pushes (
+  account_id bigint not null,
+  id bigint not null,
+  subscription_id bigint not null,
+  kind smallint not null,
+  url text not null,
+  events integer not null,
+  state text not null,
+  started_at timestamp with time zone not null,
+  lease_until timestamp with time zone not null,
+  finished_at timestamp with time zone,
+  http_status integer,
+  answer text,
+  constraint pushes_pkey PRIMARY KEY (account_id, id),
+  constraint pushes_state_check CHECK ((state = ANY (ARRAY['in_flight'::text, 'done'::text, 'failed'::text])))
+);
+CREATE INDEX pushes_in_flight ON public.pushes USING btree (lease_until) WHERE (state = 'in_flight'::text);
+
+create table replies (
+  account_id bigint not null,
+  id bigint not null,
+  subscription_id bigint,
+  channel_id bigint not null,
+  phone bigint not null,
+  dest text not null,
+  ext text not null,
+  content text not null,
+  batch_id bigint,
+  opt_out boolean not null,
+  received_at timestamp with time zone not null,
+  constraint replies_pkey PRIMARY KEY (account_id, id)
+);
+CREATE INDEX replies_by_phone ON public.replies USING btree (account_id, phone);
+
+create table request_ids (
+  account_id bigint not null,
+  key text not null,
+  digest text not null,
+  batch_id bigint not null,
+  at timestamp with time zone not null,
+  constraint request_ids_pkey PRIMARY KEY (account_id, key)
+);
+
+create table schema_migrations (
+  version integer not null,
+  name text not null,
+  checksum text not null,
+  applied_at timestamp with time zone not null default now(),
+  constraint schema_migrations_pkey PRIMARY KEY (version)
+);
+
+create table segments (
+  id bigint not null,
+  seg smallint not null,
+  account_id bigint not null,
+  day date not null,
+  channel_id bigint not null,
+  carrier_id text collate "C",
+  code text,
+  constraint segments_pkey PRIMARY KEY (id, seg, account_id, day)
+) partition by RANGE (day);
+CREATE INDEX segments_by_carrier_id ON ONLY public.segments USING btree (carrier_id, channel_id) WHERE (carrier_id IS NOT NULL);
+
+create table settings (
+  name text not null,
+  value text not null,
+  constraint settings_pkey PRIMARY KEY (name)
+);
+
+create table signatures (
+  account_id bigint not null,
+  id bigint not null,
+  name text not null,
+  created_at timestamp with time zone not null default now(),
+  constraint signatures_pkey PRIMARY KEY (account_id, id),
+  constraint signatures_account_id_name_key UNIQUE (account_id, name)
+);
+
+create table subscriptions (
+  id bigint not null,
+  account_id bigint not null,
+  product_id bigint not null,
+  sp_id bigint,
+  password text,
+  price_e4 bigint not null,
+  extension text not null,
+  class smallint not null default 1,
+  push_urls jsonb not null default '{}'::jsonb,
+  enabled boolean not null default true,
+  created_at timestamp with time zone not null default now(),
+  constraint subscriptions_pkey PRIMARY KEY (id),
+  constraint subscriptions_extension_key UNIQUE (extension),
+  constraint subscriptions_sp_id_key UNIQUE (sp_id),
+  constraint subscriptions_account_id_fkey FOREIGN KEY (account_id) REFERENCES accounts(id),
+  constraint subscriptions_product_id_fkey FOREIGN KEY (product_id) REFERENCES products(id),
+  constraint subscriptions_class_check CHECK ((class = ANY (ARRAY[0, 1]))),
+  constraint subscriptions_extension_check CHECK ((extension ~ '^[0-9]{1,12}$'::text)),
+  constraint subscriptions_price_e4_check CHECK ((price_e4 >= 0))
+);
+
+create table templates (
+  account_id bigint not null,
+  id bigint not null,
+  medium text not null,
+  name text not null,
+  card jsonb not null,
+  parameters text[] not null,
+  state text not null default 'pending'::text,
+  reason text,
+  valid_until timestamp with time zone,
+  link_days integer not null default 30,
+  created_at timestamp with time zone not null default now(),
+  decided_at timestamp with time zone,
+  constraint templates_pkey PRIMARY KEY (account_id, id),
+  constraint templates_link_days_check CHECK (((link_days >= 1) AND (link_days <= 365))),
+  constraint templates_medium_check CHECK ((medium = 'aim'::text)),
+  constraint templates_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'approved'::text, 'rejected'::text, 'withdrawn'::text])))
+);
+
+create table tokens (
+  hash bytea not null,
+  role text not null,
+  account_id bigint,
+  name text not null,
+  created_at timestamp with time zone not null default now(),
+  constraint tokens_pkey PRIMARY KEY (hash),
+  constraint tokens_account_id_fkey FOREIGN KEY (account_id) REFERENCES accounts(id),
+  constraint tokens_check CHECK (((role = 'account'::text) = (account_id IS NOT NULL))),
+  constraint tokens_role_check CHECK ((role = ANY (ARRAY['operator'::text, 'account'::text])))
+);
+
+create table waiting_events (
+  id bigint not null,
+  kind smallint not null,
+  account_id bigint not null,
+  day date not null,
+  subscription_id bigint not null,
+  route smallint not null,
+  push_id bigint,
+  at timestamp with time zone not null,
+  phone bigint not null,
+  form text,
+  code text,
+  cost_e4 bigint,
+  replays smallint not null default 0,
+  constraint waiting_events_pkey PRIMARY KEY (id, kind, account_id, day)
+) with (autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=1000);
+CREATE INDEX waiting_events_in_push ON public.waiting_events USING btree (account_id, push_id) WHERE (route = 2);
+CREATE INDEX waiting_events_to_pull ON public.waiting_events USING btree (account_id, subscription_id, kind, at, id) WHERE (route = 0);
+CREATE INDEX waiting_events_to_push ON public.waiting_events USING btree (account_id, subscription_id, kind, at, id) WHERE (route = 1);

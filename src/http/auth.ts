@@ -1,0 +1,177 @@
+/**
+ * Who is calling: credentials, signatures, the IP allow-list, and a limit on guessing.
+ *
+ * Everything here decides from what it is given; which code answers a failure is the dialect's. Secrets are compared in constant time.
+ */
+import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
+import ipaddr from 'ipaddr.js';
+
+type Address = ReturnType<typeof ipaddr.parse>;
+type Range = ReturnType<typeof ipaddr.parseCIDR>;
+
+// ── credentials ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** True if the texts are equal; takes as long whatever they differ in but their length. */
+function equal(given: string, expected: string): boolean {
+  const [a, b] = [Buffer.from(given), Buffer.from(expected)];
+  return a.length === b.length && timingSafeEqual(a, b);
+}
+
+/** True if `given` is the hex md5 of the password, in either case (aim.md, section 2). */
+export function isPasswordHash(given: string, password: string): boolean {
+  return equal(given.toLowerCase(), createHash('md5').update(password).digest('hex'));
+}
+
+/**
+ * True if `given` is the HMAC-SHA1 of the text under the password in one of the three encodings that clients use: base64 of the
+ * digest, base64 of its hex text, or the hex text (aim.md, section 2). A `+` that became a space on its way is taken as a `+`.
+ */
+export function isSignature(given: string, text: string, password: string): boolean {
+  const digest = createHmac('sha1', password).update(text).digest();
+  const hex = digest.toString('hex');
+  const signature = given.replaceAll(' ', '+');
+  // All three are compared, so that the time does not tell which one was close.
+  const matches = [
+    equal(signature, digest.toString('base64')),
+    equal(signature, Buffer.from(hex).toString('base64')),
+    equal(signature.toLowerCase(), hex),
+  ];
+  return matches.includes(true);
+}
+
+// ── addresses ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** An address in its usual form, an IPv4 one inside IPv6 as IPv4; null if it is none. */
+export function normaliseAddress(text: string): string | null {
+  if (plainIpv4.test(text)) return text;
+  const address = parseAddress(text);
+  return address ? address.toString() : null;
+}
+
+const plainIpv4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}$/;
+
+function parseAddress(text: string): Address | null {
+  // ipaddr.js reads `127.1` and octal parts as addresses too; here only what is written in full is one.
+  if (!text.includes(':') && !plainIpv4.test(text)) return null;
+  // The zone of a link-local address (`fe80::1%eth0`) is this machine's business, no part of who calls.
+  const unzoned = text.replace(/%.*$/, '');
+  return ipaddr.isValid(unzoned) ? ipaddr.process(unzoned) : null;
+}
+
+function parseRange(text: string): Range | null {
+  const slash = text.indexOf('/');
+  if (slash === -1) {
+    const address = parseAddress(text);
+    return address && [address, address.kind() === 'ipv4' ? 32 : 128];
+  }
+  const address = text.slice(0, slash);
+  const bits = text.slice(slash + 1);
+  const parsed = parseAddress(address);
+  if (!parsed || !/^\d{1,3}$/.test(bits)) return null;
+  // ::ffff:10.0.0.0/104 speaks of IPv4 addresses, as 10.0.0.0/8 does.
+  const mapped = address.includes(':') && parsed.kind() === 'ipv4';
+  const length = Number(bits) - (mapped ? 96 : 0);
+  return length >= 0 && length <= (parsed.kind() === 'ipv4' ? 32 : 128) ? [parsed, length] : null;
+}
+
+const isWithin = (address: Address, [base, bits]: Range): boolean => address.kind() === base.kind() && address.match(base, bits);
+
+/** Ranges by the list they were read from; a changed list is another array, so an old one's ranges go with it. */
+const parsedLists = new WeakMap<readonly string[], readonly Range[]>();
+
+function rangesOf(list: readonly string[]): readonly Range[] {
+  let ranges = parsedLists.get(list);
+  if (!ranges) {
+    ranges = list.flatMap((entry) => {
+      const range = parseRange(entry.trim());
+      return range ? [range] : [];
+    });
+    parsedLists.set(list, ranges);
+  }
+  return ranges;
+}
+
+/** True if the address is in the list of addresses and CIDR ranges. An entry that is neither matches nothing. */
+export function isListed(list: readonly string[], address: string): boolean {
+  if (list.length === 0) return false;
+  const parsed = parseAddress(address);
+  return parsed !== null && rangesOf(list).some((range) => isWithin(parsed, range));
+}
+
+/**
+ * The caller's address. Who is not a trusted proxy is the caller itself, whatever `X-Forwarded-For` says; behind trusted proxies it
+ * is the right-most hop that is none. A hop that is no address ends the search at the proxy that wrote it.
+ */
+export function clientAddress(peer: string | undefined, forwardedFor: string | undefined, trustedProxies: readonly string[]): string {
+  let address = normaliseAddress(peer ?? '') ?? '0.0.0.0';
+  if (forwardedFor === undefined || trustedProxies.length === 0) return address;
+  const hops = forwardedFor.split(',');
+  while (hops.length > 0 && isListed(trustedProxies, address)) {
+    const hop = normaliseAddress((hops.pop() ?? '').trim().replace(/^\[(.*)\](?::\d+)?$|^([\d.]+):\d+$/, '$1$2'));
+    if (hop === null) break;
+    address = hop;
+  }
+  return address;
+}
+
+/** True if a `Host` header names this machine's loopback. A page of a stranger's that resolves its own name to 127.0.0.1 still says its own name here. */
+export function isLoopbackHost(host: string | undefined): boolean {
+  const name = /^(\[[0-9A-Fa-f:.]+\]|[^:[\]]+)(?::\d{1,5})?$/.exec(host ?? '')?.[1]?.toLowerCase();
+  if (name === undefined) return false;
+  if (name === 'localhost') return true;
+  const address = parseAddress(name.replace(/^\[|\]$/g, ''));
+  return address?.range() === 'loopback';
+}
+
+// ── guessing ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface FailureLimiter {
+  /** True if this caller has failed too often and is not to be listened to for the rest of the minute. */
+  isBlocked(address: string, subject: string): boolean;
+  failed(address: string, subject: string): void;
+}
+
+/**
+ * Counts failed credentials by (address, subject) in windows of a minute that begin with the first failure. In memory and bounded:
+ * what is forgotten, by a restart or because too many others failed, only gives a guesser a few more tries.
+ */
+export function createFailureLimiter({
+  clock,
+  perMinute = 20,
+  maxEntries = 100_000,
+}: {
+  clock: () => Date;
+  perMinute?: number;
+  maxEntries?: number;
+}): FailureLimiter {
+  const windows = new Map<string, { failures: number; readonly endsAt: number }>();
+  return {
+    isBlocked(address, subject) {
+      if (windows.size === 0) return false;
+      const window = windows.get(keyOf(address, subject));
+      return window !== undefined && window.failures >= perMinute && clock().getTime() < window.endsAt;
+    },
+    failed(address, subject) {
+      const key = keyOf(address, subject);
+      const now = clock().getTime();
+      const window = windows.get(key);
+      if (window && now < window.endsAt) {
+        window.failures++;
+        return;
+      }
+      // A Map keeps the order of insertion, here that of the windows' ends: the first is the oldest.
+      windows.delete(key);
+      for (const [oldest, { endsAt }] of windows) {
+        if (endsAt > now && windows.size < maxEntries) break;
+        windows.delete(oldest);
+      }
+      windows.set(key, { failures: 1, endsAt: now + 60_000 });
+    },
+  };
+}
+
+/** Whoever holds one IPv6 address holds its whole /64. */
+function keyOf(address: string, subject: string): string {
+  const network = address.includes(':') ? ipaddr.IPv6.networkAddressFromCIDR(`${address}/64`).toString() : address;
+  return `${network} ${subject}`;
+}

@@ -1,0 +1,159 @@
+/**
+ * The management API under /v1 as a whole: who calls, what a request must look like, how an answer says that something is wrong, and
+ * the OpenAPI document. The routes themselves are in console-routes.ts, their JSON in console-contract.ts.
+ *
+ * A caller shows a bearer token and is the operator or an account; that, and whether a route is the operator's only, is decided before
+ * a body is read. Requests are checked against the contract as they are: nothing is coerced, dropped or filled in, but that a query and
+ * a path, which are text, give numbers where the contract asks for them.
+ */
+import swagger from '@fastify/swagger';
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchemaCompiler } from 'fastify';
+import Type from 'typebox';
+import type { TSchema } from 'typebox';
+import { Compile } from 'typebox/compile';
+import type { TLocalizedValidationError } from 'typebox/error';
+import { validateCard } from '../core/content.ts';
+import { Denial } from '../core/management.ts';
+import type { Caller } from '../core/tokens.ts';
+import { findToken } from '../core/tokens.ts';
+import { namedSchemas, problemSchema, ref } from './console-contract.ts';
+import type { Api, ConsoleDeps } from './console-routes.ts';
+import { addRoutes, Problem } from './console-routes.ts';
+import type { HttpPart } from './dialect.ts';
+import { plainFailure } from './dialect.ts';
+
+const typed = (server: FastifyInstance): Api => server.withTypeProvider<TypeBoxTypeProvider>();
+
+export function createConsoleApi(deps: ConsoleDeps): HttpPart {
+  return {
+    prefix: '/v1',
+    failure: plainFailure,
+    async routes(server) {
+      const api = typed(server);
+      for (const schema of namedSchemas) api.addSchema(schema);
+      api.setValidatorCompiler(checkerOf);
+      api.setErrorHandler(answerProblem);
+      api.decorateRequest('caller');
+      api.addHook('onRequest', async (request, reply) => {
+        const { forAnyone, operatorOnly } = request.routeOptions.config;
+        if (!forAnyone) request.caller = await callerOf(deps, request, reply, operatorOnly === true);
+      });
+      api.addHook('onRoute', ({ schema = {}, config }) => {
+        schema.security = config?.forAnyone ? [] : [{ token: [] }];
+        if (config?.operatorOnly) schema.description = 'For the operator only.';
+        schema.response = { ...(schema.response as Record<string, TSchema>), '4xx': ref(problemSchema) };
+      });
+      await api.register(swagger, {
+        openapi: {
+          openapi: '3.1.0',
+          info: { title: '鸿雁 Hongyan management API', version: '1' },
+          components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' } } },
+        },
+        refResolver: { buildLocalReference: (json, _base, _fragment, at) => (typeof json.$id === 'string' ? json.$id : `schema-${at}`) },
+      });
+      api.get(
+        '/v1/openapi.json',
+        { config: { forAnyone: true }, schema: { summary: 'This document', tags: ['meta'], response: { 200: Type.Unknown() } } },
+        async () => api.swagger(),
+      );
+      addRoutes(api, deps);
+    },
+  };
+}
+
+// ── who calls ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+async function callerOf({ db }: ConsoleDeps, request: FastifyRequest, reply: FastifyReply, operatorOnly: boolean): Promise<Caller> {
+  const token = /^Bearer +(\S{1,500})$/i.exec(request.headers.authorization ?? '')?.[1];
+  const caller = token === undefined ? null : await findToken(db.sql, token);
+  if (!caller) {
+    reply.header('www-authenticate', 'Bearer');
+    throw new Problem(401, 'unauthenticated', 'Authorization: a valid bearer token is needed');
+  }
+  if (operatorOnly && caller.role !== 'operator') throw new Problem(403, 'forbidden', 'this is for the operator only');
+  return caller;
+}
+
+// ── what is wrong ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function answerProblem(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const say = (status: number, code: string, message: string) => reply.code(status).send({ error: { code, message } });
+  if (error instanceof Problem) return say(error.status, error.code, error.message);
+  if (error instanceof Denial) {
+    // What is wrong with a query is a bad request; a body that is well-formed and means nothing has a status of its own.
+    const statuses = { not_found: 404, conflict: 409, invalid: request.method === 'GET' ? 400 : 422 };
+    return say(statuses[error.code], error.code, error.message);
+  }
+  const { statusCode, message } = error instanceof Error && 'statusCode' in error ? error : { statusCode: 500, message: '' };
+  if (statusCode === 415) return say(415, 'unsupported_media_type', 'the body must be application/json');
+  if (statusCode === 400) return say(400, 'malformed', message);
+  throw error; // The listener's own: too large, or a fault.
+}
+
+// ── what a request must look like ────────────────────────────────────────────────────────────────────────────────────────────────
+
+const checkerOf: FastifySchemaCompiler<TSchema> = ({ schema, httpPart = 'body' }) => {
+  const validator = Compile(schema);
+  return (given: unknown) => {
+    const value = httpPart === 'body' ? given : withNumbers(schema, given);
+    if (!validator.Check(value)) return { error: new Problem(400, 'invalid', explain(validator.Errors(value), value, httpPart)) };
+    const path = unstorablePath(value, '');
+    if (path !== null) return { error: new Problem(400, 'invalid', `${path}: holds a character that is none`) };
+    return { value };
+  };
+};
+
+/** Queries and paths hold text only: digits become a number where the schema wants an integer. */
+function withNumbers(schema: TSchema, given: unknown): unknown {
+  const properties = 'properties' in schema ? (schema.properties as Readonly<Record<string, { type?: string }>>) : {};
+  const entries = Object.entries(given as Record<string, unknown>).map(([name, text]) => {
+    const isNumber = properties[name]?.type === 'integer' && typeof text === 'string' && /^\d{1,16}$/.test(text);
+    return [name, isNumber ? Number(text) : text];
+  });
+  return Object.fromEntries(entries) as unknown;
+}
+
+/** The first thing that is wrong, after its path. */
+function explain(errors: readonly TLocalizedValidationError[], value: unknown, part: string): string {
+  const first = errors.find(({ keyword }) => keyword !== 'boolean');
+  if (!first) return `${part}: not as it should be`;
+  if (first.instancePath.startsWith('/card')) {
+    // A card has its own judge, who says it better than a union of schemas can.
+    const judged = validateCard((value as { card?: unknown }).card);
+    if ('error' in judged) return `card.${judged.error}`;
+  }
+  const path = pathOf(first.instancePath);
+  switch (first.keyword) {
+    case 'additionalProperties':
+      return `${first.params.additionalProperties.map((name) => join(path, name)).join(', ')}: unknown here`;
+    case 'required':
+      return `${first.params.requiredProperties.map((name) => join(path, name)).join(', ')}: required`;
+    case 'enum':
+      return `${path}: must be one of ${first.params.allowedValues.map(String).join(', ')}`;
+    default: {
+      // The alternatives of a union fail one after the other, at the same place.
+      const reasons = errors.filter(({ instancePath, keyword }) => instancePath === first.instancePath && keyword !== 'anyOf');
+      return `${path || part}: ${[...new Set(reasons.map(({ message }) => message))].join(' or ')}`;
+    }
+  }
+}
+
+/** `/numbers/3` → `numbers[3]`, as the core writes its paths. */
+function pathOf(pointer: string): string {
+  const parts = pointer.split('/').slice(1);
+  return parts.reduce((path, part) => (/^\d+$/.test(part) ? `${path}[${part}]` : join(path, part)), '');
+}
+
+const join = (path: string, name: string): string => (path === '' ? name : `${path}.${name}`);
+
+/** Where there is a text that PostgreSQL cannot store: with a NUL, or with half a surrogate pair. Looks at what the schema has let through. */
+function unstorablePath(value: unknown, path: string): string | null {
+  if (typeof value === 'string') return /[\0\p{Cs}]/u.test(value) ? path : null;
+  if (typeof value !== 'object' || value === null) return null;
+  for (const [name, part] of Object.entries(value)) {
+    const wrong = unstorablePath(part, Array.isArray(value) ? `${path}[${name}]` : join(path, name));
+    if (wrong !== null) return wrong;
+  }
+  return null;
+}

@@ -1,0 +1,424 @@
+/**
+ * The JSON of the management API: one schema per thing, from which come the checks of requests, the shape of answers, the OpenAPI
+ * document, and the types that the console and the SDK will share.
+ *
+ * The rules, the same everywhere:
+ * - ids of what is configured (accounts, products, subscriptions, channels, pools, templates, signatures, blocklists) are JSON numbers;
+ *   ids of what is recorded (batches, messages, events, replies, pushes) are strings of digits, since messages outgrow exact numbers;
+ * - money is a string in the product's unit (yuan or messages) with two decimals, up to four where they are not zero: `"99999.95"`,
+ *   `"0.0625"`, `"188888.00"`; requests may also write a number or fewer decimals;
+ * - times are ISO 8601 with the offset of Asia/Shanghai, days are calendar days there;
+ * - requests may hold only what is named here; null is written out in answers, never left out.
+ */
+import Type from 'typebox';
+import type { Static, TProperties, TSchema } from 'typebox';
+import { cardSchema } from '../core/content.ts';
+
+// ── bricks ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const strict = <Properties extends TProperties>(properties: Properties) => Type.Object(properties, { additionalProperties: false });
+/** The same properties, none of them required. */
+const optional = <Properties extends TProperties>(properties: Properties) => Type.Partial(Type.Object(properties)).properties;
+const nullable = <Schema extends TSchema>(schema: Schema) => Type.Union([schema, Type.Null()]);
+const named = <Properties extends TProperties>($id: string, properties: Properties) => Type.Object(properties, { $id });
+
+/** A thing by its name, so that the OpenAPI document describes it once. */
+export const ref = <Schema extends TSchema>(schema: Schema & { $id?: string }) => Type.Unsafe<Static<Schema>>(Type.Ref(`${schema.$id}#`));
+
+/** One page of a list of these. */
+export const listOf = <Schema extends TSchema>(schema: Schema) =>
+  Type.Object({
+    data: Type.Array(ref(schema)),
+    next: nullable(Type.String({ description: 'The cursor of the next page; null on the last one.' })),
+  });
+
+const configId = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER });
+const recordId = Type.String({ pattern: '^[0-9]{1,18}$' });
+/** Shorter, since a message's id is its batch's times 32,768 and more. */
+const batchId = Type.String({ pattern: '^[0-9]{1,14}$' });
+const money = Type.String({
+  description: 'In the unit of the product; two decimals, up to four where they are not zero.',
+  examples: ['99999.95'],
+});
+const moneyWritten = Type.Union(
+  [Type.String({ pattern: '^[0-9]{1,12}(\\.[0-9]{1,4})?$' }), Type.Number({ minimum: 0, maximum: 999_999_999_999 })],
+  {
+    description: 'In the unit of the product, with at most four decimals.',
+  },
+);
+const time = Type.String({ format: 'date-time', examples: ['2026-07-16T09:30:05.000+08:00'] });
+const day = Type.String({ pattern: '^2[0-9]{3}-[0-9]{2}-[0-9]{2}$', description: 'A calendar day in Asia/Shanghai, YYYY-MM-DD.' });
+const name = Type.String({ minLength: 1, maxLength: 100 });
+const phone = Type.String({ minLength: 1, maxLength: 32, description: 'In any form in which customers write numbers.' });
+const digits = (maxLength: number) => Type.String({ pattern: `^[0-9]{1,${maxLength}}$` });
+const pushUrl = nullable(Type.String({ maxLength: 2000, description: 'http or https; null or empty removes it.' }));
+
+export const problemSchema = named('Problem', { error: Type.Object({ code: Type.String(), message: Type.String() }) });
+
+// ── what every list and many requests take ───────────────────────────────────────────────────────────────────────────────────────
+
+const page = {
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 500, description: 'Rows a page; 50 if left out.' })),
+  cursor: Type.Optional(Type.String({ maxLength: 500, description: 'The `next` of the page before.' })),
+};
+const whose = {
+  accountId: Type.Optional(
+    Type.Integer({
+      minimum: 1,
+      maximum: Number.MAX_SAFE_INTEGER,
+      description: 'For the operator; a token of an account sees its own only.',
+    }),
+  ),
+};
+const ofSubscription = { subscriptionId: Type.Optional(configId) };
+const days = { from: Type.Optional(day), to: Type.Optional(day) };
+
+export const idParams = Type.Object({ id: configId });
+export const messageParams = Type.Object({ id: recordId });
+export const batchParams = Type.Object({ id: batchId });
+export const pageQuery = strict(page);
+export const whosePageQuery = strict({ ...whose, ...page });
+
+const medium = { medium: Type.Enum(['aim', 'mms', 'sms']), unit: Type.Enum(['yuan', 'messages']) };
+
+// ── accounts and subscriptions ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+export const accountSchema = named('Account', {
+  id: configId,
+  name: Type.String(),
+  apiId: Type.String(),
+  ipAllowList: Type.Array(Type.String(), { description: 'Addresses or CIDR ranges; empty: open.' }),
+  locked: Type.Boolean(),
+  pushUrls: Type.Record(Type.String(), Type.String()),
+  createdAt: time,
+});
+const accountSettings = {
+  ipAllowList: Type.Array(Type.String({ maxLength: 50 }), { maxItems: 100 }),
+  locked: Type.Boolean(),
+  pushUrls: strict(optional({ report: pushUrl, reply: pushUrl, template: pushUrl })),
+};
+export const newAccount = strict({ name, ...optional(accountSettings) });
+export const accountChange = strict(optional({ name, ...accountSettings }));
+export const apiKeySchema = named('ApiKey', { apiKey: Type.String({ description: 'Shown only now.' }) });
+export const createdAccountSchema = named('CreatedAccount', { ...accountSchema.properties, ...apiKeySchema.properties });
+
+export const subscriptionSchema = named('Subscription', {
+  id: configId,
+  accountId: configId,
+  productId: configId,
+  ...medium,
+  spId: nullable(configId),
+  price: money,
+  balance: money,
+  extension: Type.String(),
+  class: Type.Integer({ description: 'Priority: 0 is served before 1.' }),
+  pushUrls: Type.Record(Type.String(), Type.String()),
+  enabled: Type.Boolean(),
+  createdAt: time,
+});
+const subscriptionSettings = {
+  class: Type.Enum([0, 1]),
+  pushUrls: strict(optional({ report: pushUrl, reply: pushUrl })),
+  enabled: Type.Boolean(),
+};
+export const newSubscription = strict({
+  accountId: configId,
+  productId: configId,
+  price: moneyWritten,
+  ...optional({ spId: configId, password: Type.String({ minLength: 8, maxLength: 100 }), extension: digits(12), ...subscriptionSettings }),
+});
+export const subscriptionChange = strict(optional({ price: moneyWritten, ...subscriptionSettings }));
+export const createdSubscriptionSchema = named('CreatedSubscription', {
+  ...subscriptionSchema.properties,
+  password: nullable(Type.String({ description: 'Shown only now; null where the product has none.' })),
+});
+export const payment = strict({ amount: moneyWritten, note: Type.Optional(Type.String({ maxLength: 500 })) });
+export const paymentHeaders = Type.Object({
+  'idempotency-key': Type.Optional(Type.String({ pattern: '^[ -~]{1,128}$', description: 'The same key pays only once.' })),
+});
+export const balanceSchema = named('Balance', { balance: money });
+
+// ── products, pools, channels ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const productSettings = {
+  poolId: nullable(configId),
+  signatureRequired: Type.Boolean(),
+  chargeOn: Type.Enum(['delivered', 'accepted'], { description: 'delivered: any other final state gives the money back.' }),
+  inDoubt: Type.Enum(['resend', 'give_up'], { description: 'What to do with a message that may or may not have been sent.' }),
+  ttlHours: Type.Integer({ minimum: 1, maximum: 72 }),
+  limits: strict(optional({ packageKiB: Type.Integer({ minimum: 1, maximum: 10_240 }) })),
+};
+export const productSchema = named('Product', { id: configId, name: Type.String(), ...medium, ...productSettings, createdAt: time });
+export const newProduct = strict({ name, ...medium, ...optional(productSettings) });
+export const productChange = strict(optional({ name, ...productSettings }));
+
+const poolMembers = Type.Array(
+  strict({
+    channelId: configId,
+    priority: Type.Integer({ minimum: 1, maximum: 1000, description: 'Lower goes first.' }),
+    weight: Type.Integer({ minimum: 1, maximum: 1000 }),
+  }),
+  { maxItems: 100 },
+);
+export const poolSchema = named('Pool', { id: configId, name: Type.String(), channels: poolMembers });
+export const newPool = strict({ name, channels: poolMembers });
+export const poolChange = strict(optional({ name, channels: poolMembers }));
+
+const protocol = Type.Enum(['cmpp']);
+const carriers = Type.Array(Type.Enum(['mobile', 'unicom', 'telecom', 'broadcast', 'international']), { minItems: 1, maxItems: 5 });
+const ascii = (minLength: number, maxLength: number) => Type.String({ pattern: `^[!-~]{${minLength},${maxLength}}$` });
+const cmppSettings = strict({
+  host: Type.String({ pattern: '^[A-Za-z0-9._:-]{1,253}$' }),
+  port: Type.Integer({ minimum: 1, maximum: 65_535 }),
+  spId: ascii(6, 6),
+  serviceId: ascii(1, 10),
+  ratePerSecond: Type.Number({ exclusiveMinimum: 0, maximum: 100_000, description: 'Segments, for each connection.' }),
+  ...optional({
+    version: Type.Enum(['2.0', '3.0']),
+    window: Type.Integer({ minimum: 1, maximum: 1024, description: 'Segments sent and not yet answered, for each connection.' }),
+    feeUserType: Type.Integer({ minimum: 0, maximum: 3 }),
+    feeType: digits(2),
+    feeCode: digits(6),
+    msgLevel: Type.Integer({ minimum: 0, maximum: 9 }),
+    longReferenceBits: Type.Enum([8, 16]),
+    stripCountryCode: Type.Boolean(),
+    strictAuthenticator: Type.Boolean(),
+  }),
+});
+const channelSettings = {
+  name,
+  carriers,
+  accessNumber: digits(20),
+  settings: cmppSettings,
+};
+const channelSwitches = { enabled: Type.Boolean(), connections: Type.Integer({ minimum: 1, maximum: 64 }) };
+const secret = Type.String({ minLength: 1, maxLength: 100, description: 'The password of the login; never shown.' });
+export const channelSchema = named('Channel', {
+  id: configId,
+  protocol,
+  ...channelSettings,
+  ...channelSwitches,
+  createdAt: time,
+  states: Type.Array(
+    Type.Object({
+      connection: Type.Integer(),
+      state: Type.String(),
+      reason: Type.String(),
+      since: time,
+      node: nullable(Type.String({ description: 'The node that works it; null while none does.' })),
+    }),
+  ),
+  queue: Type.Object(
+    { chunks: Type.Integer(), messages: Type.Integer() },
+    { description: 'Waiting or being sent; messages leave the count with the last of their chunk.' },
+  ),
+});
+export const newChannel = strict({ protocol, ...channelSettings, secret, ...optional(channelSwitches) });
+export const channelChange = strict(optional({ ...channelSettings, secret, ...channelSwitches }));
+
+// ── templates and signatures ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const templateState = Type.Enum(['pending', 'approved', 'rejected', 'withdrawn']);
+export const templateSchema = named('Template', {
+  id: configId,
+  accountId: configId,
+  medium: Type.Enum(['aim']),
+  name: Type.String(),
+  card: cardSchema,
+  parameters: Type.Array(Type.String(), { description: 'In the order in which a submission gives their values.' }),
+  state: templateState,
+  reason: nullable(Type.String({ description: 'Why it was rejected.' })),
+  validUntil: nullable(time),
+  linkDays: Type.Integer(),
+  createdAt: time,
+  decidedAt: nullable(time),
+});
+export const newTemplate = strict({
+  name,
+  card: cardSchema,
+  ...optional({ ...whose, validUntil: time, linkDays: Type.Integer({ minimum: 1, maximum: 365, description: '30 if left out.' }) }),
+});
+export const templateQuery = strict({ ...whose, ...page, state: Type.Optional(templateState) });
+export const rejection = strict({ reason: Type.String({ minLength: 1, maxLength: 500 }) });
+
+export const signatureSchema = named('Signature', { id: configId, accountId: configId, name: Type.String(), createdAt: time });
+export const newSignature = strict({ accountId: configId, name: Type.String({ minLength: 2, maxLength: 24 }) });
+
+// ── blocklists ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const blocklistKind = Type.Enum(['empty', 'system', 'product', 'subscription', 'signature']);
+export const blocklistSchema = named('Blocklist', {
+  id: configId,
+  kind: blocklistKind,
+  subjectId: nullable(Type.Integer({ description: 'The product, subscription or signature.' })),
+  accountId: nullable(configId),
+});
+export const newBlocklist = strict({ kind: blocklistKind, subjectId: Type.Optional(configId) });
+export const blockedNumberSchema = named('BlockedNumber', { phone: Type.String(), source: Type.String(), addedAt: time });
+export const blockedNumberQuery = strict({ ...page, phone: Type.Optional(phone) });
+export const blockedNumbers = strict({ numbers: Type.Array(phone, { minItems: 1, maxItems: 10_000 }) });
+export const addedSchema = named('Added', { added: Type.Integer({ description: 'How many were not on the list before.' }) });
+export const removedSchema = named('Removed', { removed: Type.Integer({ description: 'How many were on the list.' }) });
+
+// ── what happened ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const eventKind = Type.Enum(['report', 'reply']);
+const optionalPhone = { phone: Type.Optional(phone) };
+
+export const batchSchema = named('Batch', {
+  id: batchId,
+  accountId: configId,
+  subscriptionId: configId,
+  templateId: nullable(configId),
+  content: Type.String(),
+  ext: Type.String(),
+  recipients: Type.Integer({ description: 'Distinct numbers, intercepted ones included.' }),
+  createdAt: time,
+});
+const statusNames = ['queued', 'sent', 'delivered', 'undelivered', 'rejected', 'expired', 'unknown', 'intercepted'] as const;
+const count = Type.Integer();
+export const batchDetailSchema = named('BatchDetail', {
+  ...batchSchema.properties,
+  totals: Type.Object({
+    queued: count,
+    sent: count,
+    delivered: count,
+    undelivered: count,
+    rejected: count,
+    expired: count,
+    unknown: count,
+    intercepted: count,
+  }),
+  cost: money,
+});
+export const batchQuery = strict({ ...whose, ...ofSubscription, ...days, ...page });
+
+const messageProperties = {
+  id: recordId,
+  batchId,
+  accountId: configId,
+  subscriptionId: configId,
+  day,
+  phone: Type.String({ description: 'As the customer wrote it.' }),
+  status: Type.Enum([...statusNames]),
+  code: nullable(Type.String({ description: 'The final code, as reports have it.' })),
+  channelId: nullable(configId),
+  segments: Type.Integer(),
+  price: money,
+  cost: nullable(money),
+  sentAt: nullable(time),
+  finalAt: nullable(time),
+};
+export const messageSchema = named('Message', messageProperties);
+export const messageDetailSchema = named('MessageDetail', {
+  ...messageProperties,
+  carrierId: nullable(Type.String()),
+  parts: Type.Array(
+    Type.Object({ number: Type.Integer(), channelId: configId, carrierId: nullable(Type.String()), code: nullable(Type.String()) }),
+    { description: 'The segments of a message of several.' },
+  ),
+  verdict: Type.Unknown({ description: 'Which rule of screening fired, and which entry of it; null unless intercepted.' }),
+  timeline: Type.Array(Type.Object({ at: time, what: Type.String(), detail: Type.String() })),
+});
+export const messageQuery = strict({ ...whose, phone, ...days, ...page });
+
+export const eventSchema = named('Event', {
+  id: recordId,
+  kind: eventKind,
+  batchId: nullable(batchId),
+  subscriptionId: configId,
+  state: Type.Enum(['waiting', 'handed_over']),
+  route: Type.Enum(['pull', 'push'], { description: 'How it is, or was, handed over.' }),
+  pushId: nullable(recordId),
+  phone: Type.String(),
+  code: nullable(Type.String()),
+  cost: nullable(money),
+  at: time,
+  handedAt: nullable(time),
+  replays: Type.Integer(),
+});
+export const eventQuery = strict({
+  ...whose,
+  ...ofSubscription,
+  ...days,
+  ...page,
+  ...optionalPhone,
+  kind: Type.Optional(Type.Enum(['report', 'reply'], { description: 'report if left out.' })),
+  state: Type.Optional(Type.Enum(['waiting', 'handed_over'])),
+  batchId: Type.Optional(batchId),
+});
+export const replayFilter = strict({
+  subscriptionId: configId,
+  kind: eventKind,
+  ...days,
+  ...optionalPhone,
+  batchId: Type.Optional(batchId),
+  ids: Type.Optional(Type.Array(recordId, { minItems: 1, maxItems: 10_000 })),
+});
+export const replayedSchema = named('Replayed', { replayed: Type.Integer({ description: 'How many wait to be handed over again.' }) });
+
+export const replySchema = named('Reply', {
+  id: recordId,
+  subscriptionId: nullable(configId),
+  channelId: configId,
+  phone: Type.String(),
+  dest: Type.String({ description: 'The number the person wrote to.' }),
+  ext: Type.String({ description: 'The same less the channel’s access number.' }),
+  content: Type.String(),
+  batchId: nullable(batchId),
+  optOut: Type.Boolean(),
+  receivedAt: time,
+});
+export const replyQuery = strict({ ...whose, ...ofSubscription, ...optionalPhone, ...page });
+
+const pushState = Type.Enum(['in_flight', 'done', 'failed']);
+export const pushSchema = named('Push', {
+  id: recordId,
+  subscriptionId: configId,
+  kind: eventKind,
+  url: Type.String(),
+  events: Type.Integer({ description: 'How many it carried.' }),
+  state: pushState,
+  startedAt: time,
+  finishedAt: nullable(time),
+  httpStatus: nullable(Type.Integer()),
+  answer: nullable(Type.String()),
+});
+export const pushQuery = strict({ ...whose, ...ofSubscription, ...page, state: Type.Optional(pushState) });
+
+export const ledgerEntrySchema = named('LedgerEntry', {
+  kind: Type.Enum(['top_up', 'hold', 'release', 'settle']),
+  batchId: nullable(batchId),
+  amount: Type.String({ description: 'How it moved the balance, as money.' }),
+  held: Type.String({ description: 'How it moved what is held, as money.' }),
+  note: nullable(Type.String()),
+  at: time,
+});
+export const ledgerQuery = strict({ subscriptionId: configId, ...page });
+
+export const orphanSchema = named('OrphanReport', {
+  channelId: configId,
+  carrierId: Type.String(),
+  code: Type.String(),
+  phone: Type.String(),
+  receivedAt: time,
+  nextTryAt: time,
+});
+
+/** Everything that has a name of its own in the OpenAPI document. */
+export const namedSchemas: readonly TSchema[] = [
+  ...[problemSchema, accountSchema, createdAccountSchema, apiKeySchema, subscriptionSchema, createdSubscriptionSchema, balanceSchema],
+  ...[
+    productSchema,
+    poolSchema,
+    channelSchema,
+    templateSchema,
+    signatureSchema,
+    blocklistSchema,
+    blockedNumberSchema,
+    addedSchema,
+    removedSchema,
+  ],
+  ...[batchSchema, batchDetailSchema, messageSchema, messageDetailSchema, eventSchema, replayedSchema, replySchema, pushSchema],
+  ...[ledgerEntrySchema, orphanSchema],
+];

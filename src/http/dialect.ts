@@ -1,0 +1,71 @@
+/**
+ * What the listener needs to know of each family of paths it serves, and what the rest of the program needs of a customer API.
+ *
+ * A part owns the paths at or below its prefix: its routes, and the form in which callers there are told of what goes wrong before or
+ * beside those routes. A dialect is a part that speaks a vendor's API, together with the form of the events it pushes.
+ */
+import type { FastifyInstance } from 'fastify';
+import type { ReplyEvent, ReportEvent } from '../core/outbox.ts';
+
+/** What the listener answers by itself. */
+export type Problem =
+  | 'not_found'
+  | 'method_not_allowed'
+  | 'too_large' // the body, over the route's limit
+  | 'malformed' // not HTTP, or a body that cannot be read as what it claims to be
+  | 'forbidden_host' // the sandbox is for this machine only
+  | 'unavailable' // starting, draining, or too much in hand
+  | 'fault'; // our own; nothing of it is told but the request's id
+
+export interface Answer {
+  readonly status: number;
+  readonly contentType: string;
+  readonly body: string;
+}
+
+export interface HttpPart {
+  /** `/api`; of several parts the one with the longest prefix owns a path. */
+  readonly prefix: string;
+  /** Registers the routes, under their full paths. */
+  routes(server: FastifyInstance): void | Promise<void>;
+  failure(problem: Problem, requestId: string): Answer;
+}
+
+/** How a dialect writes the events it pushes. */
+export interface PushFormat {
+  report(events: readonly ReportEvent[]): PushBody;
+  reply(events: readonly ReplyEvent[]): PushBody;
+}
+
+interface PushBody {
+  readonly contentType: string;
+  readonly body: string;
+}
+
+export const problemStatus: Readonly<Record<Problem, number>> = {
+  not_found: 404,
+  method_not_allowed: 405,
+  too_large: 413,
+  malformed: 400,
+  forbidden_host: 403,
+  unavailable: 503,
+  fault: 500,
+};
+
+export const jsonType = 'application/json; charset=utf-8';
+
+const englishProblem: Readonly<Record<Problem, string>> = {
+  not_found: 'There is nothing at this path.',
+  method_not_allowed: 'This path does not answer to this method.',
+  too_large: 'The body is too large.',
+  malformed: 'The request cannot be read.',
+  forbidden_host: 'The Host header must name the loopback interface.',
+  unavailable: 'The server is starting, stopping or busy; try again.',
+  fault: 'Something went wrong on our side; the operator finds it by the request id.',
+};
+
+/** The form of the management API (DESIGN.md, section 5), and of paths that are nobody's. */
+export function plainFailure(problem: Problem, requestId: string): Answer {
+  const message = problem === 'fault' ? `${englishProblem.fault} (${requestId})` : englishProblem[problem];
+  return { status: problemStatus[problem], contentType: jsonType, body: JSON.stringify({ error: { code: problem, message } }) };
+}

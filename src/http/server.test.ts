@@ -1,0 +1,273 @@
+/** The listener over real sockets: its states, its limits, and the answers it gives by itself. */
+import { once } from 'node:events';
+import https from 'node:https';
+import net from 'node:net';
+import { pino } from 'pino';
+import { afterEach, describe, expect, it } from 'vitest';
+import { type HttpPart, jsonType, problemStatus } from './dialect.ts';
+import { createServer, type Server, type ServerOptions } from './server.ts';
+
+const key = [
+  '-----BEGIN PRIVATE KEY-----',
+  'MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg7barE+fssYNYdbFJ',
+  'MjcFgwoBJeAffbXgQUZ+CIzfYpqhRANCAARe+zC8o7Wr4weiWDSdWvJzfhV7v3Rv',
+  'ndfSQyapSc//GUj/e+DnULNbPsOJTiGEckHGQWfhrqbCWa2UBs/K/YdL',
+  '-----END PRIVATE KEY-----',
+].join('\n');
+const cert = [
+  '-----BEGIN CERTIFICATE-----',
+  'MIIBmzCCAUGgAwIBAgIUAXpHFRBnJUQM71UKksrtQAoy1HcwCgYIKoZIzj0EAwIw',
+  'FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMTIxMjUxOVoYDzIxMjYxMDI4',
+  'MjEyNTE5WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO',
+  'PQMBBwNCAARe+zC8o7Wr4weiWDSdWvJzfhV7v3RvndfSQyapSc//GUj/e+DnULNb',
+  'PsOJTiGEckHGQWfhrqbCWa2UBs/K/YdLo28wbTAdBgNVHQ4EFgQUy7KLJpMERBsK',
+  'JVDqSWs/q6vHR9swHwYDVR0jBBgwFoAUy7KLJpMERBsKJVDqSWs/q6vHR9swDwYD',
+  'VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI',
+  'zj0EAwIDSAAwRQIhAK7h4mgl+FGUs10kzTnYToFiN030SAO+aCjTA20CpaskAiAQ',
+  'cTsrMim+cHyl6D14PW4WzswX95OUmSZiCe8tlg0gUg==',
+  '-----END CERTIFICATE-----',
+].join('\n');
+
+const servers: Server[] = [];
+afterEach(async () => {
+  await Promise.all(servers.splice(0).map((server) => server.stop()));
+});
+
+/** Requests to /part/wait are under way until this is called. */
+let release: () => void = () => {};
+
+const part: HttpPart = {
+  prefix: '/part',
+  routes(server) {
+    server.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
+    server.get('/part/hello', (request, reply) => reply.send({ from: request.clientAddress }));
+    server.post('/part/length', { bodyLimit: 1000 }, (request, reply) =>
+      reply.send({ length: Buffer.isBuffer(request.body) ? request.body.length : 0 }),
+    );
+    server.post('/part/json', (request) => ({ got: request.body }));
+    server.get('/part/items/:id', () => 'item');
+    server.put('/part/items/:id', () => 'item');
+    server.get('/part/fault', () => {
+      throw new Error('secret detail');
+    });
+    server.get('/part/wait', async () => {
+      await new Promise<void>((resolve) => {
+        release = resolve;
+      });
+      return 'waited';
+    });
+  },
+  failure: (problem) => ({ status: problemStatus[problem], contentType: jsonType, body: JSON.stringify({ part: problem }) }),
+};
+
+async function start(options: Partial<ServerOptions> = {}) {
+  const logged: Record<string, unknown>[] = [];
+  const log = pino({ level: 'debug' }, { write: (line) => void logged.push(JSON.parse(line) as Record<string, unknown>) });
+  const server = createServer({ log, ...options });
+  server.register(part);
+  servers.push(server);
+  const port = await server.listen({ host: '127.0.0.1', port: 0 });
+  const call = async (path: string, init?: RequestInit) => {
+    const response = await fetch(`http://127.0.0.1:${port}${path}`, init);
+    const text = await response.text();
+    return { status: response.status, headers: response.headers, body: text.startsWith('{') ? (JSON.parse(text) as unknown) : text };
+  };
+  return { server, port, call, logged };
+}
+
+async function open(options: Partial<ServerOptions> = {}) {
+  const started = await start(options);
+  started.server.open();
+  return started;
+}
+
+/** Everything the server says to these bytes until it closes the connection. */
+async function talk(port: number, text: string): Promise<string> {
+  const socket = net.connect(port, '127.0.0.1');
+  socket.write(text);
+  let answer = '';
+  socket.on('data', (data) => {
+    answer += data.toString();
+  });
+  socket.on('error', () => {});
+  await once(socket, 'close');
+  return answer;
+}
+
+const waitUntil = async (is: () => boolean): Promise<void> => {
+  while (!is()) await new Promise((resolve) => setTimeout(resolve, 5));
+};
+
+describe('the listener', () => {
+  it('answers 503 in the form of each part until it is opened, and /healthz tells', async () => {
+    const { server, call } = await start();
+    expect(await call('/healthz')).toMatchObject({ status: 503, body: { status: 'starting' } });
+    expect(await call('/part/hello')).toMatchObject({ status: 503, body: { part: 'unavailable' } });
+    expect(await call('/v1/accounts')).toMatchObject({ status: 503, body: { error: { code: 'unavailable' } } });
+    server.open();
+    expect(await call('/healthz')).toMatchObject({ status: 200, body: { status: 'ready' } });
+    expect(await call('/part/hello')).toMatchObject({ status: 200, body: { from: '127.0.0.1' } });
+  });
+
+  it('tells unknown paths and wrong methods apart, in the form of the part that owns the path', async () => {
+    const { call } = await open();
+    expect(await call('/part/nothing?x=%zz')).toMatchObject({ status: 404, body: { part: 'not_found' } });
+    expect(await call('/partly')).toMatchObject({ status: 404, body: { error: { code: 'not_found' } } });
+    expect(await call('/')).toMatchObject({ status: 404, body: { error: { code: 'not_found' } } });
+    expect(await call('/part/%zz')).toMatchObject({ status: 404, body: { part: 'not_found' } });
+    expect(await call(`/part/items/${'x'.repeat(300)}`)).toMatchObject({ status: 404, body: { part: 'not_found' } });
+    expect(await call('/part/nothing', { method: 'POST', body: '{', headers: { 'content-type': 'application/json' } })).toMatchObject({
+      status: 404,
+    });
+    expect(await call('/part/nothing', { method: 'POST', body: 'x', headers: { 'content-type': 'nonsense' } })).toMatchObject({
+      status: 404,
+    });
+    const wrong = await call('/part/items/1', { method: 'DELETE' });
+    expect(wrong).toMatchObject({ status: 405, body: { part: 'method_not_allowed' } });
+    expect(wrong.headers.get('allow')).toBe('GET, PUT');
+    // A HEAD is not a GET in disguise.
+    expect(await call('/part/hello', { method: 'HEAD' })).toMatchObject({ status: 405, body: '' });
+  });
+
+  it('answers 413 to a body over the limit of its route, and goes on', async () => {
+    const { call, port } = await open();
+    const post = (body: string) => call('/part/length', { method: 'POST', body, headers: { 'content-type': 'application/octet-stream' } });
+    expect(await post('x'.repeat(1000))).toMatchObject({ status: 200, body: { length: 1000 } });
+    expect(await post('x'.repeat(1001))).toMatchObject({ status: 413, body: { part: 'too_large' } });
+    expect(await post('x'.repeat(20_000_000))).toMatchObject({ status: 413, body: { part: 'too_large' } });
+    expect(
+      await talk(
+        port,
+        `POST /part/length HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n${'x'.repeat(2000)}\r\n0\r\n\r\n`,
+      ),
+    ).toMatch(/^HTTP\/1.1 413 [^]*\{"part":"too_large"\}/);
+    expect(await post('x')).toMatchObject({ status: 200 });
+  });
+
+  it('answers what cannot be read as it claims to be', async () => {
+    const { call, logged } = await open();
+    for (const body of ['{"a":', '', 'x', '{"__proto__":1}', '['.repeat(100_000)])
+      expect(await call('/part/json', { method: 'POST', body, headers: { 'content-type': 'application/json' } }), body).toMatchObject({
+        status: 400,
+        body: { part: 'malformed' },
+      });
+    expect(await call('/part/json', { method: 'POST', body: 'x', headers: { 'content-type': 'nonsense' } })).toMatchObject({ status: 400 });
+    expect(logged.filter(({ level }) => level === 50)).toEqual([]);
+  });
+
+  it('a fault is logged once with the id of its request, and its detail is told to nobody', async () => {
+    const { call, logged } = await open();
+    const answer = await call('/part/fault?password=hush');
+    expect(answer).toMatchObject({ status: 500, body: { part: 'fault' } });
+    const errors = logged.filter(({ level }) => level === 50);
+    expect(errors).toHaveLength(1);
+    expect(errors[0]).toMatchObject({ err: { message: 'secret detail' }, requestId: expect.any(String) });
+    expect(JSON.stringify(logged)).not.toContain('hush');
+  });
+
+  it('logs requests by their route, never by their path', async () => {
+    const { call, logged } = await open();
+    await call('/part/items/13800000000?signature=x');
+    await waitUntil(() => logged.some(({ msg }) => msg === 'answered'));
+    expect(logged).toMatchObject([{ level: 20, route: '/part/items/:id', status: 200 }]);
+    expect(JSON.stringify(logged)).not.toContain('13800000000');
+  });
+
+  it('answers what is not HTTP', async () => {
+    const { port } = await open();
+    for (const garbage of [
+      'hello\r\n\r\n',
+      'GET / HTTP/1.1\r\n\r\n',
+      '\x16\x03\x01\x02\r\n\r\n',
+      'GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n',
+    ])
+      expect(await talk(port, garbage), garbage).toMatch(/^HTTP\/1.1 400 /);
+    expect(await talk(port, `GET / HTTP/1.1\r\nHost: x\r\nX: ${'x'.repeat(20_000)}\r\n\r\n`)).toMatch(/^HTTP\/1.1 431 /);
+    expect(await talk(port, 'POST /part/length HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n')).toMatch(
+      /^HTTP\/1.1 400 /,
+    );
+  });
+
+  it('does not wait for ever for headers or bodies', async () => {
+    const { port } = await open({ limits: { headersTimeoutMs: 100, requestTimeoutMs: 200 } });
+    expect(await talk(port, 'GET / HTTP/1.1\r\nHost:')).toMatch(/^HTTP\/1.1 408 /);
+    expect(await talk(port, 'POST /part/length HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc')).toMatch(/^HTTP\/1.1 408 /);
+  });
+
+  it('holds a bounded amount of bodies', async () => {
+    const { call, port } = await open({ limits: { bodyBytesInHand: 1500 } });
+    const socket = net.connect(port, '127.0.0.1');
+    socket.write('POST /part/length HTTP/1.1\r\nHost: x\r\nContent-Length: 800\r\n\r\nabc');
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    const post = () =>
+      call('/part/length', { method: 'POST', body: 'x'.repeat(800), headers: { 'content-type': 'application/octet-stream' } });
+    expect(await post()).toMatchObject({ status: 503, body: { part: 'unavailable' } });
+    expect(await call('/part/hello')).toMatchObject({ status: 200 });
+    socket.destroy();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(await post()).toMatchObject({ status: 200, body: { length: 800 } });
+  });
+
+  it('believes X-Forwarded-For of trusted proxies only', async () => {
+    const headers = { 'x-forwarded-for': '1.1.1.1, 203.0.113.7' };
+    expect(await (await open()).call('/part/hello', { headers })).toMatchObject({ body: { from: '127.0.0.1' } });
+    expect(await (await open({ trustedProxies: ['127.0.0.0/8'] })).call('/part/hello', { headers })).toMatchObject({
+      body: { from: '203.0.113.7' },
+    });
+  });
+
+  it('refuses hosts that are not loopback where it is told to', async () => {
+    const { call, port } = await open({ loopbackHostOnly: true });
+    expect(await call('/part/hello')).toMatchObject({ status: 200 });
+    for (const path of ['/part/hello', '/healthz', '/part/nothing'])
+      expect(await talk(port, `GET ${path} HTTP/1.1\r\nHost: evil.example:${port}\r\nConnection: close\r\n\r\n`)).toMatch(
+        /^HTTP\/1.1 403 /,
+      );
+  });
+
+  it('speaks TLS', async () => {
+    const { port } = await open({ tls: { key, cert } });
+    const status = await new Promise((resolve, reject) => {
+      https
+        .get({ host: '127.0.0.1', port, path: '/healthz', ca: cert, agent: false }, ({ statusCode }) => resolve(statusCode))
+        .on('error', reject);
+    });
+    expect(status).toBe(200);
+  });
+
+  it('draining, it finishes what is under way and answers 503 to what comes', async () => {
+    const { server, call, port } = await open();
+    const kept = net.connect(port, '127.0.0.1');
+    let answers = '';
+    kept.on('data', (data) => {
+      answers += data.toString();
+    });
+    kept.write('GET /part/hello HTTP/1.1\r\nHost: x\r\n\r\n');
+    await waitUntil(() => answers.includes('127.0.0.1'));
+    release = () => {};
+    const initial = release;
+    const slow = call('/part/wait');
+    await waitUntil(() => release !== initial);
+    const stopped = server.stop();
+    answers = '';
+    kept.write('GET /part/hello HTTP/1.1\r\nHost: x\r\n\r\n');
+    await once(kept, 'close');
+    expect(answers).toMatch(/^HTTP\/1.1 503 [^]*\{"part":"unavailable"\}$/);
+    expect(answers.toLowerCase()).toContain('connection: close');
+    expect(await call('/healthz')).toMatchObject({ status: 503, body: { status: 'draining' } });
+    release();
+    expect(await slow).toMatchObject({ status: 200, body: 'waited' });
+    await stopped;
+    await expect(call('/healthz')).rejects.toThrow('fetch failed');
+  });
+
+  it('does not wait for ever for a request that never ends', async () => {
+    const { server, call } = await open({ limits: { drainTimeoutMs: 50 } });
+    const initial = release;
+    const slow = call('/part/wait').catch(() => 'cut');
+    await waitUntil(() => release !== initial);
+    await server.stop();
+    expect(await slow).toBe('cut');
+    release();
+  });
+});

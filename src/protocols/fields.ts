@@ -1,0 +1,238 @@
+/**
+ * Field primitives of the binary carrier protocols, and `layout()`, which makes encoder, decoder and type out of one table.
+ *
+ * A table is read once, when its module loads; after that a value costs one loop over closures and no allocation but the value
+ * itself. Readers never look past the end they are given: octets that are missing throw `ProtocolError`, the only error a decoder
+ * throws. Views into the input are returned where octets are wanted as they are, so who keeps them longer than the frame copies them.
+ */
+
+/** What was received is not what the protocol allows. The only error decoders throw. */
+export class ProtocolError extends Error {
+  override readonly name = 'ProtocolError';
+}
+
+/** Where a reader stands; `end` is the first octet that is not its own. */
+interface Cursor {
+  at: number;
+  readonly end: number;
+}
+
+export interface Field<T> {
+  /** Octets every value takes, or null where that depends on the value. */
+  readonly size: number | null;
+  /** What is written where a value is left out. */
+  readonly empty: T;
+  measure(value: T): number;
+  /** Writes at `at` and returns the offset after it. A value that does not fit is a fault of ours: RangeError. */
+  write(buffer: Buffer, at: number, value: T): number;
+  read(buffer: Buffer, cursor: Cursor): T;
+}
+
+/** Moves the cursor over `count` octets and returns where they begin. */
+function take(cursor: Cursor, count: number): number {
+  const from = cursor.at;
+  if (from + count > cursor.end) throw new ProtocolError(`${count} octets wanted at ${from}, ${cursor.end - from} left`);
+  cursor.at = from + count;
+  return from;
+}
+
+function integer(size: 1 | 4): Field<number> {
+  const max = 2 ** (8 * size) - 1;
+  return {
+    size,
+    empty: 0,
+    measure: () => size,
+    write(buffer, at, value) {
+      if (!(value >= 0 && value <= max)) throw new RangeError(`${value} does not fit ${size} octets`);
+      if (size === 4) {
+        buffer[at] = value >>> 24;
+        buffer[at + 1] = value >>> 16;
+        buffer[at + 2] = value >>> 8;
+      }
+      buffer[at + size - 1] = value;
+      return at + size;
+    },
+    read(buffer, cursor) {
+      const at = take(cursor, size);
+      return size === 1 ? buffer.readUInt8(at) : buffer.readUInt32BE(at);
+    },
+  };
+}
+
+export const u8 = integer(1);
+export const u32 = integer(4);
+
+/** Text before the first NUL between two offsets. */
+function textBetween(buffer: Buffer, from: number, to: number): string {
+  let end = from;
+  while (end < to && buffer[end] !== 0) end += 1;
+  return end === from ? '' : buffer.toString('latin1', from, end);
+}
+
+/** Writes one octet a character and pads with NUL. For the short strings of these protocols a loop beats a call into native code. */
+function writePadded(buffer: Buffer, at: number, value: string, size: number): number {
+  const length = value.length;
+  if (length > size) throw new RangeError(`"${value}" does not fit ${size} octets`);
+  for (let i = 0; i < length; i += 1) {
+    const code = value.charCodeAt(i);
+    if (code > 0xff) throw new RangeError(`"${value}" is not one octet a character`);
+    buffer[at + i] = code;
+  }
+  for (let i = length; i < size; i += 1) buffer[at + i] = 0;
+  return at + size;
+}
+
+/** "Octet String": fixed size, padded with NUL on the right, possibly without any. Readers cut at the first NUL. */
+export function octets(size: number): Field<string> {
+  return {
+    size,
+    empty: '',
+    measure: () => size,
+    write: (buffer, at, value) => writePadded(buffer, at, value, size),
+    read(buffer, cursor) {
+      const at = take(cursor, size);
+      return textBetween(buffer, at, at + size);
+    },
+  };
+}
+
+/** As `octets`, for the last field of a PDU: written in full, read from whatever is left, nothing included (cmpp.md §12). */
+export function trailing(size: number): Field<string> {
+  return {
+    ...octets(size),
+    read(buffer, cursor) {
+      const at = cursor.at;
+      const end = Math.min(cursor.end, at + size);
+      cursor.at = cursor.end;
+      return textBetween(buffer, at, end);
+    },
+  };
+}
+
+/** Exactly `size` octets as they are; read as a view. */
+export function bytes(size: number): Field<Buffer> {
+  return {
+    size,
+    empty: Buffer.alloc(size),
+    measure: () => size,
+    write(buffer, at, value) {
+      if (value.length !== size) throw new RangeError(`${value.length} octets where ${size} belong`);
+      buffer.set(value, at);
+      return at + size;
+    },
+    read(buffer, cursor) {
+      const at = take(cursor, size);
+      return buffer.subarray(at, at + size);
+    },
+  };
+}
+
+/** An opaque id of `size` octets, in the program as lower-case hex text: comparable, printable, and free of 64-bit arithmetic. */
+export function hex(size: number): Field<string> {
+  const empty = '0'.repeat(2 * size);
+  return {
+    size,
+    empty,
+    measure: () => size,
+    write(buffer, at, value) {
+      if (value === empty) buffer.fill(0, at, at + size);
+      else if (value.length !== 2 * size || buffer.write(value, at, size, 'hex') !== size)
+        throw new RangeError(`"${value}" is not ${size} octets`);
+      return at + size;
+    },
+    read(buffer, cursor) {
+      const at = take(cursor, size);
+      return buffer.toString('hex', at, at + size);
+    },
+  };
+}
+
+/** One octet of length, then as many octets; read as a view. */
+export const sized: Field<Buffer> = {
+  size: null,
+  empty: Buffer.alloc(0),
+  measure: (value) => 1 + value.length,
+  write(buffer, at, value) {
+    const length = value.length;
+    if (length > 0xff) throw new RangeError(`${length} octets do not fit a length of one octet`);
+    buffer[at] = length;
+    buffer.set(value, at + 1);
+    return at + 1 + length;
+  },
+  read(buffer, cursor) {
+    const length = buffer.readUInt8(take(cursor, 1));
+    const at = take(cursor, length);
+    return buffer.subarray(at, at + length);
+  },
+};
+
+/** One octet of count, then as many values. */
+export function counted<T>(field: Field<T>): Field<readonly T[]> {
+  return {
+    size: null,
+    empty: [],
+    measure: (values) => values.reduce((sum, value) => sum + field.measure(value), 1),
+    write(buffer, at, values) {
+      if (values.length > 0xff) throw new RangeError(`${values.length} values do not fit a count of one octet`);
+      buffer[at] = values.length;
+      let next = at + 1;
+      for (const value of values) next = field.write(buffer, next, value);
+      return next;
+    },
+    read(buffer, cursor) {
+      const count = buffer.readUInt8(take(cursor, 1));
+      const values: T[] = [];
+      for (let i = 0; i < count; i += 1) values.push(field.read(buffer, cursor));
+      return values;
+    },
+  };
+}
+
+/** A field that only some versions have is optional here, and absent from the table of the others. */
+type Table = Readonly<Record<string, Field<unknown> | undefined>>;
+
+/** The values a table describes, under its names. */
+export type Values<F extends Table> = { readonly [K in keyof F]: F[K] extends Field<infer T> | undefined ? T : never };
+
+export interface Layout<T> {
+  measure(value: T): number;
+  write(buffer: Buffer, at: number, value: T): number;
+  read(buffer: Buffer, cursor: Cursor): T;
+}
+
+/**
+ * Compiles a table of fields, in the order of the specification. A name the table lacks is ignored when writing; an optional one
+ * that the value lacks is written empty.
+ */
+export function layout<const F extends Table>(table: F): Layout<Values<F>> {
+  const entries = Object.entries(table).filter((entry): entry is [string, Field<unknown>] => entry[1] !== undefined);
+  const names = entries.map(([name]) => name);
+  const fields = entries.map(([, field]) => field);
+  const fixed = fields.reduce((sum, field) => sum + (field.size ?? 0), 0);
+  const variable = entries.filter(([, field]) => field.size === null);
+  // Every value read starts as a copy of this one: it has all its properties from the start, which is far cheaper than growing it.
+  const blank: Record<string, unknown> = Object.fromEntries(entries.map(([name, field]) => [name, field.empty]));
+
+  return {
+    measure(value: Readonly<Record<string, unknown>>) {
+      let size = fixed;
+      for (const [name, field] of variable) size += field.measure(value[name] ?? field.empty);
+      return size;
+    },
+    write(buffer, at, value: Readonly<Record<string, unknown>>) {
+      let next = at;
+      for (let i = 0; i < fields.length; i += 1) {
+        const field = fields[i]!;
+        next = field.write(buffer, next, value[names[i]!] ?? field.empty);
+      }
+      return next;
+    },
+    read(buffer, cursor) {
+      const value = { ...blank };
+      for (let i = 0; i < fields.length; i += 1) value[names[i]!] = fields[i]!.read(buffer, cursor);
+      // The table is what the type was made of.
+      // oxlint-disable-next-line typescript/no-unsafe-type-assertion
+      return value as Values<F>;
+    },
+  };
+}

@@ -1,0 +1,20 @@
+// Finds the files we ship that are not code (SQL, migrations), from the sources and from dist/ alike.
+import { existsSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+let found: string | undefined;
+
+/** The folder of our package.json. */
+export function packageRoot(): string {
+  found ??= search(path.dirname(fileURLToPath(import.meta.url)));
+  return found;
+}
+
+function search(from: string): string {
+  for (let folder = from; ; folder = path.dirname(folder)) {
+    const file = path.join(folder, 'package.json');
+    if (existsSync(file) && (JSON.parse(readFileSync(file, 'utf8')) as { name?: string }).name === 'hongyan') return folder;
+    if (folder === path.dirname(folder)) throw new Error(`no package.json of hongyan above ${from}`);
+  }
+}

@@ -1,0 +1,179 @@
+/**
+ * One claimed chunk on its way through one connection: which of its messages may be sent next, what has been heard of each, and how
+ * far its reservation goes. Pure bookkeeping: no clock, no database, no connection.
+ *
+ * An index moves: to be sent → in flight → outcome (or back to be sent, if its fate allows) → recorded. Only indexes below the
+ * reservation are ever handed out, so that after a crash whatever lies above it was certainly not sent.
+ */
+import type { OutboundMessage, SegmentOutcome } from '../channels/channel.ts';
+import type { DispatchBody } from '../core/batches.ts';
+import type { Outcome } from '../core/messages.ts';
+import { messageIdOf, messageStatus } from '../core/model.ts';
+import type { Claim } from '../core/queue.ts';
+
+/** What the chunk's messages have in common. */
+export interface RunPolicy {
+  readonly channelId: bigint;
+  readonly inDoubt: 'resend' | 'give_up';
+  readonly chargeOn: 'delivered' | 'accepted';
+  readonly from: string;
+  /** The text of the message at an index. */
+  text(index: number): string;
+}
+
+/** What to do with a message after the connection has told its fate. */
+export type Next =
+  | { readonly kind: 'outcome'; readonly outcome: Outcome }
+  | { readonly kind: 'retry'; readonly later: boolean } // certainly not sent, or to be sent again by policy
+  | { readonly kind: 'leave' }; // in doubt and the connection is gone: the next claimant decides
+
+/** How often a message whose fate stays unknown is sent before it is given up all the same. */
+const mostTries = 3;
+
+export interface ChunkRun {
+  readonly claim: Claim;
+  readonly body: DispatchBody;
+  /** Messages not yet handed out, within the reservation or not. */
+  unsent(): number;
+  /** The next message within the reservation, or null. */
+  next(): number | null;
+  message(index: number): OutboundMessage;
+  /** Judges what the connection said. `gone`: the connection was lost, so nothing can be tried on it. */
+  judge(index: number, outcomes: readonly SegmentOutcome[], gone: boolean): Next;
+  /** Hands an index out again. */
+  again(index: number): void;
+  /** So many messages that were sent have committed outcomes now. */
+  recorded(count: number): void;
+  /** Reserved messages without a committed outcome. */
+  open(): number;
+  /** Moves the reservation; only once it is committed. */
+  reserveTo(upto: number): void;
+  reservedUpto(): number;
+  /** Every message has an outcome (committed or about to be). */
+  complete(): boolean;
+  /** Indexes below may have been sent: where the next claimant must look for rows. */
+  doubtUpto(): number;
+}
+
+/** A message's outcome, with what it has from its chunk. */
+export function outcomeOf(
+  body: DispatchBody,
+  index: number,
+  rest: Pick<Outcome, 'channelId' | 'status' | 'code'> & Partial<Pick<Outcome, 'carrierId' | 'paid' | 'parts'>>,
+): Outcome {
+  return {
+    id: messageIdOf(body.id, index),
+    accountId: body.accountId,
+    subscriptionId: body.subscriptionId,
+    day: body.day,
+    phone: body.phones[index] ?? 0n,
+    form: body.forms?.[index] ?? null,
+    segments: body.segments,
+    priceE4: body.priceE4,
+    carrierId: null,
+    paid: false,
+    parts: [],
+    ...rest,
+  };
+}
+
+/** `skip`: indexes that have an outcome already and are not sent. */
+export function createChunkRun(claim: Claim, body: DispatchBody, policy: RunPolicy, skip: ReadonlySet<number>): ChunkRun {
+  const { channelId } = policy;
+  const n = body.phones.length;
+  let cursor = 0;
+  let outcomes = skip.size;
+  let committed = 0;
+  let reserved = claim.reservedUpto;
+  let touchedUpto = claim.doubtUpto;
+  const retries: number[] = [];
+  const tries = new Map<number, number>();
+  /** What is known of the segments of messages that needed more than one try or more than one segment. */
+  const parts = new Map<number, SegmentOutcome[]>();
+
+  const ended = (index: number, status: Outcome['status'], code: string | null, rest: Partial<Outcome>): Next => {
+    outcomes++;
+    parts.delete(index);
+    return { kind: 'outcome', outcome: outcomeOf(body, index, { channelId, status, code, ...rest }) };
+  };
+
+  /** Merges this try into what earlier tries have told. */
+  function merge(index: number, heard: readonly SegmentOutcome[]): readonly SegmentOutcome[] {
+    const before = parts.get(index);
+    if (!before) {
+      if (heard.length > 1) parts.set(index, [...heard]);
+      return heard;
+    }
+    const open = openParts(before);
+    heard.forEach((outcome, i) => {
+      const seg = open[i];
+      if (seg !== undefined) before[seg] = outcome;
+    });
+    return before;
+  }
+
+  return {
+    claim,
+    body,
+    unsent: () => retries.length + (n - cursor),
+    next() {
+      const again = retries.shift();
+      if (again !== undefined) return again;
+      while (cursor < n && skip.has(cursor)) cursor++;
+      if (cursor >= n || cursor >= reserved) return null;
+      touchedUpto = Math.max(touchedUpto, cursor + 1);
+      return cursor++;
+    },
+    message(index) {
+      const before = parts.get(index);
+      return {
+        to: String(body.phones[index]),
+        from: policy.from,
+        text: policy.text(index),
+        reference: (Number(body.id % 128n) * 512 + index) % 65536,
+        ...(before ? { only: openParts(before) } : {}),
+      };
+    },
+    judge(index, heard, gone) {
+      const all = merge(index, heard);
+      const rejected = all.find((outcome) => outcome.kind === 'rejected');
+      const list = all.length > 1 ? all.map((outcome, seg) => ({ seg, ...told(outcome) })) : [];
+      if (rejected) return ended(index, messageStatus.rejected, rejected.code, { parts: list });
+      if (all.every((outcome) => outcome.kind === 'accepted')) {
+        const carrierId = all.length === 1 && all[0]?.kind === 'accepted' ? all[0].carrierId : null;
+        return ended(index, messageStatus.sent, null, { carrierId, parts: list, paid: policy.chargeOn === 'accepted' });
+      }
+      const inDoubt = all.some((outcome) => outcome.kind === 'unknown');
+      const giveUp = () => ended(index, messageStatus.unknown, 'UNKNOWN', { parts: list });
+      if (inDoubt && policy.inDoubt === 'give_up') return giveUp();
+      if (gone) return { kind: 'leave' };
+      const count = (tries.get(index) ?? 0) + (inDoubt ? 1 : 0);
+      tries.set(index, count);
+      if (count >= mostTries) return giveUp();
+      return { kind: 'retry', later: all.some((outcome) => outcome.kind === 'throttled') };
+    },
+    again: (index) => void retries.push(index),
+    recorded(count) {
+      committed += count;
+    },
+    open() {
+      let skipped = 0;
+      for (const index of skip) if (index < reserved) skipped++;
+      return reserved - skipped - committed;
+    },
+    reserveTo(upto) {
+      reserved = upto;
+    },
+    reservedUpto: () => reserved,
+    complete: () => outcomes >= n,
+    doubtUpto: () => touchedUpto,
+  };
+}
+
+const openParts = (outcomes: readonly SegmentOutcome[]): number[] =>
+  outcomes.flatMap((outcome, seg) => (outcome.kind === 'accepted' || outcome.kind === 'rejected' ? [] : [seg]));
+
+function told(outcome: SegmentOutcome): { carrierId: string | null; code: string | null } {
+  if (outcome.kind === 'accepted') return { carrierId: outcome.carrierId, code: null };
+  return { carrierId: null, code: outcome.kind === 'rejected' ? outcome.code : 'UNKNOWN' };
+}

@@ -1,0 +1,575 @@
+/**
+ * Moves queued chunks onto the connections of the channels, and what the carriers answer into the database.
+ *
+ * For each channel that is on, a node holds leases of some of its connections. Each leased connection ("link") claims chunks, reserves
+ * a small range of indexes, hands messages to the carrier within window and rate, and gathers outcomes. One flush at a time writes the
+ * outcomes of all links of the channel: it checks the leases, records, advances the reservations and takes finished chunks off the
+ * queue, in one transaction; then the links may go on. So the number of messages that a crash leaves in doubt is bounded by the
+ * reservations, and nothing is sent under a lease that has been lost: the connection asks `mayWrite` before every PDU.
+ *
+ * A link whose connection drops puts its chunks back; whoever claims them next reads which messages have rows, and the product's
+ * policy decides about the rest below the reservation.
+ */
+import { performance } from 'node:perf_hooks';
+import type { ChannelConnection, ConnectionDeps, ConnectionEvents, ConnectionState, SegmentOutcome } from '../channels/channel.ts';
+import { dispatchBodies, type DispatchBody } from '../core/batches.ts';
+import type { Directory } from '../core/directory.ts';
+import type { Links } from '../core/links.ts';
+import { type Outcome, record, recordedOf } from '../core/messages.ts';
+import { type Channel, indexOf, messageIdOf, messageStatus } from '../core/model.ts';
+import {
+  claim as claimChunks,
+  type Claim,
+  finish,
+  giveUpLeases,
+  type Lease,
+  lockExpired,
+  type Placed,
+  putBack,
+  removeExpired,
+  renewLeases,
+  reserve,
+  showState,
+  standing,
+  takeLeases,
+} from '../core/queue.ts';
+import { sourceNumber } from '../core/routing.ts';
+import { optedOut } from '../core/screening.ts';
+import type { Signals } from '../core/signals.ts';
+import { type Db, isConnectionLoss, isUnknownCommit } from '../db/db.ts';
+import type { Log } from '../log.ts';
+import { groupBy } from '../std/group.ts';
+import { type ChunkRun, createChunkRun, outcomeOf } from './chunk-run.ts';
+import type { Recent, RecentEntry } from './recent.ts';
+
+export interface DispatcherDeps {
+  readonly db: Db;
+  readonly directory: Directory;
+  readonly signals: Signals;
+  readonly links: Links;
+  readonly recent: Recent;
+  readonly log: Log;
+  readonly clock: () => Date;
+  /** This process, in leases. */
+  readonly node: string;
+  readonly linkBase: string;
+  /** Makes a connection of a channel; it is started and stopped by the dispatcher. */
+  connect(channel: Channel, secret: string, deps: ConnectionDeps): ChannelConnection;
+  /** Reports and inbound, passed on with the channel they came from. */
+  onReport(channelId: bigint, ...args: Parameters<ConnectionEvents['onReport']>): void;
+  onInbound(channelId: bigint, ...args: Parameters<ConnectionEvents['onInbound']>): void;
+  /** Counts for the operator. */
+  count(what: 'inDoubt' | 'sent' | 'rejected', n: number): void;
+}
+
+export interface Dispatcher {
+  start(): void;
+  /** Stops claiming, drains every connection, records what is known, gives everything back. */
+  stop(): Promise<void>;
+}
+
+/** Messages of one link that may be sent without a committed outcome: what a crash may leave in doubt. */
+const reservation = 128;
+const leaseSeconds = 10;
+/** How long before the end of a lease its holder stops sending, for the clocks' difference in pace. */
+const leaseMarginMs = 2000;
+const beatMs = 1000;
+const flushDelayMs = 3;
+const throttledRetryMs = 1000;
+const drainMs = 10_000;
+const mostChunksPerClaim = 128;
+const expiredPerBeat = 20;
+
+export function createDispatcher(deps: DispatcherDeps): Dispatcher {
+  const { directory, signals, log } = deps;
+  const workers = new Map<bigint, ChannelWorker>();
+  let timer: NodeJS.Timeout | undefined;
+  let beating: Promise<void> | undefined;
+
+  /** Starts and stops channel workers as the configuration says, and lets each renew its leases. */
+  async function beat(): Promise<void> {
+    for (const channel of directory.channels()) if (channel.enabled && !workers.has(channel.id)) workers.set(channel.id, createChannelWorker(deps, channel));
+    await Promise.all(
+      [...workers].map(async ([id, worker]) => {
+        const channel = directory.channel(id);
+        try {
+          if (channel?.enabled && worker.serves(channel)) return await worker.beat();
+          await worker.stop();
+          workers.delete(id);
+        } catch (error) {
+          log.error({ channel: String(id), err: error }, 'a channel could not be served; trying again');
+        }
+      }),
+    );
+  }
+
+  const beatOnce = (): void => {
+    beating ??= beat().finally(() => {
+      beating = undefined;
+    });
+  };
+
+  return {
+    start() {
+      directory.onChange(beatOnce);
+      signals.on('queue', () => {
+        for (const worker of workers.values()) worker.wake();
+      });
+      timer = setInterval(beatOnce, beatMs);
+      beatOnce();
+    },
+    async stop() {
+      clearInterval(timer);
+      await beating;
+      await Promise.all([...workers.values()].map((worker) => worker.stop()));
+      workers.clear();
+    },
+  };
+}
+
+interface Link {
+  readonly lease: Lease;
+  connection: ChannelConnection;
+  /** Monotonic time after which nothing may be sent. */
+  deadline: number;
+  readonly runs: ChunkRun[];
+  /** Set when the connection was lost or the link is stopping: nothing is claimed or sent, its chunks go back with the next flush. */
+  leaving: boolean;
+  inFlight: number;
+  /** What the flush under way is about to add to the reservations. */
+  reserving: number;
+  pumping: boolean;
+}
+
+/** An outcome on its way to the database. */
+interface Heard {
+  readonly link: Link;
+  readonly run: ChunkRun;
+  readonly outcome: Outcome;
+  /** False for outcomes that needed no sending: they do not count against the reservation. */
+  readonly sent: boolean;
+}
+
+interface ChannelWorker {
+  /** False once the channel's settings differ from those the worker was made for. */
+  serves(channel: Channel): boolean;
+  /** Renews and takes leases, ends expired chunks, looks for work. */
+  beat(): Promise<void>;
+  wake(): void;
+  stop(): Promise<void>;
+}
+
+function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWorker {
+  const { db, directory, log, recent, node, clock } = deps;
+  const channelId = channel.id;
+  const made = JSON.stringify({ ...channel, id: String(channelId) });
+  const secret = directory.channelSecret(channelId) ?? '';
+  const links = new Map<number, Link>();
+  let heard: Heard[] = [];
+  let flushWanted = false;
+  let flushing: Promise<void> | undefined;
+  let flushTimer: NodeJS.Timeout | undefined;
+  let claiming = false;
+  let claimAgain = false;
+  let stopping = false;
+  let turns = 0;
+  let averageN = 500;
+  /** Entries of the memory of sent messages that wait for their row. */
+  let unrecorded: RecentEntry[] = [];
+
+  // ── sending ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  function pump(link: Link): void {
+    if (link.leaving || link.pumping || performance.now() >= link.deadline) return;
+    link.pumping = true;
+    let starved = false;
+    while (link.connection.room() > 0) {
+      const found = nextOf(link);
+      if (!found) {
+        starved = true;
+        break;
+      }
+      const { run, index } = found;
+      link.inFlight++;
+      link.connection.send(run.message(index), (outcomes) => settle(link, run, index, outcomes));
+    }
+    link.pumping = false;
+    if (!starved) return;
+    // Waiting for a reservation: ask for it if there is room now, else the outcomes still to come will bring it along.
+    if (openOf(link) < reservation && link.runs.some((run) => run.reservedUpto() < run.claim.n)) scheduleFlush();
+    if (wantsWork(link)) void claimWork();
+  }
+
+  function nextOf(link: Link): { run: ChunkRun; index: number } | null {
+    for (const run of link.runs) {
+      const index = run.next();
+      if (index !== null) return { run, index };
+    }
+    return null;
+  }
+
+  function settle(link: Link, run: ChunkRun, index: number, outcomes: readonly SegmentOutcome[]): void {
+    link.inFlight--;
+    if (outcomes.some(({ kind }) => kind === 'unknown')) deps.count('inDoubt', 1);
+    const next = run.judge(index, outcomes, link.leaving);
+    if (next.kind === 'outcome') {
+      rememberSent(next.outcome);
+      heard.push({ link, run, outcome: next.outcome, sent: true });
+      scheduleFlush();
+    } else if (next.kind === 'retry') {
+      if (!next.later) run.again(index);
+      else
+        setTimeout(() => {
+          run.again(index);
+          pump(link);
+        }, throttledRetryMs);
+    }
+    if (link.leaving && link.inFlight === 0) scheduleFlush();
+  }
+
+  function rememberSent({ id, accountId, day, carrierId, parts }: Outcome): void {
+    if (carrierId !== null) unrecorded.push(recent.remember(channelId, carrierId, { id, accountId, day, seg: null }));
+    for (const part of parts)
+      if (part.carrierId !== null) unrecorded.push(recent.remember(channelId, part.carrierId, { id, accountId, day, seg: part.seg }));
+  }
+
+  // ── claiming ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  const openOf = (link: Link): number => link.runs.reduce((sum, run) => sum + run.open(), link.reserving);
+  const wantsWork = (link: Link): boolean =>
+    !stopping &&
+    !link.leaving &&
+    link.connection.state === 'up' &&
+    link.runs.reduce((sum, run) => sum + run.unsent(), 0) < reservation;
+
+  /** Claims for every link that could do more, until the queue has nothing or nobody wants. One such round at a time. */
+  async function claimWork(): Promise<void> {
+    if (claiming) {
+      claimAgain = true;
+      return;
+    }
+    claiming = true;
+    try {
+      do {
+        claimAgain = false;
+        for (const link of links.values()) {
+          while (wantsWork(link) && (await claimFor(link)));
+        }
+      } while (claimAgain);
+    } catch (error) {
+      log.error({ channel: String(channelId), err: error }, 'claiming failed; trying again at the next beat');
+    } finally {
+      claiming = false;
+    }
+  }
+
+  /** Claims once for a link; false if there was nothing. Every tenth time the lower class goes first, so that it keeps its share. */
+  async function claimFor(link: Link): Promise<boolean> {
+    const classes = ++turns % 10 === 0 ? [1, 0] : [0, 1];
+    const limit = Math.min(mostChunksPerClaim, Math.max(1, Math.ceil(reservation / averageN)));
+    for (const wanted of classes) {
+      const budget = Math.max(0, reservation - openOf(link));
+      const claims = await db.transaction((sql) =>
+        claimChunks(sql, { lease: link.lease, class: wanted, limit, budget, at: clock() }),
+      );
+      if (claims.length === 0) continue;
+      averageN = claims.reduce((sum, { n }) => sum + n, 0) / claims.length;
+      try {
+        await takeUp(link, claims);
+      } catch (error) {
+        drop(link, 'what was claimed could not be loaded'); // it goes back when the lease is taken anew
+        throw error;
+      }
+      pump(link);
+      return true;
+    }
+    averageN = 500;
+    return false;
+  }
+
+  /** Loads what was claimed, decides what needs no sending, and puts the rest in line. */
+  async function takeUp(link: Link, claims: readonly Claim[]): Promise<void> {
+    const bodies = new Map<bigint, DispatchBody>();
+    const byAccount = groupBy(claims, ({ accountId }) => accountId);
+    await Promise.all(
+      [...byAccount].map(async ([accountId, own]) => {
+        for (const body of await dispatchBodies(db.sql, accountId, own.map(({ chunkId }) => chunkId))) bodies.set(body.id, body);
+      }),
+    );
+    const outs = await optOuts([...bodies.values()]);
+    for (const claim of claims) {
+      const body = bodies.get(claim.chunkId);
+      const tenancy = directory.subscription(claim.subscriptionId);
+      if (!body || !tenancy) throw new Error(`chunk ${claim.chunkId} has no body or no subscription`);
+      const { product, subscription } = tenancy;
+      const rows =
+        claim.doubtUpto > 0 ? await recordedOf(db.sql, claim.accountId, claim.chunkId, body.day) : new Set<bigint>();
+      const recordedBefore = new Set([...rows].map(indexOf));
+      const decided: Outcome[] = [];
+      const isExpired = claim.expiresAt <= clock();
+      body.phones.forEach((phone, index) => {
+        if (recordedBefore.has(index)) return;
+        const inDoubt = index < claim.doubtUpto;
+        if (inDoubt) deps.count('inDoubt', 1);
+        if (inDoubt && product.inDoubt === 'give_up')
+          decided.push(outcomeOf(body, index, { channelId, status: messageStatus.unknown, code: 'UNKNOWN' }));
+        else if (isExpired) decided.push(outcomeOf(body, index, { channelId: null, status: messageStatus.expired, code: 'EXPIRED' }));
+        else if (outs.get(claim.subscriptionId)?.has(phone))
+          decided.push(outcomeOf(body, index, { channelId: null, status: messageStatus.intercepted, code: 'WL:SHLJ' }));
+      });
+      const skip = new Set([...recordedBefore, ...decided.map(({ id }) => indexOf(id))]);
+      const policy = {
+        channelId,
+        inDoubt: product.inDoubt,
+        chargeOn: product.chargeOn,
+        from: sourceNumber(channel, subscription.extension, body.ext),
+        text: textOf(body),
+      };
+      const run = createChunkRun(claim, body, policy, skip);
+      link.runs.push(run);
+      for (const outcome of decided) heard.push({ link, run, outcome, sent: false });
+      if (run.complete() || decided.length > 0) scheduleFlush();
+    }
+  }
+
+  /** Who has opted out since the batch was accepted: one query per subscription that has a list. */
+  async function optOuts(bodies: readonly DispatchBody[]): Promise<Map<bigint, ReadonlySet<bigint>>> {
+    const found = new Map<bigint, ReadonlySet<bigint>>();
+    await Promise.all(
+      [...groupBy(bodies, ({ subscriptionId }) => subscriptionId)].map(async ([subscriptionId, own]) => {
+        const list = directory.blocklist('subscription', subscriptionId);
+        if (list !== undefined) found.set(subscriptionId, await optedOut(db.sql, list, own.flatMap(({ phones }) => phones)));
+      }),
+    );
+    return found;
+  }
+
+  /** The text of each message of a chunk: the content with that message's own short link. */
+  function textOf({ id, content, phones }: DispatchBody): (index: number) => string {
+    const at = content.indexOf('$url$');
+    if (at < 0) return () => content;
+    const before = `${content.slice(0, at)}${deps.linkBase}/`;
+    const after = content.slice(at + 5);
+    const codes = deps.links.encodeMany(id, phones.length);
+    return (index) => before + codes[index] + after;
+  }
+
+  // ── flushing ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  function scheduleFlush(): void {
+    flushWanted = true;
+    if (flushing || flushTimer) return;
+    flushTimer = setTimeout(() => {
+      flushTimer = undefined;
+      flushWanted = false;
+      flushing = flush().finally(() => {
+        flushing = undefined;
+        if (flushWanted) scheduleFlush();
+      });
+    }, flushDelayMs);
+  }
+
+  /** Writes everything heard so far. Returns when it is committed, or when the leases it was heard under are lost. */
+  async function flush(): Promise<void> {
+    const outcomes = heard;
+    const entries = unrecorded;
+    heard = [];
+    unrecorded = [];
+    const leaving = [...links.values()].filter((link) => link.leaving && link.inFlight === 0);
+    const concerned = new Set([...links.values()].filter((link) => link.runs.length > 0));
+    for (const { link } of outcomes) concerned.add(link);
+    if (concerned.size > 0) {
+      const held = await writeUntilDone([...concerned], outcomes, leaving);
+      for (const link of concerned) if (!held.has(link.lease.connection)) drop(link, 'the lease was lost');
+    }
+    for (const entry of entries) entry.recorded = true;
+    for (const link of leaving) {
+      link.runs.length = 0;
+      link.leaving = stopping || links.get(link.lease.connection) !== link;
+    }
+    for (const link of links.values()) pump(link);
+  }
+
+  /** Tries until the transaction is known to be committed; gives up only when every lease concerned has run out. */
+  async function writeUntilDone(concerned: readonly Link[], outcomes: readonly Heard[], leaving: readonly Link[]): Promise<ReadonlySet<number>> {
+    for (let again = false; ; ) {
+      try {
+        return await write(concerned, outcomes, leaving, again);
+      } catch (error) {
+        if (concerned.every(({ deadline }) => performance.now() > deadline + leaseMarginMs)) {
+          log.error({ channel: String(channelId), err: error, outcomes: outcomes.length }, 'outcomes could not be recorded within the lease');
+          return new Set();
+        }
+        again ||= isUnknownCommit(error);
+        if (!isConnectionLoss(error)) log.error({ channel: String(channelId), err: error }, 'recording outcomes failed; trying again');
+        await new Promise((resolve) => setTimeout(resolve, 200));
+      }
+    }
+  }
+
+  async function write(concerned: readonly Link[], outcomes: readonly Heard[], leaving: readonly Link[], again: boolean): Promise<ReadonlySet<number>> {
+    const steps = new Map<ChunkRun, number>();
+    const finished: ChunkRun[] = [];
+    const held = await db.transaction(async (sql) => {
+      steps.clear();
+      finished.length = 0;
+      const held = await standing(sql, channelId, concerned.map(({ lease }) => lease));
+      const valid = outcomes.filter(({ link }) => held.has(link.lease.connection));
+      const justSent = groupBy(valid.filter(({ sent }) => sent), ({ run }) => run);
+      const sinceThen = new Set(heard.map(({ run }) => run));
+      const reserved: Placed[] = [];
+      const done: Placed[] = [];
+      const returned: Placed[] = [];
+      for (const link of concerned) {
+        if (!held.has(link.lease.connection)) continue;
+        link.reserving = 0;
+        let budget = reservation - openOf(link) + link.runs.reduce((sum, run) => sum + (justSent.get(run)?.length ?? 0), 0);
+        for (const run of link.runs) {
+          const place = { lease: link.lease, chunkId: run.claim.chunkId };
+          if (run.complete() && !sinceThen.has(run)) {
+            finished.push(run);
+            done.push({ ...place, upto: 0 });
+          } else if (leaving.includes(link)) returned.push({ ...place, upto: run.doubtUpto() });
+          else if (!link.leaving && budget > 0) {
+            const upto = Math.min(run.claim.n, run.reservedUpto() + budget);
+            if (upto === run.reservedUpto()) continue;
+            steps.set(run, upto);
+            reserved.push({ ...place, upto });
+            link.reserving += upto - run.reservedUpto();
+            budget -= upto - run.reservedUpto();
+          }
+        }
+      }
+      await Promise.all([
+        record(sql, directory, valid.map(({ outcome }) => outcome), clock(), again),
+        reserve(sql, channelId, reserved),
+        finish(sql, channelId, done),
+        putBack(sql, channelId, returned),
+      ]);
+      return held;
+    });
+    // Committed: the books may follow.
+    for (const [run, own] of groupBy(outcomes.filter(({ sent }) => sent), ({ run }) => run)) run.recorded(own.length);
+    for (const [run, upto] of steps) run.reserveTo(upto);
+    for (const link of concerned) {
+      link.reserving = 0;
+      for (const run of finished) if (link.runs.includes(run)) link.runs.splice(link.runs.indexOf(run), 1);
+    }
+    for (const status of ['sent', 'rejected'] as const)
+      deps.count(status, outcomes.filter(({ outcome }) => outcome.status === messageStatus[status]).length);
+    if (outcomes.some(({ outcome }) => outcome.code !== null)) deps.signals.emit('push');
+    return held;
+  }
+
+  // ── links ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  function open(lease: Lease, deadline: number): void {
+    const link: Link = {
+      lease,
+      connection: undefined as unknown as ChannelConnection,
+      deadline,
+      runs: [],
+      leaving: false,
+      inFlight: 0,
+      reserving: 0,
+      pumping: false,
+    };
+    link.connection = deps.connect(channel, secret, {
+      mayWrite: () => performance.now() < link.deadline,
+      events: {
+        onState: (state, reason) => stateChanged(link, state, reason),
+        onRoom: () => pump(link),
+        onReport: (report, acknowledge) => deps.onReport(channelId, report, acknowledge),
+        onInbound: (inbound, acknowledge) => deps.onInbound(channelId, inbound, acknowledge),
+      },
+    });
+    links.set(lease.connection, link);
+    link.connection.start();
+  }
+
+  function stateChanged(link: Link, state: ConnectionState, reason: string): void {
+    log.info({ channel: String(channelId), connection: link.lease.connection, state, reason }, 'connection');
+    void showState(db.sql, link.lease, state, reason).catch(() => {}); // for display; the next change or lease writes it again
+    if (state === 'up') {
+      pump(link);
+      void claimWork();
+    } else if (link.runs.length > 0) {
+      link.leaving = true;
+      scheduleFlush();
+    }
+  }
+
+  /** Forgets a link whose lease is gone: its chunks belong to whoever holds the lease now. */
+  function drop(link: Link, reason: string): void {
+    if (links.get(link.lease.connection) !== link) return;
+    links.delete(link.lease.connection);
+    link.deadline = 0;
+    link.leaving = true;
+    link.runs.length = 0;
+    log.warn({ channel: String(channelId), connection: link.lease.connection, reason }, 'connection given up');
+    void link.connection.stop(0);
+  }
+
+  async function beat(): Promise<void> {
+    const before = performance.now();
+    const deadline = before + leaseSeconds * 1000 - leaseMarginMs;
+    if (links.size > 0) {
+      const standingLeases = await renewLeases(db.sql, channelId, node, leaseSeconds);
+      const epochs = new Map(standingLeases.map(({ connection, epoch }) => [connection, epoch]));
+      for (const link of [...links.values()]) {
+        if (epochs.get(link.lease.connection) === link.lease.epoch) link.deadline = deadline;
+        else drop(link, 'the lease was not renewed');
+      }
+    }
+    const most = channel.connections - links.size;
+    if (most > 0 && !stopping) {
+      const taken = await db.transaction((sql) =>
+        takeLeases(sql, { channelId, connections: channel.connections, most, node, leaseSeconds }),
+      );
+      for (const lease of taken) open(lease, deadline);
+    }
+    await endExpired();
+    void claimWork();
+    for (const link of links.values()) pump(link);
+  }
+
+  /** Ends waiting chunks whose time to live is over, also when no connection of the channel is up. */
+  async function endExpired(): Promise<void> {
+    await db.transaction(async (sql) => {
+      const at = clock();
+      const chunks = await lockExpired(sql, channelId, at, expiredPerBeat);
+      for (const [accountId, own] of groupBy(chunks, (chunk) => chunk.accountId)) {
+        const bodies = await dispatchBodies(sql, accountId, own.map(({ chunkId }) => chunkId));
+        for (const body of bodies) {
+          const rows = await recordedOf(sql, accountId, body.id, body.day);
+          const outcomes = body.phones.flatMap((_, index) =>
+            rows.has(messageIdOf(body.id, index)) ? [] : [outcomeOf(body, index, { channelId: null, status: messageStatus.expired, code: 'EXPIRED' })],
+          );
+          await record(sql, directory, outcomes, at, false);
+        }
+      }
+      await removeExpired(sql, channelId, chunks.map(({ chunkId }) => chunkId));
+      if (chunks.length > 0) deps.signals.emit('push');
+    });
+  }
+
+  async function stop(): Promise<void> {
+    stopping = true;
+    await Promise.all([...links.values()].map((link) => link.connection.stop(drainMs)));
+    for (const link of links.values()) link.leaving = true;
+    while (flushing || flushTimer || heard.length > 0 || [...links.values()].some(({ runs }) => runs.length > 0)) {
+      scheduleFlush();
+      await (flushing ?? new Promise((resolve) => setTimeout(resolve, flushDelayMs)));
+    }
+    const connections = [...links.keys()];
+    links.clear();
+    if (connections.length > 0) await giveUpLeases(db.sql, channelId, node, connections);
+  }
+
+  return {
+    serves: (current) => JSON.stringify({ ...current, id: String(current.id) }) === made && secret === directory.channelSecret(current.id),
+    beat,
+    wake: () => void claimWork(),
+    stop,
+  };
+}

@@ -1,0 +1,76 @@
+/**
+ * What must happen without anybody asking: partitions ahead, statistics early, messages without a report ended after 72 hours, old
+ * request ids forgotten. Every task is idempotent and may run on several nodes at once.
+ */
+import { purgeRequestIds } from '../core/batches.ts';
+import type { Directory } from '../core/directory.ts';
+import { expireOverdue } from '../core/messages.ts';
+import type { Retention } from '../core/retention.ts';
+import type { Signals } from '../core/signals.ts';
+import type { Db } from '../db/db.ts';
+import type { Log } from '../log.ts';
+import { addDays, shanghaiDay } from '../std/shanghai.ts';
+
+export interface Janitor {
+  start(): void;
+  stop(): Promise<void>;
+  /** Ends messages whose report is overdue; returns how many. */
+  expireOverdue(): Promise<number>;
+}
+
+const reportWithinMs = 72 * 3600_000;
+/** A message may be sent up to a day after the day it was planned for. */
+const daysLooked = 2;
+const perTransaction = 5000;
+
+export function createJanitor(deps: {
+  db: Db;
+  directory: Directory;
+  retention: Retention;
+  signals: Signals;
+  log: Log;
+  clock: () => Date;
+}): Janitor {
+  const { db, directory, retention, signals, log, clock } = deps;
+  const timers: NodeJS.Timeout[] = [];
+  const running = new Map<string, Promise<unknown>>();
+
+  /** Runs a task now and then, never twice at once, and lets nothing out. */
+  function every(name: string, ms: number, task: () => Promise<unknown>): void {
+    const run = (): void => {
+      if (running.has(name)) return;
+      const work = task()
+        .catch((error: unknown) => log.error({ err: error, task: name }, 'a task of the janitor failed; it will be tried again'))
+        .finally(() => running.delete(name));
+      running.set(name, work);
+    };
+    timers.push(setInterval(run, ms));
+  }
+
+  async function overdue(): Promise<number> {
+    const at = clock();
+    const sentBefore = new Date(at.getTime() - reportWithinMs);
+    const last = shanghaiDay(sentBefore);
+    let total = 0;
+    for (let back = daysLooked; back >= 0; back--) {
+      for (let n = perTransaction; n === perTransaction; total += n)
+        n = await db.transaction((sql) => expireOverdue(sql, directory, addDays(last, -back), sentBefore, perTransaction, at));
+    }
+    if (total > 0) signals.emit('push');
+    return total;
+  }
+
+  return {
+    start() {
+      every('partitions', 3600_000, () => retention.makePartitions());
+      every('statistics', 2000, () => retention.analyzeToday());
+      every('overdue reports', 600_000, overdue);
+      every('request ids', 60_000, () => purgeRequestIds(db.sql, clock()));
+    },
+    async stop() {
+      for (const timer of timers) clearInterval(timer);
+      await Promise.all(running.values());
+    },
+    expireOverdue: overdue,
+  };
+}

@@ -1,0 +1,128 @@
+/**
+ * Takes what carriers send (reports and replies) into the database in batches, and acknowledges it after the commit, never before.
+ * What cannot be stored now is refused, and the carrier sends it again.
+ */
+import type { CarrierInbound, CarrierReport } from '../channels/channel.ts';
+import type { Inbound } from '../core/inbound.ts';
+import type { Report, Reports } from '../core/reports.ts';
+import type { Signals } from '../core/signals.ts';
+import type { Log } from '../log.ts';
+import type { Recent, RecentEntry } from './recent.ts';
+
+export interface Receiver {
+  start(): void;
+  /** Works off what has been taken in. Call it after the connections have closed. */
+  stop(): Promise<void>;
+  onReport(channelId: bigint, report: CarrierReport, acknowledge: (safe: boolean) => void): void;
+  onInbound(channelId: bigint, inbound: CarrierInbound, acknowledge: (safe: boolean) => void): void;
+}
+
+interface Arrived {
+  readonly report: Report;
+  readonly entry: RecentEntry | undefined;
+  acknowledge(safe: boolean): void;
+}
+
+/** Reports applied in one go. */
+const most = 2000;
+const gatherMs = 4;
+const orphanBeatMs = 1000;
+const orphansPerBeat = 2000;
+
+export function createReceiver(deps: {
+  reports: Reports;
+  inbound: Inbound;
+  recent: Recent;
+  signals: Signals;
+  log: Log;
+  count(what: 'reports' | 'orphans' | 'inbound', n: number): void;
+}): Receiver {
+  const { reports, inbound, recent, signals, log } = deps;
+  let arrived: Arrived[] = [];
+  let working: Promise<void> | undefined;
+  let gathering: NodeJS.Timeout | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  let retrying: Promise<unknown> | undefined;
+  const receiving = new Set<Promise<void>>();
+
+  function schedule(): void {
+    if (working || gathering || arrived.length === 0) return;
+    gathering = setTimeout(() => {
+      gathering = undefined;
+      working = work().finally(() => {
+        working = undefined;
+        schedule();
+      });
+    }, gatherMs);
+  }
+
+  async function work(): Promise<void> {
+    // A report may be faster than the commit of the row it ends; it waits for the next round, a few milliseconds.
+    const ready: Arrived[] = [];
+    const early: Arrived[] = [];
+    for (const one of arrived) (ready.length < most && (one.entry?.recorded ?? true) ? ready : early).push(one);
+    arrived = early;
+    if (ready.length === 0) return;
+    let safe = false;
+    try {
+      const { orphaned } = await reports.receive(ready.map(({ report }) => report));
+      safe = true;
+      deps.count('reports', ready.length);
+      deps.count('orphans', orphaned);
+      signals.emit('push');
+    } catch (error) {
+      log.error({ err: error, reports: ready.length }, 'reports could not be stored; the carriers will send them again');
+    }
+    for (const { report, acknowledge } of ready) {
+      if (safe && report.sent?.seg === null) recent.forget(report.channelId, report.carrierId);
+      acknowledge(safe);
+    }
+  }
+
+  return {
+    start() {
+      timer = setInterval(() => {
+        retrying ??= Promise.all([reports.retryOrphans(orphansPerBeat), inbound.giveUpWaiting()])
+          .then(([orphans, replies]) => {
+            if (orphans + replies > 0) signals.emit('push');
+          })
+          .catch((error: unknown) => log.error({ err: error }, 'orphans could not be tried again'))
+          .finally(() => {
+            retrying = undefined;
+          });
+      }, orphanBeatMs);
+    },
+    async stop() {
+      clearInterval(timer);
+      await retrying;
+      while (working || gathering || arrived.length > 0) {
+        schedule();
+        await (working ?? new Promise((resolve) => setTimeout(resolve, gatherMs)));
+      }
+      await Promise.all(receiving);
+    },
+    onReport(channelId, { carrierId, status, delivered, phone }, acknowledge) {
+      const entry = recent.find(channelId, carrierId);
+      const report = { channelId, carrierId, code: delivered ? 'DELIVRD' : status, delivered, phone, sent: entry?.sent ?? null };
+      arrived.push({ report, entry, acknowledge });
+      schedule();
+    },
+    onInbound(channelId, part, acknowledge) {
+      const work = inbound
+        .receive({ channelId, ...part })
+        .then(
+          () => {
+            deps.count('inbound', 1);
+            signals.emit('push');
+            acknowledge(true);
+          },
+          (error: unknown) => {
+            log.error({ err: error, channel: String(channelId) }, 'a reply could not be stored; the carrier will send it again');
+            acknowledge(false);
+          },
+        )
+        .finally(() => receiving.delete(work));
+      receiving.add(work);
+    },
+  };
+}

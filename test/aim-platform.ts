@@ -1,0 +1,249 @@
+/**
+ * A platform with a few customers, for tests of what customers and phones meet over HTTP: the real application on a database and a port
+ * of its own, without carriers. What a carrier would say is put in by `deliver` and `reply`, through the same core functions.
+ *
+ * The customers are those of the sandbox (DESIGN.md, section 6), as far as these tests need them.
+ */
+import { createHmac } from 'node:crypto';
+import { pino } from 'pino';
+import { type App, createApp } from '../src/app.ts';
+import { createAccount, createSubscription, payIn } from '../src/core/accounts.ts';
+import { addNumbers, ensureBlocklist } from '../src/core/blocklists.ts';
+import { createChannel, createPool, createProduct } from '../src/core/catalogue.ts';
+import { createInbound } from '../src/core/inbound.ts';
+import { change, type Management } from '../src/core/management.ts';
+import { record } from '../src/core/messages.ts';
+import { messageIdOf, messageStatus } from '../src/core/model.ts';
+import { createReports } from '../src/core/reports.ts';
+import { approveTemplate, createSignature, createTemplate } from '../src/core/templates.ts';
+import { generateKey } from '../src/std/secret-box.ts';
+import { freshDatabase } from './postgres.ts';
+
+export const demoPassword = 'demo-aim-password';
+/** md5 of it. */
+export const demoPasswordHash = 'e9fc3f64a01b954d0cfc5cb6fa554e0e';
+const channelId = 1n;
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly text: string;
+  /** The text as JSON; undefined if it is none. */
+  readonly json: { readonly [key: string]: unknown };
+}
+
+export interface Platform {
+  readonly app: App;
+  readonly port: number;
+  readonly linkBase: string;
+  call(path: string, init?: RequestInit): Promise<Answer>;
+  /** A form sent to an AIM endpoint, with the password of sp_id 500001 unless it brings other credentials. */
+  aim(endpoint: string, form?: Record<string, string>, init?: RequestInit): Promise<Answer>;
+  /** Lets the business clock run ahead. */
+  advance(ms: number): void;
+  /** What a carrier does with the messages of a batch: takes them, then reports this code for all. */
+  deliver(batchId: bigint, code?: string): Promise<void>;
+  /** What a person writes back. */
+  reply(from: string, content: string, ext?: string): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export async function startAimPlatform(): Promise<Platform> {
+  const database = await freshDatabase();
+  let ahead = 0;
+  const clock = () => new Date(Date.now() + ahead);
+  const linkBase = 'http://links.example/m';
+  const app = await createApp({
+    databaseUrl: database.url,
+    secretKeys: generateKey(),
+    linkBase,
+    roles: ['api'],
+    host: '127.0.0.1',
+    port: 0,
+    // The tests are their own proxy, so that they can call from anywhere.
+    server: { trustedProxies: ['127.0.0.1'] },
+    metrics: null,
+    pushAllow: [],
+    log: pino({ level: 'silent' }),
+    clock,
+    prepare: (management) => seed(management, clock),
+  });
+  const { db, directory } = app.management;
+
+  async function call(path: string, init?: RequestInit): Promise<Answer> {
+    const response = await fetch(`http://127.0.0.1:${app.port}${path}`, { redirect: 'manual', ...init });
+    const text = await response.text();
+    let json = {};
+    try {
+      json = JSON.parse(text) as object;
+    } catch {
+      // A page, or nothing.
+    }
+    return { status: response.status, headers: response.headers, text, json };
+  }
+
+  let inbound = 0;
+  return {
+    app,
+    port: app.port,
+    linkBase,
+    call,
+    aim(endpoint, form = {}, init = {}) {
+      const credential: Record<string, string> = 'signature' in form || 'password' in form ? {} : { password: demoPasswordHash };
+      return call(`/api/${endpoint}`, { method: 'POST', body: new URLSearchParams({ sp_id: '500001', ...credential, ...form }), ...init });
+    },
+    advance(ms) {
+      ahead += ms;
+    },
+    async deliver(batchId, code = 'DELIVRD') {
+      const chunks = await db.sql<
+        {
+          id: bigint;
+          accountId: bigint;
+          subscriptionId: bigint;
+          day: string;
+          priceE4: bigint;
+          phones: bigint[];
+          forms: (string | null)[] | null;
+        }[]
+      >`
+        select id, account_id as "accountId", subscription_id as "subscriptionId", day, price_e4 as "priceE4", phones, forms
+        from chunks where id between ${batchId * 64n} and ${batchId * 64n + 63n} and not intercepted`;
+      const outcomes = chunks.flatMap(({ phones, forms, ...chunk }) =>
+        phones.map((phone, index) => {
+          const id = messageIdOf(chunk.id, index);
+          return {
+            ...chunk,
+            id,
+            phone,
+            form: forms?.[index] ?? null,
+            channelId,
+            carrierId: String(id),
+            segments: 1,
+            status: messageStatus.sent,
+            code: null,
+            paid: false,
+            parts: [],
+          };
+        }),
+      );
+      await db.transaction((sql) => record(sql, directory, outcomes, clock(), false));
+      await createReports({ db, directory, clock }).receive(
+        outcomes.map(({ carrierId, phone }) => ({
+          channelId,
+          carrierId,
+          code,
+          delivered: code === 'DELIVRD',
+          phone: String(phone),
+          sent: null,
+        })),
+      );
+    },
+    async reply(from, content, ext = '') {
+      await createInbound({ db, directory, clock }).receive({
+        channelId,
+        carrierId: `inbound-${++inbound}`,
+        from,
+        to: `1069000001${ext}`,
+        concat: null,
+        encoding: 'ucs2',
+        octets: Buffer.from(content, 'utf16le').swap16(),
+      });
+    },
+    async stop() {
+      await app.stop();
+      await database.drop();
+    },
+  };
+}
+
+/** The signature of a request, as the vendor's document computes it (aim.md, section 2); written apart from the code under test. */
+export function sign(method: string, parameters: Readonly<Record<string, string>>): string {
+  const encode = (text: string) =>
+    new URLSearchParams({ '': text }).toString().slice(1).replace(/\+/g, '%20').replace(/\*/g, '%2A').replace(/%7E/g, '~');
+  const query = Object.keys(parameters)
+    .sort()
+    .map((key) => `${encode(key)}=${encode(parameters[key] ?? '')}`)
+    .join('&');
+  return createHmac('sha1', demoPassword).update(`${method}&%2F&${query}`).digest('base64');
+}
+
+async function seed(management: Management, clock: () => Date): Promise<void> {
+  const { box } = management;
+  await change(management, async (sql) => {
+    const settings = { host: '127.0.0.1', port: 1, spId: '900001', serviceId: 'HY', ratePerSecond: 1000 };
+    await createChannel(sql, box, {
+      ...{
+        id: channelId,
+        protocol: 'cmpp',
+        name: 'nowhere',
+        carriers: ['mobile', 'unicom', 'telecom'],
+        accessNumber: '10690000',
+        settings,
+        secret: 'x',
+      },
+    });
+    await createPool(sql, { id: 1n, name: 'pool', channels: [{ channelId, priority: 1, weight: 1 }] });
+    await createProduct(sql, { id: 3001n, name: '智能短信', medium: 'aim', unit: 'yuan', poolId: 1n });
+    await createProduct(sql, { id: 3002n, name: '普通短信', medium: 'sms', unit: 'yuan', poolId: 1n });
+    for (const [id, name, settings] of [
+      [1n, 'demo', {}],
+      [2n, 'locked', { locked: true }],
+      [3n, 'fenced', { ipAllowList: ['203.0.113.7', '2001:db8::/32'] }],
+      [4n, 'other', {}],
+    ] as const)
+      await createAccount(sql, box, { id, name, ...settings });
+    for (const [spId, accountId, productId, balance, extension, enabled] of [
+      [500001n, 1n, 3001n, 100_000n, '01', true],
+      [500002n, 1n, 3002n, 100n, '02', true],
+      [500003n, 2n, 3001n, 100n, '03', true],
+      [500004n, 1n, 3001n, 0n, '04', true],
+      [500005n, 3n, 3001n, 100n, '05', true],
+      [500006n, 1n, 3001n, 100n, '06', false],
+    ] as const) {
+      await createSubscription(sql, box, {
+        id: spId,
+        accountId,
+        productId,
+        spId,
+        password: demoPassword,
+        priceE4: 500n,
+        extension,
+        enabled,
+      });
+      if (balance > 0n) await payIn(sql, spId, { amountE4: balance * 10_000n, note: null, at: clock(), idempotencyKey: null });
+    }
+    await createSignature(sql, { accountId: 1n, name: '鸿雁' });
+    const plain = {
+      layout: 'image_text',
+      title: '优惠券',
+      text: '满 100 减 20',
+      media: [{ type: 'image', url: 'https://img.example/coupon.png' }],
+    };
+    const bill = {
+      layout: 'notice',
+      title: '${name}，您的账单',
+      rows: [{ label: '金额', value: '${amount}' }],
+      buttons: [
+        { label: '查看', action: 'url', value: 'https://bill.example/?who=${name}' },
+        { label: '致电', action: 'tel', value: '400-123-4567' },
+        { label: '复制', action: 'copy', value: '${amount}' },
+      ],
+    };
+    const templates: [bigint, bigint, object, object?][] = [
+      [101n, 1n, plain],
+      [102n, 1n, bill],
+      [103n, 1n, plain],
+      [104n, 4n, plain],
+      [105n, 1n, plain, { validUntil: new Date(clock().getTime() - 1000) }],
+      [106n, 1n, plain, { validUntil: new Date(clock().getTime() + 3600_000) }],
+    ];
+    for (const [id, accountId, card, more] of templates) {
+      await createTemplate(sql, { id, accountId, name: `模板 ${id}`, card, ...more });
+      if (id !== 103n) await approveTemplate(sql, id, clock());
+    }
+    const now = clock();
+    await addNumbers(sql, await ensureBlocklist(sql, 'empty', 0n), [8613800000021n], 'operator', now);
+    await addNumbers(sql, await ensureBlocklist(sql, 'subscription', 500001n), [8613800000023n], 'operator', now);
+  });
+}
