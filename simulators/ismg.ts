@@ -188,7 +188,7 @@ function createLine<T>(): Line<T> {
 /** The code of the gateway in Msg_Ids. */
 const firstGateway = 1001;
 const tickMs = 5;
-const number = /^\+?\d{1,20}$/;
+const phoneNumber = /^\+?\d{1,20}$/;
 const maxReplyLength = 5000;
 const loginTimeoutMs = 10_000;
 /** Long messages of which parts are missing, and throttled ones not yet seen again, at most. */
@@ -247,7 +247,8 @@ export function createIsmg(options: IsmgOptions) {
   const responses = createLine<{ respond: () => void; dueAt: number }>();
 
   // Msg_Ids and report times are made of the time; it is put into words once a tick.
-  let sequence = 0;
+  // Starting anywhere, a restart within a second hardly repeats an id.
+  let sequence = Math.floor(Math.random() * 0x10000);
   let gateway = firstGateway;
   let idPrefix = '';
   let minute = '';
@@ -675,7 +676,8 @@ export function createIsmg(options: IsmgOptions) {
     /** A person writes to a service number. False: nobody here owns it, or it is nothing that fits a message. */
     reply(message: { readonly from: string; readonly to: string; readonly content: string }): boolean {
       const account = ownerOf(message.to);
-      if (!account || !number.test(message.from) || !number.test(message.to) || message.content.length > maxReplyLength) return false;
+      if (!account || !phoneNumber.test(message.from) || !phoneNumber.test(message.to) || message.content.length > maxReplyLength)
+        return false;
       oweReply(account, message);
       sendOwed(account);
       return true;

@@ -30,7 +30,10 @@ it('the other commands need nothing', () => {
 });
 
 it('the sandbox listens on loopback only, knows its own address, and may push to loopback', () => {
-  const config = readConfig({ HONGYAN_PORT: '9000', HONGYAN_PUSH_ALLOW: '10.0.0.0/8', HONGYAN_SANDBOX_CARRIER_PORTS: '7890, 7891' }, 'sandbox');
+  const config = readConfig(
+    { HONGYAN_PORT: '9000', HONGYAN_PUSH_ALLOW: '10.0.0.0/8', HONGYAN_SANDBOX_CARRIER_PORTS: '7890, 7891' },
+    'sandbox',
+  );
   expect(config).toMatchObject({ host: '127.0.0.1', publicUrl: 'http://127.0.0.1:9000', linkBase: 'http://127.0.0.1:9000/m' });
   expect(config.pushAllow).toEqual(['127.0.0.0/8', '::1/128', '10.0.0.0/8']);
   expect(config.sandboxCarrierPorts).toEqual([7890, 7891]);
@@ -39,7 +42,10 @@ it('the sandbox listens on loopback only, knows its own address, and may push to
 });
 
 it('an empty or blank value counts as unset, and other variables do not matter', () => {
-  expect(readConfig({ ...required, HONGYAN_PORT: '', HONGYAN_HOST: ' ', PATH: '/bin', HONG: '1' }, 'start')).toMatchObject({ port: 8080, host: '0.0.0.0' });
+  expect(readConfig({ ...required, HONGYAN_PORT: '', HONGYAN_HOST: ' ', PATH: '/bin', HONG: '1' }, 'start')).toMatchObject({
+    port: 8080,
+    host: '0.0.0.0',
+  });
 });
 
 it('names every problem at once, and repeats no value', () => {
@@ -57,16 +63,12 @@ it('names every problem at once, and repeats no value', () => {
     HONGYAN_LOG_LEVEL: 'v10',
     HONGYAN_PUSH_ALLOW: '10.0.0.0/33',
   };
-  let message = '';
-  try {
-    readConfig(environment, 'start');
-  } catch (error) {
-    message = (error as Error).message;
-  }
-  expect(message.split('\n').slice(1)).toHaveLength(Object.keys(environment).length);
-  expect(message).toContain('HONGYAN_PROT is not a setting');
-  expect(message).toContain('HONGYAN_ROLES must be one of api, dispatch, push, janitor');
-  expect(message).not.toMatch(/v\d/);
+  const refusal = () => readConfig(environment, 'start');
+  expect(refusal).toThrow('HONGYAN_PROT is not a setting');
+  expect(refusal).toThrow('HONGYAN_ROLES must be one of api, dispatch, push, janitor');
+  expect(refusal).not.toThrow(/v\d/);
+  const lines = new RegExp(`^[^\n]*(\n  HONGYAN_[^\n]*){${Object.keys(environment).length}}$`);
+  expect(refusal).toThrow(lines);
 });
 
 it.each([
@@ -81,7 +83,11 @@ it.each([
 
 it('takes IPv6 addresses and ranges, and metrics may be off', () => {
   const environment = { ...required, HONGYAN_HOST: '::', HONGYAN_TRUSTED_PROXIES: '::1,fd00::/8', HONGYAN_METRICS_ADDRESS: '[::1]:9000' };
-  expect(readConfig(environment, 'start')).toMatchObject({ host: '::', trustedProxies: ['::1', 'fd00::/8'], metricsAddress: { host: '::1', port: 9000 } });
+  expect(readConfig(environment, 'start')).toMatchObject({
+    host: '::',
+    trustedProxies: ['::1', 'fd00::/8'],
+    metricsAddress: { host: '::1', port: 9000 },
+  });
   expect(readConfig({ ...required, HONGYAN_METRICS_ADDRESS: 'off' }, 'start').metricsAddress).toBeUndefined();
 });
 

@@ -9,7 +9,7 @@ import { createSecretBox } from './std/secret-box.ts';
 export type Command = 'start' | 'sandbox' | 'migrate' | 'audit' | 'token';
 
 const allRoles = ['api', 'dispatch', 'push', 'janitor'] as const;
-export type Role = (typeof allRoles)[number];
+type Role = (typeof allRoles)[number];
 
 export interface Config {
   readonly host: string;
@@ -47,7 +47,12 @@ interface Setting<T> {
 }
 
 const settings: { readonly [Key in keyof Config]: Setting<Config[Key]> } = {
-  port: { variable: 'HONGYAN_PORT', fallback: '8080', parse: port, about: 'Port of the customers’ and the management API. 0 takes a free one.' },
+  port: {
+    variable: 'HONGYAN_PORT',
+    fallback: '8080',
+    parse: port,
+    about: 'Port of the customers’ and the management API. 0 takes a free one.',
+  },
   host: {
     variable: 'HONGYAN_HOST',
     fallback: '0.0.0.0',
@@ -63,7 +68,8 @@ const settings: { readonly [Key in keyof Config]: Setting<Config[Key]> } = {
   databaseUrl: {
     variable: 'HONGYAN_DATABASE_URL',
     parse: url('postgres:', 'postgresql:'),
-    about: 'PostgreSQL to use, as `postgres://user:password@host:port/database`. Without it the program starts its own in the data directory.',
+    about:
+      'PostgreSQL to use, as `postgres://user:password@host:port/database`. Without it the program starts its own in the data directory.',
   },
   secretKey: {
     variable: 'HONGYAN_SECRET_KEY',
@@ -74,14 +80,19 @@ const settings: { readonly [Key in keyof Config]: Setting<Config[Key]> } = {
   publicUrl: {
     variable: 'HONGYAN_PUBLIC_URL',
     parse: baseUrl,
-    about: 'Where the outside world reaches this platform, as `https://sms.example.com`. Required by `start`; the sandbox uses its own address.',
+    about:
+      'Where the outside world reaches this platform, as `https://sms.example.com`. Required by `start`; the sandbox uses its own address.',
   },
   linkBase: {
     variable: 'HONGYAN_LINK_BASE',
     parse: baseUrl,
     about: 'What short links in messages begin with. Unless set: HONGYAN_PUBLIC_URL followed by `/m`.',
   },
-  tlsCert: { variable: 'HONGYAN_TLS_CERT', parse: (text) => text, about: 'Path of the certificate (PEM, with its chain), to serve HTTPS. Needs HONGYAN_TLS_KEY.' },
+  tlsCert: {
+    variable: 'HONGYAN_TLS_CERT',
+    parse: (text) => text,
+    about: 'Path of the certificate (PEM, with its chain), to serve HTTPS. Needs HONGYAN_TLS_KEY.',
+  },
   tlsKey: { variable: 'HONGYAN_TLS_KEY', parse: (text) => text, about: 'Path of the certificate’s private key (PEM).' },
   trustedProxies: {
     variable: 'HONGYAN_TRUSTED_PROXIES',
@@ -101,7 +112,12 @@ const settings: { readonly [Key in keyof Config]: Setting<Config[Key]> } = {
     parse: list(oneOf(allRoles)),
     about: 'What this process does, separated by commas, if several share the work.',
   },
-  logLevel: { variable: 'HONGYAN_LOG_LEVEL', fallback: 'info', parse: oneOf(logLevels), about: `The least important lines to log: ${logLevels.join(', ')}.` },
+  logLevel: {
+    variable: 'HONGYAN_LOG_LEVEL',
+    fallback: 'info',
+    parse: oneOf(logLevels),
+    about: `The least important lines to log: ${logLevels.join(', ')}.`,
+  },
   pushAllow: {
     variable: 'HONGYAN_PUSH_ALLOW',
     fallback: '',
@@ -113,7 +129,8 @@ const settings: { readonly [Key in keyof Config]: Setting<Config[Key]> } = {
     variable: 'HONGYAN_SANDBOX_CARRIER_PORTS',
     fallback: '',
     parse: list(port),
-    about: 'Ports of the sandbox’s simulated carriers, separated by commas, in the order in which the sandbox prints them. Without it free ones.',
+    about:
+      'Ports of the sandbox’s simulated carriers, separated by commas, in the order in which the sandbox prints them. Without it free ones.',
   },
 };
 
@@ -134,18 +151,20 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
     try {
       return setting.parse(text);
     } catch (error) {
-      problems.push(`${setting.variable} must be ${(error as Error).message}`);
+      problems.push(`${setting.variable} must be ${error instanceof Error ? error.message : ''}`);
       return undefined;
     }
   };
-  const values = Object.fromEntries((Object.keys(settings) as (keyof Config)[]).map((key) => [key, read(key)])) as unknown as Config;
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- every key is read, and what could not be is a problem that throws below
+  const values = Object.fromEntries(Object.keys(settings).map((key) => [key, read(key as keyof Config)])) as unknown as Config;
 
   const isSet = (key: keyof Config) => Boolean(environment[settings[key].variable]?.trim());
   if (isSet('tlsCert') !== isSet('tlsKey')) problems.push('HONGYAN_TLS_CERT and HONGYAN_TLS_KEY must be set together');
   if (command === 'start') {
     for (const key of ['secretKey', 'publicUrl'] as const) if (!isSet(key)) problems.push(`${settings[key].variable} must be set`);
   }
-  if (command === 'sandbox' && isSet('host') && values.host !== '127.0.0.1') problems.push('HONGYAN_HOST must be 127.0.0.1 in the sandbox, or unset');
+  if (command === 'sandbox' && isSet('host') && values.host !== '127.0.0.1')
+    problems.push('HONGYAN_HOST must be 127.0.0.1 in the sandbox, or unset');
   if (problems.length > 0) throw new Error(`the settings are not usable:\n${problems.map((problem) => `  ${problem}`).join('\n')}`);
 
   const isSandbox = command === 'sandbox';
@@ -162,7 +181,9 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
 
 /** The page docs/configuration.md. */
 export function configurationPage(): string {
-  const rows = Object.values(settings).map(({ variable, fallback, about }) => `| \`${variable}\` | ${fallback ? `\`${fallback}\`` : ''} | ${about} |`);
+  const rows = Object.values(settings).map(
+    ({ variable, fallback, about }) => `| \`${variable}\` | ${fallback ? `\`${fallback}\`` : ''} | ${about} |`,
+  );
   return `# Configuration
 
 <!-- Made from the table in src/config.ts; to refresh it: npx vitest run src/config.test.ts -u -->

@@ -5,7 +5,7 @@ import { createLog, type Log } from './log.ts';
 function logged(write: (log: Log) => void): Record<string, unknown>[] {
   const lines: string[] = [];
   write(createLog('info', { write: (line) => lines.push(line) }));
-  return lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+  return lines.map((line): Record<string, unknown> => JSON.parse(line));
 }
 
 it('masks phone numbers in messages, values, child bindings and errors', () => {

@@ -29,19 +29,18 @@ export function createLog(level: LogLevel, destination: pino.DestinationStream =
     destination,
   );
   // Children do not inherit the formatter of bindings, but they do inherit this.
-  type Child = (this: Log, bindings: pino.Bindings, options?: pino.ChildLoggerOptions) => Log;
-  const child = log.child as unknown as Child;
-  const redactingChild: Child = function (bindings, options) {
-    return child.call(this, redactAll(bindings), options);
-  };
-  return Object.assign(log, { child: redactingChild }) as Log;
+  // oxlint-disable-next-line typescript/unbound-method -- it is called with its logger below
+  const child: (this: Log, bindings: pino.Bindings, options?: pino.ChildLoggerOptions) => Log = log.child;
+  return Object.assign(log, {
+    child(this: Log, bindings: pino.Bindings, options?: pino.ChildLoggerOptions) {
+      return child.call(this, redactAll(bindings), options);
+    },
+  });
 }
 
 function mask(text: string): string {
-  return text.replace(
-    phoneNumber,
-    (_, prefix: string | undefined, start: string, end: string, foreignStart: string, foreignEnd: string) =>
-      start ? `${prefix ?? ''}${start}****${end}` : `${foreignStart}****${foreignEnd}`,
+  return text.replace(phoneNumber, (_, prefix: string | undefined, start: string, end: string, foreignStart: string, foreignEnd: string) =>
+    start ? `${prefix ?? ''}${start}****${end}` : `${foreignStart}****${foreignEnd}`,
   );
 }
 
@@ -75,7 +74,7 @@ function redact(value: unknown, depth: number): unknown {
 
 /** Only what names the fault. PostgreSQL's `detail` and the driver's `parameters`, for instance, quote rows. */
 function redactError(error: Error, depth: number): Record<string, unknown> {
-  const { code, constraint_name: constraint } = error as { code?: unknown; constraint_name?: unknown };
+  const { code, constraint_name: constraint }: Error & { code?: unknown; constraint_name?: unknown } = error;
   return {
     type: error.name,
     message: mask(error.message),

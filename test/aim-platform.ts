@@ -19,7 +19,7 @@ import { approveTemplate, createSignature, createTemplate } from '../src/core/te
 import { generateKey } from '../src/std/secret-box.ts';
 import { freshDatabase } from './postgres.ts';
 
-export const demoPassword = 'demo-aim-password';
+const demoPassword = 'demo-aim-password';
 /** md5 of it. */
 export const demoPasswordHash = 'e9fc3f64a01b954d0cfc5cb6fa554e0e';
 const channelId = 1n;
@@ -28,7 +28,7 @@ export interface Answer {
   readonly status: number;
   readonly headers: Headers;
   readonly text: string;
-  /** The text as JSON; undefined if it is none. */
+  /** The text as JSON; empty if it is none. */
   readonly json: { readonly [key: string]: unknown };
 }
 
@@ -73,9 +73,9 @@ export async function startAimPlatform(): Promise<Platform> {
   async function call(path: string, init?: RequestInit): Promise<Answer> {
     const response = await fetch(`http://127.0.0.1:${app.port}${path}`, { redirect: 'manual', ...init });
     const text = await response.text();
-    let json = {};
+    let json: Answer['json'] = {};
     try {
-      json = JSON.parse(text) as object;
+      json = JSON.parse(text);
     } catch {
       // A page, or nothing.
     }
@@ -157,10 +157,11 @@ export async function startAimPlatform(): Promise<Platform> {
   };
 }
 
+const encode = (text: string): string =>
+  new URLSearchParams({ '': text }).toString().slice(1).replace(/\+/g, '%20').replace(/\*/g, '%2A').replace(/%7E/g, '~');
+
 /** The signature of a request, as the vendor's document computes it (aim.md, section 2); written apart from the code under test. */
 export function sign(method: string, parameters: Readonly<Record<string, string>>): string {
-  const encode = (text: string) =>
-    new URLSearchParams({ '': text }).toString().slice(1).replace(/\+/g, '%20').replace(/\*/g, '%2A').replace(/%7E/g, '~');
   const query = Object.keys(parameters)
     .sort()
     .map((key) => `${encode(key)}=${encode(parameters[key] ?? '')}`)
@@ -173,15 +174,13 @@ async function seed(management: Management, clock: () => Date): Promise<void> {
   await change(management, async (sql) => {
     const settings = { host: '127.0.0.1', port: 1, spId: '900001', serviceId: 'HY', ratePerSecond: 1000 };
     await createChannel(sql, box, {
-      ...{
-        id: channelId,
-        protocol: 'cmpp',
-        name: 'nowhere',
-        carriers: ['mobile', 'unicom', 'telecom'],
-        accessNumber: '10690000',
-        settings,
-        secret: 'x',
-      },
+      id: channelId,
+      protocol: 'cmpp',
+      name: 'nowhere',
+      carriers: ['mobile', 'unicom', 'telecom'],
+      accessNumber: '10690000',
+      settings,
+      secret: 'x',
     });
     await createPool(sql, { id: 1n, name: 'pool', channels: [{ channelId, priority: 1, weight: 1 }] });
     await createProduct(sql, { id: 3001n, name: '智能短信', medium: 'aim', unit: 'yuan', poolId: 1n });

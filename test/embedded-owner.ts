@@ -5,7 +5,11 @@ import { startEmbeddedPostgres } from '../src/db/embedded.ts';
 const [dataDir = '', umask = '022'] = process.argv.slice(2);
 process.umask(Number.parseInt(umask, 8));
 try {
-  const server = await startEmbeddedPostgres({ dataDir, log: (message) => process.stderr.write(`${message}\n`), settings: { shared_buffers: '32MB' } });
+  const server = await startEmbeddedPostgres({
+    dataDir,
+    log: (message) => process.stderr.write(`${message}\n`),
+    settings: { shared_buffers: '32MB' },
+  });
   process.stdout.write(`${JSON.stringify({ pid: server.pid, url: server.url('postgres') })}\n`);
   process.stdin.on('end', () => void server.stop().then(() => process.exit(0))).resume();
 } catch (error) {

@@ -13,8 +13,7 @@ import { packageRoot } from '../src/std/package-root.ts';
 export const schemaFile = path.join(packageRoot(), 'src/db/schema.sql');
 
 const header = `-- The schema after all migrations, for reading and review. Made by \`npm run db:dump\`; change migrations, not this file.
--- Daily partitions, which the janitor makes, are left out.
-`;
+-- Daily partitions, which the janitor makes, are left out.`;
 
 /** The schema as text: sequences, then tables by name with their constraints and indexes. The same schema gives the same text. */
 export async function dumpSchema(sql: Sql): Promise<string> {
@@ -54,13 +53,16 @@ export async function dumpSchema(sql: Sql): Promise<string> {
     select 'create view ' || quote_ident(viewname) || ' as' || chr(10) || definition from pg_views where schemaname = 'public'
     order by line`;
 
-  const linesOf = (rows: readonly { id: number; line: string }[], id: number) => rows.filter((row) => row.id === id).map(({ line }) => line);
   const texts = tables.map(({ id, name, options, partitionedBy }) => {
     const body = [...linesOf(columns, id), ...linesOf(constraints, id)].map((line) => `  ${line}`).join(',\n');
     const tail = `${partitionedBy ? ` partition by ${partitionedBy}` : ''}${options ? ` with (${options})` : ''};`;
     return [`create table ${name} (\n${body}\n)${tail}`, ...linesOf(indexes, id).map((line) => `${line};`)].join('\n');
   });
-  return `${[header, sequences.map(({ line }) => line).join('\n'), ...texts, ...others.map(({ line }) => line)].filter(Boolean).join('\n\n').replace('\n\n\n', '\n\n')}\n`;
+  return `${[header, sequences.map(({ line }) => line).join('\n'), ...texts, ...others.map(({ line }) => line)].filter(Boolean).join('\n\n')}\n`;
+}
+
+function linesOf(rows: readonly { id: number; line: string }[], id: number): string[] {
+  return rows.filter((row) => row.id === id).map(({ line }) => line);
 }
 
 async function main(): Promise<void> {

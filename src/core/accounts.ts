@@ -21,7 +21,7 @@ import type { Account, Medium, Product, Subscription } from './model.ts';
 export type StoredAccount = Account & { readonly createdAt: Date };
 
 /** Where pushes of a kind go; null (or empty) removes a URL, what is not named stays as it is. */
-export type PushUrlChange = Readonly<Record<string, string | null>>;
+type PushUrlChange = Readonly<Record<string, string | null>>;
 
 export interface AccountSettings {
   readonly name?: string;

@@ -48,17 +48,10 @@ async function idOf(sql: Sql, kind: BlocklistKind, subjectId: bigint): Promise<b
 }
 
 async function isSubject(sql: Sql, kind: BlocklistKind, subjectId: bigint): Promise<boolean> {
-  switch (kind) {
-    case 'empty':
-    case 'system':
-      return subjectId === 0n;
-    case 'product':
-      return (await sql`select 1 from products where id = ${subjectId}`).length > 0;
-    case 'subscription':
-      return (await sql`select 1 from subscriptions where id = ${subjectId}`).length > 0;
-    case 'signature':
-      return (await sql`select 1 from signatures where id = ${subjectId}`).length > 0;
-  }
+  if (kind === 'product') return (await sql`select 1 from products where id = ${subjectId}`).length > 0;
+  if (kind === 'subscription') return (await sql`select 1 from subscriptions where id = ${subjectId}`).length > 0;
+  if (kind === 'signature') return (await sql`select 1 from signatures where id = ${subjectId}`).length > 0;
+  return subjectId === 0n;
 }
 
 /** The lists of an account (of its subscriptions and signatures), or every list for the operator (`accountId` null), by id. */

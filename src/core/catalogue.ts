@@ -15,7 +15,7 @@ import type { Carrier, Channel, Medium, Product } from './model.ts';
 
 // ── products ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-export interface ProductLimits {
+interface ProductLimits {
   /** Largest MMS package. */
   readonly packageKiB?: number;
 }
@@ -154,14 +154,16 @@ async function withMembers(sql: Sql, pools: readonly { id: bigint; name: string 
     order by priority, channel_id`;
   return pools.map((pool) => ({
     ...pool,
-    channels: members.filter(({ poolId }) => poolId === pool.id).map(({ poolId: _, ...member }) => member),
+    channels: members
+      .filter(({ poolId }) => poolId === pool.id)
+      .map(({ channelId, priority, weight }) => ({ channelId, priority, weight })),
   }));
 }
 
 // ── channels ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** Settings of a CMPP connection; what is left out has the protocol's usual value, which channels/cmpp.ts knows. */
-export interface CmppChannelSettings {
+interface CmppChannelSettings {
   readonly host: string;
   readonly port: number;
   /** Six characters, given by the carrier (企业代码). */

@@ -1,5 +1,5 @@
 /** Cards: what is accepted as a template, which parameters it has, and what is left after filling it. */
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type Card, fillCard, validateCard } from './content.ts';
 
@@ -96,6 +96,11 @@ describe('fillCard', () => {
       ],
       buttons: [{ label: '查看', action: 'url', value: 'https://example.com/bill?of=7' }],
     });
+  });
+
+  it('encodes in an address what cannot stand there', () => {
+    const [button] = fillCard(accepted(notice).card, ['', '', '张 三%20&"']).buttons ?? [];
+    expect(button?.value).toBe('https://example.com/bill?of=%E5%BC%A0%20%E4%B8%89%20&%22');
   });
 
   it('a value is text: it is not searched for placeholders, nor for replacement patterns', () => {

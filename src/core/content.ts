@@ -7,10 +7,8 @@
  *
  * Pure: no database, no HTTP. Who writes templates is `templates.ts`; what a link opens is `cards.ts`.
  */
-import Type from 'typebox';
-import type { Static, TSchema } from 'typebox';
+import { type Static, Type } from 'typebox';
 import { Compile } from 'typebox/compile';
-import type { Validator } from 'typebox/compile';
 import type { TLocalizedValidationError } from 'typebox/error';
 
 const buttonSchema = Type.Object(
@@ -73,10 +71,8 @@ export const cardSchema = Type.Union([imageTextSchema, noticeSchema], {
 export type Card = Static<typeof cardSchema>;
 export type Button = Static<typeof buttonSchema>;
 
-const layouts: Record<Card['layout'], Validator> = {
-  image_text: Compile<TSchema>(imageTextSchema),
-  notice: Compile<TSchema>(noticeSchema),
-};
+const anyCard = Compile(cardSchema);
+const layouts = { image_text: Compile(imageTextSchema), notice: Compile(noticeSchema) };
 
 const maxParameters = 20;
 const placeholder = /\$\{([^{}]*)\}/g;
@@ -93,12 +89,12 @@ interface CardError {
 export function validateCard(json: unknown): { readonly card: Card; readonly parameters: readonly string[] } | CardError {
   const layout = typeof json === 'object' && json !== null && 'layout' in json ? json.layout : undefined;
   if (layout !== 'image_text' && layout !== 'notice') return wrong('layout', `必须是 ${Object.keys(layouts).join('、')} 之一`);
-  const validator = layouts[layout];
-  if (!validator.Check(json)) {
-    const [first] = validator.Errors(json);
+  if (!anyCard.Check(json)) {
+    // The schema of the one layout, since of a union's error nobody could say what to change.
+    const [first] = layouts[layout].Errors(json);
     return first ? wrong(...explain(first)) : wrong('card', '格式不正确');
   }
-  const card = json as Card;
+  const card: Card = json;
 
   const parameters = new Set<string>();
   for (const { path, text } of texts(card)) {
@@ -125,7 +121,7 @@ export function validateCard(json: unknown): { readonly card: Card; readonly par
 /**
  * The card with one number's values in place of its parameters, in the order `validateCard` named them; a missing value leaves nothing.
  * A button whose filled-in value must not be followed (an address that is not http or https, no telephone number) is left out, so that
- * the buttons that remain are numbered alike wherever the card is shown.
+ * the buttons that remain are numbered alike wherever the card is shown; the address of one that leads somewhere is in its usual form.
  */
 export function fillCard(card: Card, values: readonly string[]): Card {
   const numbers = new Map<string, number>();
@@ -137,7 +133,9 @@ export function fillCard(card: Card, values: readonly string[]): Card {
     text.replace(placeholder, (_, name: string) => (values[numbers.get(name) ?? -1] ?? '').slice(0, maxValueLength));
   const buttons = (card.buttons ?? [])
     .map(({ label, action, value }): Button => ({ label: fill(label), action, value: fill(value).trim() }))
-    .filter(isUsable);
+    .filter(isUsable)
+    // The parser encodes what cannot stand in an address, such as a name in a query, and leaves what is encoded already.
+    .map((button) => (button.action === 'url' ? { ...button, value: new URL(button.value).href } : button));
   if (card.layout === 'notice') {
     return {
       layout: card.layout,
@@ -177,26 +175,23 @@ function* texts(card: Card): Generator<{ path: string; text: string }> {
   }
 }
 
-const valueRule: Record<Button['action'], string> = {
+const valueRule: Readonly<Record<Button['action'], string>> = {
   url: '必须是 http 或 https 地址',
   tel: '必须是电话号码：3 到 20 位数字，可带 +、空格和连字符',
   copy: '不能为空',
 };
 
-function isUsable({ action, value }: Button): boolean {
-  switch (action) {
-    case 'url':
-      return isWebAddress(value);
-    case 'tel':
-      return /^\+?[0-9 -]{3,24}$/.test(value) && /^\d{3,20}$/.test(value.replace(/[+ -]/g, ''));
-    case 'copy':
-      return value !== '';
-  }
-}
+const isUsableFor: Readonly<Record<Button['action'], (value: string) => boolean>> = {
+  url: isWebAddress,
+  tel: (value) => /^\+?[0-9 -]{3,24}$/.test(value) && /^\d{3,20}$/.test(value.replace(/[+ -]/g, '')),
+  copy: (value) => value !== '',
+};
+
+const isUsable = ({ action, value }: Button): boolean => isUsableFor[action](value);
 
 function isWebAddress(text: string): boolean {
   // The pattern first: the URL parser drops tabs and line breaks, and takes `http:evil` for an address.
-  if (!/^https?:\/\/[^\s/?#\\]/i.test(text) || /[\0-\x20\x7f]/.test(text) || !URL.canParse(text)) return false;
+  if (!/^https?:\/\/[^\s/?#\\]/i.test(text) || /\p{Cc}/u.test(text) || !URL.canParse(text)) return false;
   // The parser lets hosts have characters that mean something where the page names them, in its Content-Security-Policy.
   return /^(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])$/.test(new URL(text).hostname);
 }

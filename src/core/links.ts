@@ -78,9 +78,7 @@ export function createLinks({ secret }: { secret: Uint8Array }): Links {
         right[i] = low | (typeof indexes === 'number' ? i : (indexes[i] ?? 0));
       }
       for (let number = 0; number < rounds; number++) round(number, n);
-      const codes = new Array<string>(n);
-      for (let i = 0; i < n; i++) codes[i] = spell(left[i] ?? 0, right[i] ?? 0);
-      return codes;
+      return Array.from({ length: n }, (_, i) => spell(left[i] ?? 0, right[i] ?? 0));
     },
 
     decode(code) {

@@ -116,9 +116,11 @@ export function keyOf<const S extends Shape>({ cursor }: PageRequest, shape: S):
   if (cursor === null) return null;
   const parts = partsOf(cursor);
   const key = shape.map((kind, at) => (kind === 'integer' ? integerOf(parts[at]) : textOf(parts[at])));
-  if (parts.length !== shape.length || key.includes(null)) throw new Denial('invalid', 'cursor: not one that this list has given');
-  return key as KeyOf<S>;
+  if (parts.length !== shape.length || !isWhole<S>(key)) throw new Denial('invalid', 'cursor: not one that this list has given');
+  return key;
 }
+
+const isWhole = <S extends Shape>(key: unknown): key is KeyOf<S> => Array.isArray(key) && !key.includes(null);
 
 function partsOf(cursor: string): readonly unknown[] {
   try {

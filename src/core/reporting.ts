@@ -8,7 +8,7 @@
 import type { Sql } from '../db/db.ts';
 import type { Page, PageRequest } from './management.ts';
 import { belowId, found, keyOf, pageOf } from './management.ts';
-import type { EventKind } from './model.ts';
+import type { EventKind, MessageStatus } from './model.ts';
 import { batchIdOf, chunkOfMessage, eventKind, indexOf, messageStatus } from './model.ts';
 import { parsePhone, usualForm } from './numbers.ts';
 
@@ -32,7 +32,20 @@ export interface BatchSummary {
   readonly createdAt: Date;
 }
 
-export type MessageStatusName = 'queued' | keyof typeof messageStatus;
+type MessageStatusName = 'queued' | keyof typeof messageStatus;
+
+/** What a message without a row has for a status. */
+const queued = 0;
+const statusNames: Readonly<Record<typeof queued | MessageStatus, MessageStatusName>> = {
+  [queued]: 'queued',
+  [messageStatus.sent]: 'sent',
+  [messageStatus.delivered]: 'delivered',
+  [messageStatus.undelivered]: 'undelivered',
+  [messageStatus.rejected]: 'rejected',
+  [messageStatus.expired]: 'expired',
+  [messageStatus.unknown]: 'unknown',
+  [messageStatus.intercepted]: 'intercepted',
+};
 
 export interface BatchDetail extends BatchSummary {
   /** How many of its messages are in each state; they sum to `recipients`. */
@@ -63,14 +76,14 @@ export async function getBatch(sql: Sql, accountId: bigint, id: bigint): Promise
   const [days] = await sql<[{ first: string; last: string }]>`
     select min(day) as first, max(day) as last from chunks
     where account_id = ${accountId} and id between ${id * 64n} and ${id * 64n + 63n}`;
-  const counts = await sql<{ status: number; n: bigint; costE4: bigint }[]>`
+  const counts = await sql<{ status: MessageStatus; n: bigint; costE4: bigint }[]>`
     select status::int, count(*) as n, coalesce(sum(cost_e4), 0)::bigint as "costE4" from messages
     where account_id = ${accountId} and id between ${id * 32768n} and ${id * 32768n + 32767n}
       and day between ${days.first}::date and ${days.last}::date
     group by status`;
   const totals = { queued: recipients, sent: 0, delivered: 0, undelivered: 0, rejected: 0, expired: 0, unknown: 0, intercepted: 0 };
   for (const { status, n } of counts) {
-    totals[statusName(status)] += Number(n);
+    totals[statusNames[status]] += Number(n);
     totals.queued -= Number(n);
   }
   return { ...summary, recipients, totals, costE4: counts.reduce((sum, { costE4 }) => sum + costE4, 0n) };
@@ -110,8 +123,7 @@ export interface MessageSummary {
   readonly finalAt: Date | null;
 }
 
-/** A row as queries below read it; a status of 0 stands for "queued": there is no message row yet. */
-type MessageRow = Omit<MessageSummary, 'phone' | 'status'> & { phone: bigint; form: string | null; status: number };
+type MessageRow = Omit<MessageSummary, 'phone' | 'status'> & { phone: bigint; form: string | null; status: typeof queued | MessageStatus };
 
 /**
  * An account's messages to one number, newest first: those with an outcome by their planned sending day, and those still waiting in
@@ -142,7 +154,7 @@ export async function searchMessages(
     from (
       select * from found
       union all
-      select id, day, subscription_id, form, 0, null, channel_id, segments, price_e4, null, null, null from waiting
+      select id, day, subscription_id, form, ${queued}::smallint, null, channel_id, segments, price_e4, null, null, null from waiting
       where id not in (select id from found)) m
     where id < ${below}
     order by id desc limit ${page.limit + 1}`;
@@ -150,29 +162,18 @@ export async function searchMessages(
 }
 
 function summaryOf({ phone, form, status, ...message }: MessageRow): MessageSummary {
-  return { ...message, phone: form ?? usualForm(phone), status: statusName(status) };
-}
-
-const statusNames = new Map<number, MessageStatusName>([
-  [0, 'queued'],
-  ...Object.entries(messageStatus).map(([name, status]) => [status, name as MessageStatusName] as const),
-]);
-
-function statusName(status: number): MessageStatusName {
-  const name = statusNames.get(status);
-  if (name === undefined) throw new Error(`${status} is no status of a message`);
-  return name;
+  return { ...message, phone: form ?? usualForm(phone), status: statusNames[status] };
 }
 
 /** A moment in a message's life; `detail` is the code, or how the customer got its report. */
-export interface Moment {
+interface Moment {
   readonly at: Date;
   readonly what: 'accepted' | 'sent' | 'final' | 'late_report' | 'report_waiting' | 'report_pulled' | 'report_pushed';
   readonly detail: string;
 }
 
 /** A segment of a message of several: the carrier's id of it, and what the carrier reported about it so far. */
-export interface Part {
+interface Part {
   readonly number: number;
   readonly channelId: bigint;
   readonly carrierId: string | null;
@@ -196,15 +197,15 @@ export async function getMessage(sql: Sql, accountId: bigint, id: bigint): Promi
   const at = indexOf(id);
   const [chunk] = await sql<(MessageRow & { acceptedAt: Date; verdict: unknown })[]>`
     select ${id}::bigint as id, ${accountId}::bigint as "accountId", c.subscription_id as "subscriptionId", c.day,
-           c.phones[${at + 1}::int] as phone, c.forms ->> ${at}::int as form, 0 as status, null as code,
+           c.phones[${at + 1}::int] as phone, c.forms ->> ${at}::int as form, ${queued}::int as status, null as code,
            (select q.channel_id from dispatch_queue q
             where q.channel_id in (select id from channels) and q.chunk_id = c.id and q.account_id = ${accountId}) as "channelId",
            c.segments::int, c.price_e4 as "priceE4", null as "costE4", null as "sentAt", null as "finalAt",
            b.created_at as "acceptedAt", c.verdicts -> ${at}::int as verdict
     from chunks c join batches b on b.account_id = ${accountId} and b.id = ${batchId}
     where c.account_id = ${accountId} and c.id = ${chunkOfMessage(id)} and ${at}::int < cardinality(c.phones)`;
-  const { acceptedAt, verdict, ...queued } = found(chunk, 'message');
-  const { day } = queued;
+  const { acceptedAt, verdict, ...planned } = found(chunk, 'message');
+  const { day } = planned;
 
   const [recorded] = await sql<(Partial<MessageRow> & { carrierId: string | null })[]>`
     select status::int, code, channel_id as "channelId", carrier_id as "carrierId", cost_e4 as "costE4", sent_at as "sentAt",
@@ -223,7 +224,7 @@ export async function getMessage(sql: Sql, accountId: bigint, id: bigint): Promi
   );
 
   const { carrierId = null, ...outcome } = recorded ?? {};
-  const message = summaryOf({ ...queued, ...outcome });
+  const message = summaryOf({ ...planned, ...outcome });
   const timeline: Moment[] = [{ at: acceptedAt, what: 'accepted', detail: '' }];
   if (message.sentAt) timeline.push({ at: message.sentAt, what: 'sent', detail: '' });
   if (message.finalAt) timeline.push({ at: message.finalAt, what: 'final', detail: message.code ?? '' });
@@ -432,7 +433,7 @@ export async function listLedger(sql: Sql, accountId: bigint, subscriptionId: bi
     rows,
     page,
     ({ micros, batchId, kind, seq }) => [micros, batchId, kind, seq],
-    ({ seq: _, micros: __, batchId, ...entry }) => ({ ...entry, batchId: batchId === 0n ? null : batchId }),
+    ({ kind, batchId, amountE4, heldE4, note, at }) => ({ kind, batchId: batchId === 0n ? null : batchId, amountE4, heldE4, note, at }),
   );
 }
 
@@ -486,7 +487,9 @@ export async function channelActivity(sql: Sql, channelIds: readonly bigint[]): 
   return new Map(
     channelIds.map((id) => {
       const queue = queues.find(({ channelId }) => channelId === id);
-      const connections = leases.filter(({ channelId }) => channelId === id).map(({ channelId: _, ...lease }) => lease);
+      const connections = leases
+        .filter(({ channelId }) => channelId === id)
+        .map(({ connection, node, state, reason, since }) => ({ connection, node, state, reason, since }));
       return [id, { connections, queuedChunks: queue?.chunks ?? 0n, queuedMessages: queue?.messages ?? 0n }];
     }),
   );

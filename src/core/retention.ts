@@ -5,7 +5,11 @@
 import type { Db } from '../db/db.ts';
 import { addDays, shanghaiDay } from '../std/shanghai.ts';
 
-const tables = ['messages', 'segments', 'events'] as const;
+/**
+ * Every message and segment is updated once, when it is reported. A page filled to 45 % keeps room for the second version of each of its
+ * rows, so the update stays on the page and touches no index; at 80 % two thirds of them did not (measured).
+ */
+const tables = { messages: 45, segments: 45, events: 100 } as const;
 const daysAhead = 8;
 /** A message is found by its planned day; one from just before midnight, or sent late, still needs its day. */
 const daysBack = 1;
@@ -32,20 +36,20 @@ export function createRetention({ db, clock }: { db: Db; clock: () => Date }): R
         await sql`select pg_advisory_xact_lock(hashtext('hongyan partitions'))`;
         const present = await sql<{ name: string }[]>`
           select c.relname as name from pg_inherits i join pg_class c on c.oid = i.inhrelid
-          where i.inhparent = any(${tables.map((table) => `public.${table}`)}::regclass[])`;
+          where i.inhparent = any(${Object.keys(tables).map((table) => `public.${table}`)}::regclass[])`;
         const names = new Set(present.map(({ name }) => name));
-        for (const table of tables)
+        for (const [table, fillfactor] of Object.entries(tables))
           for (const day of days)
             if (!names.has(partition(table, day)))
               await sql.unsafe(
-                `create table ${partition(table, day)} partition of ${table} for values from ('${day}') to ('${addDays(day, 1)}') with (fillfactor = 80)`,
+                `create table ${partition(table, day)} partition of ${table} for values from ('${day}') to ('${addDays(day, 1)}') with (fillfactor = ${fillfactor})`,
               );
       });
     },
 
     async analyzeToday() {
       const day = shanghaiDay(clock());
-      for (const table of tables) {
+      for (const table of Object.keys(tables)) {
         const name = partition(table, day);
         const done = analyzed.get(name) ?? 0;
         const next = analyzeAt.find((rows) => rows > done);

@@ -27,6 +27,20 @@ async function value<T>(query: Promise<{ v: T }[]>): Promise<T> {
   return row.v;
 }
 
+const increment = (sql: Sql, id: bigint) => sql`update counters set n = n + 1 where id = ${id}`;
+const read = (id: bigint) => value(db.sql<{ v: bigint }[]>`select n as v from counters where id = ${id}`);
+
+const terminate = (pid: number) => db.sql`select pg_terminate_backend(${pid})`;
+const pidOf = async (sql: Sql) => value(sql<{ v: number }[]>`select pg_backend_pid() as v`);
+
+const readThenWrite = () =>
+  db.transaction(async (sql) => {
+    await sql`set transaction isolation level serializable`;
+    const [row] = await sql<{ n: bigint }[]>`select n from counters where id = 1`;
+    await sleep(20);
+    await sql`update counters set n = ${(row?.n ?? 0n) + 1n} where id = 1`;
+  });
+
 describe('values', () => {
   it('int8 is bigint in both directions, beyond what a number holds', async () => {
     const big = 9_223_372_036_854_775_807n;
@@ -37,7 +51,10 @@ describe('values', () => {
 
   it('a date is a plain string, whatever the time zone of process and session', async () => {
     expect(await value(db.sql<{ v: string }[]>`select ${'2026-02-28'}::date as v`)).toBe('2026-02-28');
-    expect(await value(db.sql<{ v: string[] }[]>`select ${['2026-02-28', '0001-01-01']}::date[] as v`)).toEqual(['2026-02-28', '0001-01-01']);
+    expect(await value(db.sql<{ v: string[] }[]>`select ${['2026-02-28', '0001-01-01']}::date[] as v`)).toEqual([
+      '2026-02-28',
+      '0001-01-01',
+    ]);
     expect(await value(db.sql<{ v: string }[]>`select (${'2026-03-01'}::date - 1) as v`)).toBe('2026-02-28');
   });
 
@@ -54,10 +71,26 @@ describe('values', () => {
     ['number', [1, 2, -3], 'int[]', [1, 2, -3]],
     ['fractions', [0.5, 1e300], 'float8[]', [0.5, 1e300]],
     ['boolean', [true, false, null], 'boolean[]', [true, false, null]],
-    ['text', ['a', '', 'null', 'NULL', '"q"', 'b\\c', '{},', '【鸿雁】你好', '\n', null], 'text[]', ['a', '', 'null', 'NULL', '"q"', 'b\\c', '{},', '【鸿雁】你好', '\n', null]],
+    [
+      'text',
+      ['a', '', 'null', 'NULL', '"q"', 'b\\c', '{},', '【鸿雁】你好', '\n', null],
+      'text[]',
+      ['a', '', 'null', 'NULL', '"q"', 'b\\c', '{},', '【鸿雁】你好', '\n', null],
+    ],
     ['Date', [new Date(0)], 'timestamptz[]', [new Date(0)]],
     ['bytes', [new Uint8Array([0, 92, 255]), new Uint8Array()], 'bytea[]', [Buffer.from([0, 92, 255]), Buffer.alloc(0)]],
-    ['rows of bigint', [[1n, 2n], [3n, 4n]], 'bigint[]', [[1n, 2n], [3n, 4n]]],
+    [
+      'rows of bigint',
+      [
+        [1n, 2n],
+        [3n, 4n],
+      ],
+      'bigint[]',
+      [
+        [1n, 2n],
+        [3n, 4n],
+      ],
+    ],
   ])('an array of %s goes there and back', async (_, array, type, expected) => {
     const [row] = await db.sql.unsafe<{ v: unknown }[]>(`select $1::${type} as v`, [array]);
     expect(row?.v).toEqual(expected);
@@ -75,8 +108,8 @@ describe('values', () => {
   });
 
   it('a query inside a query becomes part of it', async () => {
-    const only = (n: bigint) => db.sql`where n > ${n}`;
-    const rows = await db.sql<{ n: number }[]>`select n from generate_series(1, 5) as n ${only(3n)} order by n`;
+    const least = db.sql`where n > ${3n}`;
+    const rows = await db.sql<{ n: number }[]>`select n from generate_series(1, 5) as n ${least} order by n`;
     expect(rows.map((row) => row.n)).toEqual([4, 5]);
   });
 });
@@ -86,9 +119,6 @@ describe('transactions', () => {
     await db.sql.unsafe('create table counters (id bigint primary key, n bigint not null)');
     await db.sql`insert into counters select id, 0 from unnest(${[1n, 2n]}::bigint[]) as id`;
   });
-
-  const increment = (sql: Sql, id: bigint) => sql`update counters set n = n + 1 where id = ${id}`;
-  const read = (id: bigint) => value(db.sql<{ v: bigint }[]>`select n as v from counters where id = ${id}`);
 
   it('what was thrown rolls everything back and reaches the caller', async () => {
     const before = await read(1n);
@@ -100,6 +130,17 @@ describe('transactions', () => {
       }),
     ).rejects.toBe(failure);
     expect(await read(1n)).toBe(before);
+  });
+
+  it('what looks like a lost connection, but of something else, rolls back too and leaves no lock', async () => {
+    const failure = Object.assign(new Error('a server elsewhere'), { code: 'ECONNRESET' });
+    await expect(
+      db.transaction(async (sql) => {
+        await increment(sql, 1n);
+        throw failure;
+      }),
+    ).rejects.toBe(failure);
+    await db.sql`select n from counters where id = 1 for update nowait`;
   });
 
   it('any result is handed over as it is, arrays of promises and undefined too', async () => {
@@ -124,13 +165,6 @@ describe('transactions', () => {
 
   it('a serialisation failure is retried', async () => {
     const before = await read(1n);
-    const readThenWrite = () =>
-      db.transaction(async (sql) => {
-        await sql`set transaction isolation level serializable`;
-        const [row] = await sql<{ n: bigint }[]>`select n from counters where id = 1`;
-        await sleep(20);
-        await sql`update counters set n = ${(row?.n ?? 0n) + 1n} where id = 1`;
-      });
     await Promise.all([readThenWrite(), readThenWrite(), readThenWrite()]);
     expect(await read(1n)).toBe(before + 3n);
   });
@@ -154,9 +188,6 @@ describe('transactions', () => {
 });
 
 describe('a connection that breaks', () => {
-  const terminate = (pid: number) => db.sql`select pg_terminate_backend(${pid})`;
-  const pidOf = async (sql: Sql) => value(sql<{ v: number }[]>`select pg_backend_pid() as v`);
-
   it('while a query of a transaction runs is a connection loss, and the pool goes on', async () => {
     const error = await db
       .transaction(async (sql) => {
@@ -244,13 +275,13 @@ describe('a server that is killed under load', { timeout: 120_000 }, () => {
     const pool = createDb(server.url('postgres'), { max: 8 });
     await pool.sql.unsafe('create table pairs (id bigint, half int, primary key (id, half))');
 
-    let isRunning = true;
+    const load = { isOn: true };
     const committed: bigint[] = [];
     const unexpected: unknown[] = [];
     let longestMs = 0;
     let nextId = 0n;
     const worker = async (number: number) => {
-      while (isRunning) {
+      while (load.isOn) {
         const began = Date.now();
         try {
           if (number % 2 === 0) {
@@ -282,7 +313,7 @@ describe('a server that is killed under load', { timeout: 120_000 }, () => {
       const count = committed.length;
       await expect.poll(() => committed.length, { timeout: 15_000 }).toBeGreaterThan(count + 50);
     }
-    isRunning = false;
+    load.isOn = false;
     await Promise.all(workers);
     expect(longestMs).toBeLessThan(5000);
     expect(unexpected).toEqual([]);

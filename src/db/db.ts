@@ -10,6 +10,7 @@
 // - A connection that died with a write pending never recovers, and queries that come between a socket's `error` and its
 //   `close` are forgotten. So after a lost connection the whole pool is replaced, and the old one ended within seconds.
 // - Its parser of arrays does not know null.
+/* oxlint-disable typescript/no-unsafe-type-assertion -- what comes back is what the caller of the tag claims, and the driver's types are wider than ours. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import postgres from 'postgres';
 
@@ -31,7 +32,10 @@ type Fragment = postgres.PendingQuery<Record<string, unknown>[]>;
  * passing the joined literal `'{1,2,3}'` oneself (that works too). A query inside a `${…}` becomes part of the outer one.
  */
 export interface Sql {
-  <Result extends Rows = Record<string, unknown>[]>(text: TemplateStringsArray, ...values: readonly SqlValue[]): postgres.PendingQuery<Result>;
+  <Result extends Rows = Record<string, unknown>[]>(
+    text: TemplateStringsArray,
+    ...values: readonly SqlValue[]
+  ): postgres.PendingQuery<Result>;
   /** Runs SQL made from a string: for DDL with computed names. Without values it may hold several statements. */
   unsafe<Result extends Rows = Record<string, unknown>[]>(text: string, values?: readonly SqlValue[]): Promise<Result>;
   /** Passes a value as json or jsonb. (A JSON string passed plainly to a jsonb parameter would be encoded twice.) */
@@ -82,7 +86,7 @@ const types = {
 };
 
 /** The types of arrays by their numbers in PostgreSQL. Others arrive as PostgreSQL's text. */
-function array<T>(from: [number, ...number[]], parse: (text: string) => T) {
+function array(from: [number, ...number[]], parse: (text: string) => unknown) {
   return { to: from[0], from, serialize: (literal: string) => literal, parse: (text: string) => parseArray(text, parse) };
 }
 
@@ -147,10 +151,10 @@ export function createDb(url: string, options: DbOptions = {}): Db {
     transaction,
     async listen(channel, fn) {
       let isListening = true; // the driver's own way to stop works only until it has had to listen again
-      const { unlisten } = await listener.listen(channel, (payload) => isListening && fn(payload));
+      const listening = await listener.listen(channel, (payload) => isListening && fn(payload));
       return async () => {
         isListening = false;
-        await unlisten();
+        await listening.unlisten();
       };
     },
     async notify(channel, payload = '') {
@@ -164,54 +168,59 @@ export function createDb(url: string, options: DbOptions = {}): Db {
 }
 
 async function attemptTransaction<T>(pool: Driver, fn: (sql: Sql) => Promise<T>): Promise<T> {
-  let isLost = false;
-  let isCommitting = false;
-  let abandon: (error: unknown) => void = () => {};
-  const abandoned = new Promise<never>((_, reject) => {
-    abandon = reject;
-  });
-  const begun = pool.begin(async (connection) => {
-    const sql = wrap(() => {
-      if (isLost) throw new ConnectionLost();
-      return connection;
-    });
-    try {
-      const value = await fn(sql);
-      if (isLost) throw new ConnectionLost();
-      isCommitting = true;
-      return { value };
-    } catch (error) {
-      if (!isLost && !isConnectionLoss(error)) throw error;
-      // Throwing here, or ever coming back, would make the driver send ROLLBACK over the dead connection.
-      abandon(error);
-      return await new Promise<never>(() => {});
-    }
-  });
+  let isOver = false;
+  let result: { value: T } | undefined;
   try {
-    const result = await Promise.race([begun, abandoned]);
-    return (result as { value: T }).value;
+    await pool.begin(async (connection) => {
+      const sql = wrap(() => {
+        if (isOver) throw new ConnectionLost();
+        return connection;
+      });
+      try {
+        const value = await fn(sql);
+        if (isOver) throw new ConnectionLost();
+        result = { value };
+      } catch (error) {
+        // If it was this connection that broke, `begin` fails within the same turn of the event loop, and we must never come
+        // back: the driver would send its ROLLBACK over the dead connection.
+        if (isConnectionLoss(error)) await sleep(20);
+        if (isOver) await new Promise<never>(() => {});
+        throw error;
+      }
+    });
   } catch (error) {
-    isLost = true; // also if the connection broke while fn was not waiting for a query: then `begin` tells
-    if (isCommitting && (isConnectionLoss(error) || codeOf(error) === '40003')) throw new UnknownCommit(error);
+    isOver = true; // also if the connection broke while fn was not waiting for a query
+    const wasCommitting = result !== undefined;
+    if (wasCommitting && (isConnectionLoss(error) || codeOf(error) === '40003')) throw new UnknownCommit(error);
     throw error;
   }
+  if (!result) throw new Error('a transaction was committed before its function returned');
+  return result.value;
 }
 
 /** Builds our tag around the driver's, which is asked for at each call because it may have been replaced. */
 function wrap(driver: () => postgres.ISql<{ bigint: bigint }>): Sql {
   const sql = <Result extends Rows>(text: TemplateStringsArray, ...values: readonly SqlValue[]) =>
     driver()<Result & (object | undefined)[]>(text, ...values.map(toParameter));
-  return Object.assign(sql as Sql, {
-    async unsafe(text: string, values?: readonly SqlValue[]) {
-      return await driver().unsafe(text, values?.map((value) => toParameter(value) as postgres.SerializableParameter<bigint>));
-    },
-    json: (value: unknown): Json => driver().json(value as postgres.JSONValue) as Json,
-  } as Pick<Sql, 'unsafe' | 'json'>);
+  return Object.assign(
+    sql as Sql,
+    {
+      async unsafe(text: string, values?: readonly SqlValue[]) {
+        return await driver().unsafe(
+          text,
+          values?.map((value) => toParameter(value) as postgres.SerializableParameter<bigint>),
+        );
+      },
+      json: (value: unknown): Json => driver().json(value as postgres.JSONValue) as Json,
+    } as Pick<Sql, 'unsafe' | 'json'>,
+  );
 }
 
 /** The driver takes the type of an array from its first element, so `${[1n]}::bigint[]` would fail: arrays go as literals. */
 function toParameter(value: SqlValue): postgres.ParameterOrFragment<bigint> {
-  return Array.isArray(value) ? arrayLiteral(value as readonly (Scalar | readonly Scalar[])[]) : (value as Exclude<SqlValue, readonly unknown[]>);
+  return Array.isArray(value)
+    ? arrayLiteral(value as readonly (Scalar | readonly Scalar[])[])
+    : (value as Exclude<SqlValue, readonly unknown[]>);
 }
 
 function arrayLiteral(values: readonly (Scalar | readonly Scalar[])[]): string {
@@ -229,7 +238,7 @@ function arrayElement(value: Scalar | readonly Scalar[]): string | number | bigi
 }
 
 /** The array in PostgreSQL's text form: `{1,NULL,"a \\"word\\""}`, and nested. */
-function parseArray<T>(text: string, parse: (element: string) => T): unknown[] {
+function parseArray(text: string, parse: (element: string) => unknown): unknown[] {
   if (!/["{]/.test(text.slice(1))) {
     const inside = text.slice(1, -1);
     return inside === '' ? [] : inside.split(',').map((element) => (element === 'NULL' ? null : parse(element)));
@@ -281,11 +290,13 @@ export function isUniqueViolation(error: unknown): boolean {
   return codeOf(error) === '23505';
 }
 
-const connectionLossCodes = new Set([
-  ...['CONNECTION_CLOSED', 'CONNECTION_DESTROYED', 'CONNECTION_ENDED', 'CONNECT_TIMEOUT'], // the driver's
-  ...['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOTFOUND', 'EAI_AGAIN'], // the system's
-  ...['57P01', '57P02', '57P03', '25P03'], // the server's: shut down by an operator, by a crash, not ready, idle in transaction
-]);
+const connectionLossCodes = new Set(
+  [
+    'CONNECTION_CLOSED CONNECTION_DESTROYED CONNECTION_ENDED CONNECT_TIMEOUT', // the driver's
+    'ECONNREFUSED ECONNRESET EPIPE ETIMEDOUT EHOSTUNREACH ENETUNREACH ENOTFOUND EAI_AGAIN', // the system's
+    '57P01 57P02 57P03 25P03', // the server's: shut down by an operator, by a crash, not ready, idle in transaction
+  ].flatMap((codes) => codes.split(' ')),
+);
 
 function codeOf(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;

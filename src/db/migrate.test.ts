@@ -24,7 +24,12 @@ afterEach(async () => {
 });
 
 const write = (name: string, text: string) => writeFileSync(path.join(folder, name), text);
-const tables = async () => (await db.sql<{ name: string }[]>`select relname as name from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace order by 1`).map((row) => row.name);
+const tables = async () =>
+  (
+    await db.sql<
+      { name: string }[]
+    >`select relname as name from pg_class where relkind = 'r' and relnamespace = 'public'::regnamespace order by 1`
+  ).map((row) => row.name);
 
 it('applies what is missing, in order, and then nothing', async () => {
   write('0001_first.sql', 'create table a (); create table b ();');

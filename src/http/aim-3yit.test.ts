@@ -1,5 +1,5 @@
 /** The AIM dialect as a customer's program meets it, against the real application: every code in its order, every form of every field. */
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Answer, demoPasswordHash, type Platform, sign, startAimPlatform } from '../../test/aim-platform.ts';
 import { aimPush, readRecipients } from './aim-3yit.ts';
@@ -26,7 +26,10 @@ async function drain(endpoint: string): Promise<string[]> {
   }
 }
 const balance = async (spId = '500001') => (await platform.aim('balance', { sp_id: spId })).text;
+/** The figure of a balance's answer. */
+const cents = (text: string): number => Math.round(Number(/"balance":"([\d.]+)"/.exec(text)?.[1]) * 100);
 const batches = async () => (await platform.app.management.db.sql<{ n: bigint }[]>`select count(*) as n from batches`)[0]?.n;
+const from = (address: string): RequestInit => ({ headers: { 'x-forwarded-for': address } });
 const msgId = ({ json }: Answer) => BigInt(String(json.msg_id));
 
 describe('authentication', () => {
@@ -38,7 +41,7 @@ describe('authentication', () => {
     ];
     for (const signature of encodings) {
       const query = new URLSearchParams({ sp_id: '500001', signature });
-      expect((await platform.call(`/api/balance?${query}`)).json).toMatchObject({ code: 0 });
+      expect((await platform.call(`/api/balance?${query.toString()}`)).json).toMatchObject({ code: 0 });
       expect((await platform.call('/api/balance', { method: 'POST', body: query })).json).toMatchObject({ code: 10100 });
     }
     // A client that forgot to encode the + of base64.
@@ -93,7 +96,6 @@ describe('authentication', () => {
   });
 
   it('after twenty wrong ones a caller is not listened to for the rest of the minute', async () => {
-    const from = (address: string) => ({ headers: { 'x-forwarded-for': address } });
     for (let i = 0; i < 20; i++)
       expect((await platform.aim('balance', { password: 'wrong' }, from('198.51.100.9'))).json).toMatchObject({ code: 10102 });
     expect((await platform.aim('balance', {}, from('198.51.100.9'))).json).toMatchObject({ code: 10102 });
@@ -115,7 +117,6 @@ describe('send-aim', () => {
     expect(answer.headers.get('content-type')).toBe('application/json; charset=utf-8');
     expect(msgId(answer)).toBeGreaterThan(100_000_000n);
     expect(msgId(await send())).toBeGreaterThan(msgId(answer));
-    const cents = (text: string) => Math.round(Number((JSON.parse(text) as { data: { balance: string } }).data.balance) * 100);
     expect(cents(before) - cents(await balance())).toBe(10);
   });
 
@@ -259,13 +260,14 @@ describe('send-aim', () => {
   });
 });
 
+const post = (body: string | Buffer, headers: Record<string, string> = {}) =>
+  platform.call('/api/send-aim', { method: 'POST', body, headers });
+
 describe('what is no proper request', () => {
-  const post = (body: string | Buffer, headers: Record<string, string> = {}) =>
-    platform.call('/api/send-aim', { method: 'POST', body, headers });
   const credentials = `sp_id=500001&password=${demoPasswordHash}`;
 
   it('any Content-Type will do, or none', async () => {
-    const body = `${credentials}&${new URLSearchParams(valid)}`;
+    const body = `${credentials}&${new URLSearchParams(valid).toString()}`;
     for (const type of ['application/x-www-form-urlencoded; charset=UTF-8', 'application/json', 'text/plain', 'nonsense', '', 'a/b;c'])
       expect((await post(body, { 'content-type': type })).json, type).toMatchObject({ code: 0 });
     expect((await post(Buffer.from(body))).json).toMatchObject({ code: 0 });

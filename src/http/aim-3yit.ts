@@ -16,7 +16,7 @@ import { createFailureLimiter, isListed, isPasswordHash, isSignature } from './a
 import { type HttpPart, jsonType, type Problem, problemStatus, type PushFormat } from './dialect.ts';
 import { canonicalForm, encodeValue, type Form, parseForm, TooManyParameters } from './form.ts';
 
-export interface AimDeps {
+interface AimDeps {
   readonly directory: Directory;
   readonly submit: (tenancy: Tenancy, submission: Submission) => Promise<Receipt>;
   readonly outbox: Pick<Outbox, 'pullReports' | 'pullReplies'>;
@@ -25,7 +25,7 @@ export interface AimDeps {
   readonly limits?: Partial<AimLimits>;
 }
 
-export interface AimLimits {
+interface AimLimits {
   /** Rows of one pull. */
   readonly pullRows: number;
   readonly failuresPerMinute: number;
@@ -113,14 +113,16 @@ export function createAim3yit({ directory, submit, outbox, balance, clock, limit
     if (account.ipAllowList.length > 0 && !isListed(account.ipAllowList, address)) throw new Denied(10101, `请求来自 ${address}`);
 
     const code = signature === '' ? 10102 : 10100;
-    if (failures.isBlocked(address, spId)) throw new Denied(code, '失败次数过多，请一分钟后再试');
+    // By its id, since an sp_id may also be written with zeros in front.
+    const subject = String(subscription.id);
+    if (failures.isBlocked(address, subject)) throw new Denied(code, '失败次数过多，请一分钟后再试');
     const proven =
       tenancy.password !== null &&
       (signature === ''
         ? isPasswordHash(password, tenancy.password)
         : isSignature(signature, `${method}&%2F&${canonicalForm(form, ['signature'])}`, tenancy.password));
     if (!proven) {
-      failures.failed(address, spId);
+      failures.failed(address, subject);
       throw new Denied(
         code,
         signature === '' ? 'password 应为产品密码的 32 位 md5' : `签名与收到的 ${form.size - 1} 个参数不符（请求方法 ${method}）`,
@@ -216,7 +218,7 @@ function readSubmission(directory: Directory, tenancy: Tenancy, form: Form, requ
   const recipients = readRecipients(mobiles);
   if (recipients.kind === 'too_many') throw new Denied(10001, `mobiles 有 ${recipients.entries} 项，一次最多 ${maxEntries} 项`);
   // Counted as a person does: a character outside the basic plane is one.
-  if (content.length > maxContentLength && [...content].length > maxContentLength)
+  if (content.length > maxContentLength && Array.from(content).length > maxContentLength)
     throw new Denied(10001, `content 超过 ${maxContentLength} 个字符`);
   if (content.includes('\0')) throw new Denied(10001, 'content 含有空字符');
   const idempotency = readIdempotencyKey(form, request);
@@ -248,7 +250,6 @@ type Recipients =
  * a number that exists is for the core to say; here it only may not break the comma-separated reports.
  */
 export function readRecipients(text: string): Recipients {
-  const malformed = (reason: string): Recipients => ({ kind: 'malformed', reason });
   const { entries, depth } = measure(text);
   if (entries > maxEntries) return { kind: 'too_many', entries };
   if (depth > 3) return malformed('嵌套过深');
@@ -261,24 +262,28 @@ export function readRecipients(text: string): Recipients {
   if (!Array.isArray(json)) return malformed('不是 JSON 数组');
   if (json.length === 0) return malformed('没有号码');
 
-  const pairs = Array.isArray(json[0]);
+  const list: readonly unknown[] = json;
+  const pairs = Array.isArray(list[0]);
   const recipients: Recipient[] = [];
-  for (const [index, entry] of (json as unknown[]).entries()) {
+  for (const [index, entry] of list.entries()) {
     const at = `第 ${index + 1} 项`;
     if (Array.isArray(entry) !== pairs) return malformed(`${at}与第 1 项的形式不同`);
-    if (pairs && (entry as unknown[]).length !== 2) return malformed(`${at}应为 ["手机号",["动参",…]]`);
-    const [number, values] = pairs ? (entry as unknown[]) : [entry, []];
+    const pair: readonly unknown[] = Array.isArray(entry) ? entry : [entry, []];
+    if (pair.length !== 2) return malformed(`${at}应为 ["手机号",["动参",…]]`);
+    const [number, values] = pair;
     const written = typeof number === 'string' ? number : Number.isSafeInteger(number) ? String(number) : null;
     if (written === null) return malformed(`${at}的手机号应为字符串或整数`);
     if (written.length > maxMobileLength) return malformed(`${at}的手机号超过 ${maxMobileLength} 个字符`);
     if (!/^[+0-9 ()-]*$/.test(written)) return malformed(`${at}的手机号含有数字、+、空格、括号和连字符以外的字符`);
     if (!Array.isArray(values)) return malformed(`${at}的动参应为数组`);
-    const read = (values as unknown[]).map(readValue);
+    const read = values.map(readValue);
     if (!isComplete(read)) return malformed(`${at}的第 ${read.indexOf(null) + 1} 个动参应为字符串`);
     recipients.push({ written, values: read });
   }
   return { kind: 'read', recipients };
 }
+
+const malformed = (reason: string): Recipients => ({ kind: 'malformed', reason });
 
 /** A parameter's value: text, or a number, which some clients do not quote. Null for what can be neither shown nor stored. */
 function readValue(value: unknown): string | null {

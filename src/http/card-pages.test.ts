@@ -103,7 +103,7 @@ describe('a card’s page', () => {
       expect(text.split(escaped).length - 1, attack).toBe(6);
       expect(text.match(/<script/g)).toHaveLength(1);
       expect(text).not.toContain('javascript:');
-      expect(text).not.toMatch(/<[^>]* on[a-z]+=/);
+      expect(text.replace(/"[^"]*"/g, '""')).not.toMatch(/<[a-z][^>]*(?: on|=[^"])/);
     }
   });
 
@@ -117,7 +117,7 @@ describe('a card’s page', () => {
       fields: {
         title: '张三，您的账单',
         rows: [{ label: '金额', value: '1.20' }],
-        buttons: [{ action: 'url', value: 'https://bill.example/?who=张三' }, {}, {}],
+        buttons: [{ action: 'url', value: 'https://bill.example/?who=%E5%BC%A0%E4%B8%89' }, {}, {}],
       },
       media: [],
     });
@@ -163,7 +163,7 @@ describe('a code that opens nothing', () => {
     const codes = [0, 1].map((chunk) => links.encodeMany(chunkIdOf(batch, chunk), [0, 1]));
     const statuses = await Promise.all(codes.flat().map(async (code) => (await open(code)).status));
     // One chunk holds the number that was sent to, one the number that was refused; neither has a second.
-    expect(statuses.sort()).toEqual([200, 404, 404, 404]);
+    expect(statuses.toSorted((a, b) => a - b)).toEqual([200, 404, 404, 404]);
     for (const path of ['0000000000', 'short', 'x'.repeat(300), '%E5%BC%A0', '..%2f..', '%zz']) {
       const { status, headers, text } = await open(path);
       expect([status, headers.get('content-type')], path).toEqual([404, 'text/html; charset=utf-8']);
@@ -189,7 +189,7 @@ describe('a code that opens nothing', () => {
 
   it('asked for too often lets its caller wait, and nobody else', async () => {
     const code = await send('101');
-    for (let i = 0; i < 30; i++) expect((await open('0000000000')).status).toBe(404);
+    for (let i = 0; i < 100; i++) expect((await open('0000000000')).status).toBe(404);
     const answer = await open(code);
     expect(answer.status).toBe(429);
     expect(answer.text).toContain('访问过于频繁');

@@ -18,11 +18,11 @@ interface CardPagesDeps {
   readonly clock: () => Date;
   /** The address that links begin with, e.g. `https://example.com/m`; its path is where the pages are. */
   readonly linkBase: string;
-  /** Codes that open nothing, per address, before it must wait. */
+  /** Codes that open nothing, per address, before it must wait; many phones share one address of their carrier's. */
   readonly missesPerMinute?: number;
 }
 
-export function createCardPages({ cards, clock, linkBase, missesPerMinute = 30 }: CardPagesDeps): HttpPart {
+export function createCardPages({ cards, clock, linkBase, missesPerMinute = 100 }: CardPagesDeps): HttpPart {
   const prefix = new URL(linkBase).pathname.replace(/\/+$/, '');
   const misses = createFailureLimiter({ clock, perMinute: missesPerMinute });
 
@@ -75,7 +75,6 @@ export function createCardPages({ cards, clock, linkBase, missesPerMinute = 30 }
           const { index } = request.params;
           const button = /^\d$/.test(index) ? opened.buttons[Number(index)] : undefined;
           const target = button && targetOf(button);
-          // Copying happens on the page; it has nowhere to lead.
           if (target === undefined) return sendPage(reply.code(404), notFoundPage());
           return reply.code(302).header('location', target).send('');
         },
@@ -90,16 +89,10 @@ export function createCardPages({ cards, clock, linkBase, missesPerMinute = 30 }
 
 const htmlType = 'text/html; charset=utf-8';
 
+/** Where a button leads; copying happens on the page and leads nowhere. */
 function targetOf({ action, value }: Button): string | undefined {
-  switch (action) {
-    case 'url':
-      // A header takes ASCII only; the parser also encodes what else does not belong into an address.
-      return new URL(value).href;
-    case 'tel':
-      return `tel:${value.replace(/[ -]/g, '')}`;
-    case 'copy':
-      return undefined;
-  }
+  if (action === 'copy') return undefined;
+  return action === 'url' ? value : `tel:${value.replace(/[ -]/g, '')}`;
 }
 
 /** What a handset that draws cards itself fetches: keys in the order of section 8. */
@@ -159,12 +152,10 @@ function cardPage({ card, buttons, media }: OpenedCard, path: string): Page {
 }
 
 function contentOf(card: Card): Html | string {
-  switch (card.layout) {
-    case 'image_text':
-      return card.text === undefined ? '' : html`<p class="text">${card.text}</p>`;
-    case 'notice':
-      return html`<dl>${card.rows.map(({ label, value }) => html`<div><dt>${label}</dt><dd>${value}</dd></div>`)}</dl>`;
+  if (card.layout === 'notice') {
+    return html`<dl>${card.rows.map(({ label, value }) => html`<div><dt>${label}</dt><dd>${value}</dd></div>`)}</dl>`;
   }
+  return card.text === undefined ? '' : html`<p class="text">${card.text}</p>`;
 }
 
 function buttonOf({ label, action, value }: Button, path: string): Html {

@@ -8,9 +8,8 @@
  */
 import swagger from '@fastify/swagger';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
-import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchemaCompiler } from 'fastify';
-import Type from 'typebox';
-import type { TSchema } from 'typebox';
+import type { FastifyBodyParser, FastifyInstance, FastifyReply, FastifyRequest, FastifySchemaCompiler } from 'fastify';
+import { type TSchema, Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 import type { TLocalizedValidationError } from 'typebox/error';
 import { validateCard } from '../core/content.ts';
@@ -34,6 +33,8 @@ export function createConsoleApi(deps: ConsoleDeps): HttpPart {
       for (const schema of namedSchemas) api.addSchema(schema);
       api.setValidatorCompiler(checkerOf);
       api.setErrorHandler(answerProblem);
+      api.removeAllContentTypeParsers();
+      api.addContentTypeParser('application/json', { parseAs: 'string' }, readJson(api));
       api.decorateRequest('caller');
       api.addHook('onRequest', async (request, reply) => {
         const { forAnyone, operatorOnly } = request.routeOptions.config;
@@ -42,7 +43,7 @@ export function createConsoleApi(deps: ConsoleDeps): HttpPart {
       api.addHook('onRoute', ({ schema = {}, config }) => {
         schema.security = config?.forAnyone ? [] : [{ token: [] }];
         if (config?.operatorOnly) schema.description = 'For the operator only.';
-        schema.response = { ...(schema.response as Record<string, TSchema>), '4xx': ref(problemSchema) };
+        schema.response = Object.assign({ '4xx': ref(problemSchema) }, schema.response);
       });
       await api.register(swagger, {
         openapi: {
@@ -93,6 +94,12 @@ function answerProblem(error: unknown, request: FastifyRequest, reply: FastifyRe
 
 // ── what a request must look like ────────────────────────────────────────────────────────────────────────────────────────────────
 
+/** JSON that holds no `__proto__`. Nothing at all is no body: clients that always announce JSON may have nothing to say. */
+function readJson(api: Api): FastifyBodyParser<string> {
+  const parse = api.getDefaultJsonParser('error', 'error');
+  return (request, text, done) => (text === '' ? done(null, undefined) : parse(request, text, done));
+}
+
 const checkerOf: FastifySchemaCompiler<TSchema> = ({ schema, httpPart = 'body' }) => {
   const validator = Compile(schema);
   return (given: unknown) => {
@@ -106,21 +113,25 @@ const checkerOf: FastifySchemaCompiler<TSchema> = ({ schema, httpPart = 'body' }
 
 /** Queries and paths hold text only: digits become a number where the schema wants an integer. */
 function withNumbers(schema: TSchema, given: unknown): unknown {
-  const properties = 'properties' in schema ? (schema.properties as Readonly<Record<string, { type?: string }>>) : {};
-  const entries = Object.entries(given as Record<string, unknown>).map(([name, text]) => {
-    const isNumber = properties[name]?.type === 'integer' && typeof text === 'string' && /^\d{1,16}$/.test(text);
+  const properties = 'properties' in schema ? schema.properties : undefined;
+  if (!isRecord(properties) || !isRecord(given)) return given;
+  const entries = Object.entries(given).map(([name, text]): [string, unknown] => {
+    const property = properties[name];
+    const isNumber = isRecord(property) && property['type'] === 'integer' && typeof text === 'string' && /^\d{1,16}$/.test(text);
     return [name, isNumber ? Number(text) : text];
   });
-  return Object.fromEntries(entries) as unknown;
+  return Object.fromEntries(entries);
 }
+
+const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> => typeof value === 'object' && value !== null;
 
 /** The first thing that is wrong, after its path. */
 function explain(errors: readonly TLocalizedValidationError[], value: unknown, part: string): string {
   const first = errors.find(({ keyword }) => keyword !== 'boolean');
   if (!first) return `${part}: not as it should be`;
-  if (first.instancePath.startsWith('/card')) {
+  if (first.instancePath.startsWith('/card') && isRecord(value)) {
     // A card has its own judge, who says it better than a union of schemas can.
-    const judged = validateCard((value as { card?: unknown }).card);
+    const judged = validateCard(value['card']);
     if ('error' in judged) return `card.${judged.error}`;
   }
   const path = pathOf(first.instancePath);
@@ -150,7 +161,7 @@ const join = (path: string, name: string): string => (path === '' ? name : `${pa
 /** Where there is a text that PostgreSQL cannot store: with a NUL, or with half a surrogate pair. Looks at what the schema has let through. */
 function unstorablePath(value: unknown, path: string): string | null {
   if (typeof value === 'string') return /[\0\p{Cs}]/u.test(value) ? path : null;
-  if (typeof value !== 'object' || value === null) return null;
+  if (!isRecord(value)) return null;
   for (const [name, part] of Object.entries(value)) {
     const wrong = unstorablePath(part, Array.isArray(value) ? `${path}[${name}]` : join(path, name));
     if (wrong !== null) return wrong;

@@ -10,8 +10,7 @@
  * - times are ISO 8601 with the offset of Asia/Shanghai, days are calendar days there;
  * - requests may hold only what is named here; null is written out in answers, never left out.
  */
-import Type from 'typebox';
-import type { Static, TProperties, TSchema } from 'typebox';
+import { type Static, type TProperties, type TSchema, Type } from 'typebox';
 import { cardSchema } from '../core/content.ts';
 
 // ── bricks ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -407,18 +406,30 @@ export const orphanSchema = named('OrphanReport', {
 
 /** Everything that has a name of its own in the OpenAPI document. */
 export const namedSchemas: readonly TSchema[] = [
-  ...[problemSchema, accountSchema, createdAccountSchema, apiKeySchema, subscriptionSchema, createdSubscriptionSchema, balanceSchema],
-  ...[
-    productSchema,
-    poolSchema,
-    channelSchema,
-    templateSchema,
-    signatureSchema,
-    blocklistSchema,
-    blockedNumberSchema,
-    addedSchema,
-    removedSchema,
-  ],
-  ...[batchSchema, batchDetailSchema, messageSchema, messageDetailSchema, eventSchema, replayedSchema, replySchema, pushSchema],
-  ...[ledgerEntrySchema, orphanSchema],
+  problemSchema,
+  accountSchema,
+  createdAccountSchema,
+  apiKeySchema,
+  subscriptionSchema,
+  createdSubscriptionSchema,
+  balanceSchema,
+  ledgerEntrySchema,
+  productSchema,
+  poolSchema,
+  channelSchema,
+  orphanSchema,
+  templateSchema,
+  signatureSchema,
+  blocklistSchema,
+  blockedNumberSchema,
+  addedSchema,
+  removedSchema,
+  batchSchema,
+  batchDetailSchema,
+  messageSchema,
+  messageDetailSchema,
+  eventSchema,
+  replayedSchema,
+  replySchema,
+  pushSchema,
 ];

@@ -897,7 +897,7 @@ const subscriptionView = ({
   spId: idOrNull(subscription.spId),
   price: yuan(priceE4),
   balance: yuan(balanceE4),
-  pushUrls: { ...subscription.pushUrls } as Record<string, string>,
+  pushUrls: { ...subscription.pushUrls },
   createdAt: shanghaiTime(subscription.createdAt),
 });
 

@@ -1,6 +1,6 @@
 /** Reading form text of any kind, and writing it again as signatures want it. */
 import { createHmac } from 'node:crypto';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { canonicalForm, encodeValue, parseForm, TooManyParameters } from './form.ts';
 

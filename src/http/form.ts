@@ -76,9 +76,13 @@ function read(rawKey: string, rawValue: string, plain: boolean): [string, Parame
   if (key.broken === null && value.broken === null) {
     return [key.text, { value: value.text, broken: null, canonical: () => `${encodeValue(key.text)}=${encodeValue(value.text)}` }];
   }
-  const encode = ({ text, broken }: Decoded) => (broken === null ? encodeValue(text) : encodeBytes(text));
-  return [key.text, { value: value.text, broken: value.broken ?? key.broken, canonical: () => `${encode(key)}=${encode(value)}` }];
+  return [
+    key.text,
+    { value: value.text, broken: value.broken ?? key.broken, canonical: () => `${encodeDecoded(key)}=${encodeDecoded(value)}` },
+  ];
 }
+
+const encodeDecoded = ({ text, broken }: Decoded): string => (broken === null ? encodeValue(text) : encodeBytes(text));
 
 interface Decoded {
   /** If broken, the bytes, each as a character. */

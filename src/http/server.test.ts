@@ -62,7 +62,7 @@ const part: HttpPart = {
 
 async function start(options: Partial<ServerOptions> = {}) {
   const logged: Record<string, unknown>[] = [];
-  const log = pino({ level: 'debug' }, { write: (line) => void logged.push(JSON.parse(line) as Record<string, unknown>) });
+  const log = pino({ level: 'debug' }, { write: (line) => void logged.push(JSON.parse(line)) });
   const server = createServer({ log, ...options });
   server.register(part);
   servers.push(server);

@@ -9,7 +9,6 @@
  */
 import { randomBytes } from 'node:crypto';
 import http from 'node:http';
-import type { AddressInfo } from 'node:net';
 import https from 'node:https';
 import type { Duplex } from 'node:stream';
 import Fastify from 'fastify';
@@ -39,7 +38,7 @@ export interface ServerOptions {
   readonly limits?: Partial<ServerLimits>;
 }
 
-export interface ServerLimits {
+interface ServerLimits {
   readonly connections: number;
   /** Of a route that sets none. */
   readonly bodyBytes: number;
@@ -98,7 +97,7 @@ export function createServer({ log, tls, trustedProxies = [], loopbackHostOnly =
     bodyLimit: limits.bodyBytes,
     routerOptions: { maxParamLength: 200 },
     // Values are taken as they were sent: nothing is coerced, defaulted or dropped silently.
-    ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: true } },
+    ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false } },
     // A HEAD must not do what a GET does, such as hand out reports; a part that wants it says so.
     exposeHeadRoutes: false,
     forceCloseConnections: true,
@@ -116,10 +115,7 @@ export function createServer({ log, tls, trustedProxies = [], loopbackHostOnly =
       connectionsCheckingInterval: Math.min(5_000, limits.headersTimeoutMs / 2),
       noDelay: true,
     };
-    // https.Server does all that Fastify and we ask of an http.Server; only its declared ancestry differs.
-    const server = tls
-      ? (https.createServer({ ...options, ...tls }, handler) as unknown as http.Server)
-      : http.createServer(options, handler);
+    const server = tls ? https.createServer({ ...options, ...tls }, handler) : http.createServer(options, handler);
     server.maxConnections = limits.connections;
     server.setTimeout(limits.idleTimeoutMs);
     return server;
@@ -177,18 +173,18 @@ export function createServer({ log, tls, trustedProxies = [], loopbackHostOnly =
       trustedProxies,
     );
 
-    if (loopbackHostOnly && !isLoopbackHost(headers.host)) return void answer(request, reply, 'forbidden_host');
-    if (state !== 'open' && request.routeOptions.config.always !== true) {
-      reply.header('connection', 'close').header('retry-after', '1');
-      return void answer(request, reply, 'unavailable');
+    // All of this before the body, which need not be read to be refused.
+    if (loopbackHostOnly && !isLoopbackHost(headers.host)) {
+      answer(request, reply, 'forbidden_host');
+    } else if (state !== 'open' && request.routeOptions.config.always !== true) {
+      answer(request, reply.headers({ connection: 'close', 'retry-after': '1' }), 'unavailable');
+    } else if (request.is404) {
+      answerUnknown(request, reply);
+    } else if (bodyBytesInHand > limits.bodyBytesInHand && reserved > 0) {
+      answer(request, reply.header('retry-after', '1'), 'unavailable');
+    } else {
+      done();
     }
-    // Before the body, which need not be read to say this.
-    if (request.is404) return void answerUnknown(request, reply);
-    if (bodyBytesInHand > limits.bodyBytesInHand && reserved > 0) {
-      reply.header('retry-after', '1');
-      return void answer(request, reply, 'unavailable');
-    }
-    done();
   });
 
   /** What a request may make us hold: what it announces, or what its route allows if it announces nothing. */
@@ -255,7 +251,9 @@ export function createServer({ log, tls, trustedProxies = [], loopbackHostOnly =
     },
     async listen({ host, port }) {
       await fastify.listen({ host, port });
-      return (fastify.server.address() as AddressInfo).port;
+      const bound = fastify.server.address();
+      if (typeof bound !== 'object' || bound === null) throw new Error('the listener has no port');
+      return bound.port;
     },
     open() {
       if (state === 'starting') state = 'open';

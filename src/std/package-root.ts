@@ -14,7 +14,8 @@ export function packageRoot(): string {
 function search(from: string): string {
   for (let folder = from; ; folder = path.dirname(folder)) {
     const file = path.join(folder, 'package.json');
-    if (existsSync(file) && (JSON.parse(readFileSync(file, 'utf8')) as { name?: string }).name === 'hongyan') return folder;
+    const { name }: { name?: string } = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : {};
+    if (name === 'hongyan') return folder;
     if (folder === path.dirname(folder)) throw new Error(`no package.json of hongyan above ${from}`);
   }
 }

@@ -19,7 +19,12 @@ const tagBytes = 16;
 
 /** Takes one or several keys of 32 bytes, in hex or base64, separated by commas. The first one seals, all open. */
 export function createSecretBox(keys: string): SecretBox {
-  const ring = new Map(keys.split(',').map((text) => parseKey(text.trim())).map((key) => [idOf(key), key]));
+  const ring = new Map(
+    keys
+      .split(',')
+      .map((text) => parseKey(text.trim()))
+      .map((key) => [idOf(key), key]),
+  );
   const [first] = ring;
   if (!first) throw new Error('no key');
   const [sealingId, sealingKey] = first;
@@ -34,7 +39,8 @@ export function createSecretBox(keys: string): SecretBox {
     open(sealed) {
       const [id = '', body = ''] = sealed.split('.');
       const key = ring.get(id);
-      if (!key) throw new Error(/^[0-9a-f]{8}$/.test(id) ? `a secret was sealed with key ${id}, which is not configured` : 'not a sealed secret');
+      if (!key)
+        throw new Error(/^[0-9a-f]{8}$/.test(id) ? `a secret was sealed with key ${id}, which is not configured` : 'not a sealed secret');
       const bytes = Buffer.from(body, 'base64url');
       try {
         const decipher = createDecipheriv('aes-256-gcm', key, bytes.subarray(0, ivBytes), { authTagLength: tagBytes });
@@ -57,7 +63,8 @@ function parseKey(text: string): Buffer {
   const key = /^[0-9a-f]{64}$/i.test(text) ? Buffer.from(text, 'hex') : Buffer.from(text, 'base64');
   // Buffer.from skips what is not base64; encoding again shows whether it did.
   const isExact = text.length === 64 || key.toString('base64url') === text.replace(/=+$/, '').replaceAll('+', '-').replaceAll('/', '_');
-  if (key.length !== keyBytes || !isExact) throw new Error('a key must be 32 bytes in hex or base64, for example from: openssl rand -hex 32');
+  if (key.length !== keyBytes || !isExact)
+    throw new Error('a key must be 32 bytes in hex or base64, for example from: openssl rand -hex 32');
   return key;
 }
 

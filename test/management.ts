@@ -1,0 +1,28 @@
+/** What management works with, on a database of its own; for tests of the core modules behind the management API. */
+import { createDirectory } from '../src/core/directory.ts';
+import type { Management } from '../src/core/management.ts';
+import { createDb } from '../src/db/db.ts';
+import { createSecretBox, generateKey } from '../src/std/secret-box.ts';
+import { freshDatabase } from './postgres.ts';
+
+export interface TestManagement extends Management {
+  stop(): Promise<void>;
+}
+
+export async function startManagement(): Promise<TestManagement> {
+  const database = await freshDatabase();
+  const db = createDb(database.url);
+  const box = createSecretBox(generateKey());
+  const directory = createDirectory({ db, box });
+  await directory.start();
+  return {
+    db,
+    box,
+    directory,
+    async stop() {
+      await directory.stop();
+      await db.end();
+      await database.drop();
+    },
+  };
+}
