@@ -32,7 +32,11 @@ function call(platform: Platform, path: string, form: Record<string, string>): P
   return new Promise((resolve, reject) => {
     const request = http.request(
       `${platform.base}${path}`,
-      { method: 'POST', agent, headers: { 'content-type': 'application/x-www-form-urlencoded', 'content-length': Buffer.byteLength(body) } },
+      {
+        method: 'POST',
+        agent,
+        headers: { 'content-type': 'application/x-www-form-urlencoded', 'content-length': Buffer.byteLength(body) },
+      },
       (response) => {
         const chunks: Buffer[] = [];
         response.on('data', (chunk: Buffer) => chunks.push(chunk));
@@ -112,16 +116,19 @@ const scenarios: Record<string, (platform: Platform) => Promise<Figures>> = {
     const wanted = Number(options.messages);
     await drain(platform, 20_000); // warm: plans, statistics, compiled code
     const before = await platform.cpu();
+    const client = process.cpuUsage();
     const start = performance.now();
     await drain(platform, wanted);
     const seconds = (performance.now() - start) / 1000;
     const after = await platform.cpu();
+    const { user, system } = process.cpuUsage(client);
     const share = (now: number, then: number): number => (now - then) / seconds;
     return {
       messagesPerSecond: wanted / seconds,
       platformCpu: share(after.platform, before.platform),
       databaseCpu: share(after.database, before.database),
       carrierCpu: share(after.carrier, before.carrier),
+      clientCpu: (user + system) / 1e6 / seconds,
       residentMiB: await platform.residentMiB(),
     };
   },
@@ -166,7 +173,12 @@ for (const name of wanted) {
   try {
     const figures = (await scenarios[name]?.(platform)) ?? {};
     if (options.json) print(JSON.stringify({ scenario: name, machine, at: new Date().toISOString(), ...figures }));
-    else print(`${name.padEnd(14)}${Object.entries(figures).map(([key, value]) => `${key} ${value.toFixed(value < 100 ? 2 : 0)}`).join('   ')}`);
+    else
+      print(
+        `${name.padEnd(14)}${Object.entries(figures)
+          .map(([key, value]) => `${key} ${value.toFixed(value < 100 ? 2 : 0)}`)
+          .join('   ')}`,
+      );
   } finally {
     await platform.stop();
   }

@@ -50,9 +50,18 @@ export async function startPlatform({ profile }: { profile: boolean }): Promise<
   };
   const program = path.join(root, 'bin/hongyan.js');
   const token = (await output(spawn(process.execPath, [program, 'token', 'create', '--name', 'bench'], { env }))).trim();
-  const carrier = spawn(process.execPath, [path.join(root, 'dist/simulators/ismg-process.js'), '0', '901234', 'bench', '0', 'counting', '1000']);
+  const carrier = spawn(process.execPath, [
+    path.join(root, 'dist/simulators/ismg-process.js'),
+    '0',
+    '901234',
+    'bench',
+    '0',
+    'counting',
+    '1000',
+  ]);
   const carrierPort = (JSON.parse(await firstLine(carrier)) as { port: number }).port;
-  const flags = profile ? ['--cpu-prof', `--cpu-prof-dir=${process.cwd()}`] : [];
+  // As bin/hongyan.js asks for in its first line.
+  const flags = ['--max-semi-space-size=32', ...(profile ? ['--cpu-prof', `--cpu-prof-dir=${process.cwd()}`] : [])];
   const server = spawn(process.execPath, [...flags, program, 'start'], { env, stdio: ['ignore', 'inherit', 'inherit'] });
   await ready(base);
 

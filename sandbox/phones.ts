@@ -111,6 +111,9 @@ interface Reply400 {
 }
 
 function bad<R extends Reply400>(answer: R, message: string): R {
-  answer.code(400).header('content-type', jsonType).send(JSON.stringify({ error: { code: 'invalid', message } }));
+  answer
+    .code(400)
+    .header('content-type', jsonType)
+    .send(JSON.stringify({ error: { code: 'invalid', message } }));
   return answer;
 }

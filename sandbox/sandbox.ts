@@ -54,7 +54,10 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
       postgres = await startEmbeddedPostgres({ dataDir: path.join(dataDir, 'postgres'), log: (message) => log.info(message) });
       databaseUrl = postgres.url('postgres');
     }
-    const phones = createPhones({ linkBase: options.linkBase, reply: (message) => [...carriers.values()].some((ismg) => ismg.reply(message)) });
+    const phones = createPhones({
+      linkBase: options.linkBase,
+      reply: (message) => [...carriers.values()].some((ismg) => ismg.reply(message)),
+    });
     for (const [index, carrier] of demoCarriers.entries()) {
       const ismg = createIsmg({
         accounts: [{ spId: carrier.spId, secret: carrier.secret, accessNumbers: [carrier.accessNumber] }],

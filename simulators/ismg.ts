@@ -67,6 +67,8 @@ export interface PhoneMessage {
   readonly from: string;
   readonly text: string;
   readonly at: Date;
+  /** Which connection it (or its last segment) came by, counted by logins from 1. */
+  readonly connection: number;
 }
 
 interface IsmgCounters {
@@ -146,6 +148,8 @@ interface Account extends IsmgAccount {
 /** A logged-in connection. */
 interface Link {
   readonly account: Account;
+  /** Counted by logins. */
+  readonly number: number;
   readonly version: CmppVersion;
   readonly write: (pdu: Buffer) => void;
   readonly nextSequence: () => number;
@@ -379,7 +383,7 @@ export function createIsmg(options: IsmgOptions) {
   const incomplete = new Map<string, ({ encoding: Encoding; octets: Buffer } | undefined)[]>();
   const throttledOnce = new Set<string>();
 
-  function show(submit: Submit, to: string): void {
+  function show(submit: Submit, to: string, { number }: Link): void {
     const encoding = encodingOf(submit.msgFmt);
     const { concat, body } = hasHeader(submit.tpUdhi) ? splitHeader(submit.msgContent) : { concat: null, body: submit.msgContent };
     let text: string;
@@ -394,7 +398,7 @@ export function createIsmg(options: IsmgOptions) {
       incomplete.delete(key);
       text = joinParts(present);
     } else text = joinParts([{ octets: body, encoding }]);
-    const message: PhoneMessage = { to, from: submit.srcId, text, at: new Date() };
+    const message: PhoneMessage = { to, from: submit.srcId, text, at: new Date(), connection: number };
     for (const listener of listeners) listener(message);
   }
 
@@ -446,7 +450,7 @@ export function createIsmg(options: IsmgOptions) {
       // Ids of further recipients follow the first (cmpp.md §6).
       const msgId = index === 0 ? firstId : nextMsgId();
       const fate = fateOf(phone);
-      if (isRecording && (fate.stat === null || fate.stat === 'DELIVRD')) show(submit, phone);
+      if (isRecording && (fate.stat === null || fate.stat === 'DELIVRD')) show(submit, phone, link);
       if (fate.reply !== undefined && submit.pkNumber >= submit.pkTotal)
         replies.push({
           account: link.account,
@@ -522,7 +526,15 @@ export function createIsmg(options: IsmgOptions) {
         return;
       }
       counters.logins += 1;
-      link = { account: login.account, version: login.version, write, nextSequence, unanswered: new Map(), submits: 0 };
+      link = {
+        account: login.account,
+        number: counters.logins,
+        version: login.version,
+        write,
+        nextSequence,
+        unanswered: new Map(),
+        submits: 0,
+      };
       login.account.links.push(link);
     };
 

@@ -103,7 +103,8 @@ export async function createApp(options: AppOptions): Promise<App> {
     clock,
     node: randomUUID(),
     linkBase,
-    connect: (channel, secret, deps) => createCmppConnection({ ...(channel.settings as unknown as Omit<CmppSettings, 'secret'>), secret }, deps),
+    connect: (channel, secret, deps) =>
+      createCmppConnection({ ...(channel.settings as unknown as Omit<CmppSettings, 'secret'>), secret }, deps),
     onReport: receiver.onReport,
     onInbound: receiver.onInbound,
     count: metrics.count,

@@ -18,7 +18,9 @@ import { packageRoot } from './std/package-root.ts';
 const print = (line: string): void => void process.stdout.write(`${line}\n`);
 
 const { version } = JSON.parse(fs.readFileSync(path.join(packageRoot(), 'package.json'), 'utf8')) as { version: string };
-const program = new Command('hongyan').description('鸿雁 Hongyan: a self-hosted messaging platform / 自托管的短信与彩信平台').version(version);
+const program = new Command('hongyan')
+  .description('鸿雁 Hongyan: a self-hosted messaging platform / 自托管的短信与彩信平台')
+  .version(version);
 
 program
   .command('start')

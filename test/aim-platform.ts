@@ -113,13 +113,12 @@ export async function startAimPlatform(): Promise<Platform> {
         phones.map((phone, index) => {
           const id = messageIdOf(chunk.id, index);
           return {
-            ...chunk,
             id,
+            common: { ...chunk, segments: 1 },
             phone,
             form: forms?.[index] ?? null,
             channelId,
             carrierId: String(id),
-            segments: 1,
             status: messageStatus.sent,
             code: null,
             paid: false,

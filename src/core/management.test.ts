@@ -22,9 +22,10 @@ test('a cursor keeps integers beyond exact numbers and any text', () => {
 });
 
 test('whatever is not a cursor of the list is denied as invalid', () => {
-  const forged = [['9223372036854775808'], [5], ['5', '6'], [], 5, null, { length: 1 }, ['5; drop table accounts']].map(cursorOf);
-  for (const cursor of [...forged, '', 'x', '%%%']) expect(() => keyOf({ limit: 1, cursor }, ['integer'])).toThrow(Denial);
+  const forged = [['9223372036854775808'], ['-1'], [5], ['5', '6'], [], 5, null, { length: 1 }, ['5; drop table accounts']].map(cursorOf);
+  for (const cursor of [...forged, '', 'x', '%%%']) expect(() => keyOf({ limit: 1, cursor }, ['id'])).toThrow(Denial);
   expect(() => keyOf({ limit: 1, cursor: cursorOf(['a\0']) }, ['text'])).toThrow(Denial);
+  expect(() => keyOf({ limit: 1, cursor: cursorOf(['9223372036854775807']) }, ['micros'])).toThrow(Denial);
   assert(
     property(string(), (cursor) => {
       expect(() => keyOf({ limit: 1, cursor }, ['integer'])).toThrow(Denial);

@@ -74,48 +74,41 @@ export interface Page<Row> {
   readonly next: string | null;
 }
 
-/** A part of a list's sort key: an integer (times are microseconds since 1970), or a text. */
+/** A part of a list's sort key. */
 type KeyPart = bigint | string;
 
 /**
- * Cuts rows, of which the query read one more than the page holds, into a page. `show` turns a row into what the page holds, where
- * the sort key has columns that are nobody's business.
- *
- * The cursor is the sort key of the last row, opaque to the client.
+ * Cuts rows, of which the query read one more than the page holds, into a page. The cursor is the sort key of the last row, opaque to
+ * the client.
  */
-export function pageOf<Row>(rows: readonly Row[], page: PageRequest, keyOf: (row: Row) => readonly KeyPart[]): Page<Row>;
-export function pageOf<Row, Shown>(
-  rows: readonly Row[],
-  page: PageRequest,
-  keyOf: (row: Row) => readonly KeyPart[],
-  show: (row: Row) => Shown,
-): Page<Shown>;
-export function pageOf<Row>(
-  rows: readonly Row[],
-  { limit }: PageRequest,
-  keyOf: (row: Row) => readonly KeyPart[],
-  show: (row: Row) => unknown = (row) => row,
-): Page<unknown> {
+export function pageOf<Row>(rows: readonly Row[], { limit }: PageRequest, keyOf: (row: Row) => readonly KeyPart[]): Page<Row> {
   const data = rows.slice(0, limit);
   const last = data.at(-1);
   const isLast = rows.length <= limit || last === undefined;
-  return { data: data.map(show), next: isLast ? null : Buffer.from(JSON.stringify(keyOf(last).map(String))).toString('base64url') };
+  return { data, next: isLast ? null : Buffer.from(JSON.stringify(keyOf(last).map(String))).toString('base64url') };
 }
 
+/** The same page, its rows shown in another way. */
+export const mapPage = <Row, Shown>({ data, next }: Page<Row>, show: (row: Row) => Shown): { data: Shown[]; next: string | null } => ({
+  data: data.map(show),
+  next,
+});
+
 /** Lists that rise by id go on after this one. */
-export const afterId = (page: PageRequest): bigint => keyOf(page, ['integer'])?.[0] ?? 0n;
+export const afterId = (page: PageRequest): bigint => keyOf(page, ['id'])?.[0] ?? 0n;
 
 /** Lists that fall by id, newest first, go on below this one. */
-export const belowId = (page: PageRequest): bigint => keyOf(page, ['integer'])?.[0] ?? 2n ** 63n - 1n;
+export const belowId = (page: PageRequest): bigint => keyOf(page, ['id'])?.[0] ?? highest;
 
-type Shape = readonly ('integer' | 'text')[];
-type KeyOf<S extends Shape> = { readonly [At in keyof S]: S[At] extends 'integer' ? bigint : string };
+/** What the parts of a sort key are; `id` is never negative, `micros` is a time, in microseconds since 1970. */
+type Shape = readonly ('id' | 'integer' | 'micros' | 'text')[];
+type KeyOf<S extends Shape> = { readonly [At in keyof S]: S[At] extends 'text' ? string : bigint };
 
 /** The sort key a page goes on from; null for the first. Whatever a client makes up is a denial, never an error of the database. */
 export function keyOf<const S extends Shape>({ cursor }: PageRequest, shape: S): KeyOf<S> | null {
   if (cursor === null) return null;
   const parts = partsOf(cursor);
-  const key = shape.map((kind, at) => (kind === 'integer' ? integerOf(parts[at]) : textOf(parts[at])));
+  const key = shape.map((kind, at) => keyPartOf[kind](parts[at]));
   if (parts.length !== shape.length || !isWhole<S>(key)) throw new Denial('invalid', 'cursor: not one that this list has given');
   return key;
 }
@@ -131,10 +124,19 @@ function partsOf(cursor: string): readonly unknown[] {
   }
 }
 
-function integerOf(part: unknown): bigint | null {
+function integerOf(part: unknown, lowest: bigint, highest: bigint): bigint | null {
   if (typeof part !== 'string' || !/^-?\d{1,19}$/.test(part)) return null;
   const integer = BigInt(part);
-  return BigInt.asIntN(64, integer) === integer ? integer : null;
+  return integer >= lowest && integer <= highest ? integer : null;
 }
 
-const textOf = (part: unknown): string | null => (typeof part === 'string' && !part.includes('\0') ? part : null);
+const lowest = -(2n ** 63n);
+const highest = 2n ** 63n - 1n;
+const endOfTime = BigInt(Date.UTC(9999, 0)) * 1000n;
+
+const keyPartOf = {
+  id: (part: unknown) => integerOf(part, 0n, highest),
+  integer: (part: unknown) => integerOf(part, lowest, highest),
+  micros: (part: unknown) => integerOf(part, 0n, endOfTime),
+  text: (part: unknown) => (typeof part === 'string' && !part.includes('\0') ? part : null),
+} as const;

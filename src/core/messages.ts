@@ -14,27 +14,55 @@ import { batchIdOf, isFinal, type MessageStatus, messageStatus } from './model.t
 import { pushed, reportsFrom } from './outbox.ts';
 import { groupBy } from '../std/group.ts';
 
-/** A message as it is first recorded. */
-export interface Outcome {
-  readonly id: bigint;
+/** What the messages of a chunk have in common. One object for all of them: recording sends it once. */
+export interface Common {
   readonly accountId: bigint;
   readonly subscriptionId: bigint;
   readonly day: string;
+  /** Billed. */
+  readonly segments: number;
+  readonly priceE4: bigint;
+}
+
+/** A message as it is first recorded. */
+export interface Outcome {
+  readonly id: bigint;
+  readonly common: Common;
   readonly phone: bigint;
   readonly form: string | null;
   readonly channelId: bigint | null;
   /** Of a message of one segment that was accepted. */
   readonly carrierId: string | null;
-  /** Billed. */
-  readonly segments: number;
   readonly status: MessageStatus;
   /** The final code as the customer sees it; null while sent. */
   readonly code: string | null;
-  readonly priceE4: bigint;
   /** The product charges for what the carrier accepts, and it did. */
   readonly paid: boolean;
   /** What the carrier said of each segment, where there are several. */
   readonly parts: readonly { readonly seg: number; readonly carrierId: string | null; readonly code: string | null }[];
+}
+
+/** `unnest` fills the shorter of its arrays up with nulls, so a column that is all null need not be sent. */
+const sparse = <T>(column: readonly (T | null)[]): readonly (T | null)[] => (column.every((value) => value === null) ? [] : column);
+
+/** One statement that inserts rows of a kind; what they have in common goes over once for each chunk. */
+function insertOf(sql: Sql, rows: readonly Outcome[], final: boolean, at: Date, again: boolean) {
+  const commons = [...new Set(rows.map(({ common }) => common))];
+  const ordinals = new Map(commons.map((common, ordinal) => [common, ordinal + 1]));
+  return sql`
+    insert into messages (id, account_id, day, subscription_id, phone, form, channel_id, carrier_id, segments, status, code, price_e4,
+                          paid, cost_e4, sent_at, final_at)
+    select id, (${commons.map((c) => c.accountId)}::bigint[])[c], (${commons.map((c) => c.day)}::date[])[c],
+           (${commons.map((c) => c.subscriptionId)}::bigint[])[c], phone, form, channel_id, carrier_id,
+           (${commons.map((c) => c.segments)}::smallint[])[c], status, code, (${commons.map((c) => c.priceE4)}::bigint[])[c], paid,
+           case when paid then (${commons.map((c) => c.priceE4)}::bigint[])[c] when ${final}::boolean then 0 end,
+           case when channel_id is not null then ${at}::timestamptz end, case when ${final}::boolean then ${at}::timestamptz end
+    from unnest(${rows.map((r) => r.id)}::bigint[], ${rows.map((r) => ordinals.get(r.common) ?? 0)}::smallint[],
+                ${rows.map((r) => r.phone)}::bigint[], ${sparse(rows.map((r) => r.form))}::text[],
+                ${sparse(rows.map((r) => r.channelId))}::bigint[], ${sparse(rows.map((r) => r.carrierId))}::text[],
+                ${rows.map((r) => r.status)}::smallint[], ${sparse(rows.map((r) => r.code))}::text[], ${rows.map((r) => r.paid)}::boolean[])
+      as t(id, c, phone, form, channel_id, carrier_id, status, code, paid)
+    ${again ? sql`on conflict do nothing` : sql``}`;
 }
 
 /**
@@ -43,56 +71,42 @@ export interface Outcome {
  */
 export async function record(sql: Sql, directory: Directory, outcomes: readonly Outcome[], at: Date, again: boolean): Promise<void> {
   if (outcomes.length === 0) return;
-  const skip = again ? sql`on conflict do nothing` : sql``;
   const work: Promise<unknown>[] = [];
-  for (const [final, rows] of groupBy(outcomes, ({ status }) => isFinal(status))) {
-    const insert = sql`
-      insert into messages (id, account_id, day, subscription_id, phone, form, channel_id, carrier_id, segments, status, code, price_e4,
-                            paid, cost_e4, sent_at, final_at)
-      select id, account_id, day, subscription_id, phone, form, channel_id, carrier_id, segments, status, code, price_e4, paid,
-             case when paid then price_e4 when ${final}::boolean then 0 end,
-             case when channel_id is not null then ${at}::timestamptz end, case when ${final}::boolean then ${at}::timestamptz end
-      from unnest(${rows.map((r) => r.id)}::bigint[], ${rows.map((r) => r.accountId)}::bigint[], ${rows.map((r) => r.day)}::date[],
-                  ${rows.map((r) => r.subscriptionId)}::bigint[], ${rows.map((r) => r.phone)}::bigint[], ${rows.map((r) => r.form)}::text[],
-                  ${rows.map((r) => r.channelId)}::bigint[], ${rows.map((r) => r.carrierId)}::text[],
-                  ${rows.map((r) => r.segments)}::smallint[], ${rows.map((r) => r.status)}::smallint[], ${rows.map((r) => r.code)}::text[],
-                  ${rows.map((r) => r.priceE4)}::bigint[], ${rows.map((r) => r.paid)}::boolean[])
-        as t(id, account_id, day, subscription_id, phone, form, channel_id, carrier_id, segments, status, code, price_e4, paid)
-      ${skip}`;
-    if (!final) {
-      work.push(insert);
-      continue;
-    }
-    const accounts = [...new Set(rows.map(({ accountId }) => accountId))];
+  const sent = outcomes.filter(({ status }) => !isFinal(status));
+  if (sent.length > 0) work.push(insertOf(sql, sent, false, at, again));
+  const ended = outcomes.filter(({ status }) => isFinal(status));
+  if (ended.length > 0) {
+    const accounts = [...new Set(ended.map(({ common }) => common.accountId))];
     const pushedIds = accounts.flatMap((accountId) => pushed(directory, accountId, 'report'));
     work.push(sql`
-      with ended as (${insert} returning id, account_id, day, subscription_id, phone, form, code, cost_e4, final_at)
+      with ended as (
+        ${insertOf(sql, ended, true, at, again)}
+        returning id, account_id, day, subscription_id, phone, form, code, cost_e4, final_at)
       ${reportsFrom(sql, pushedIds)}`);
   }
-  const parts = outcomes.flatMap(({ id, accountId, day, channelId, parts }) =>
-    parts.map((part) => ({ ...part, id, accountId, day, channelId })),
-  );
+  const parts = outcomes.flatMap(({ id, common, channelId, parts }) => parts.map((part) => ({ ...part, id, common, channelId })));
   if (parts.length > 0)
     work.push(sql`
       insert into segments (id, seg, account_id, day, channel_id, carrier_id, code)
-      select * from unnest(${parts.map((p) => p.id)}::bigint[], ${parts.map((p) => p.seg)}::smallint[], ${parts.map((p) => p.accountId)}::bigint[],
-                           ${parts.map((p) => p.day)}::date[], ${parts.map((p) => p.channelId)}::bigint[],
-                           ${parts.map((p) => p.carrierId)}::text[], ${parts.map((p) => p.code)}::text[])
-      ${skip}`);
+      select * from unnest(${parts.map((p) => p.id)}::bigint[], ${parts.map((p) => p.seg)}::smallint[],
+                           ${parts.map((p) => p.common.accountId)}::bigint[], ${parts.map((p) => p.common.day)}::date[],
+                           ${parts.map((p) => p.channelId)}::bigint[], ${parts.map((p) => p.carrierId)}::text[],
+                           ${parts.map((p) => p.code)}::text[])
+      ${again ? sql`on conflict do nothing` : sql``}`);
   await Promise.all(work);
 
-  const moving = outcomes.filter(({ status, paid, priceE4 }) => (isFinal(status) || paid) && priceE4 > 0n);
-  const byAccount = [...groupBy(moving, ({ accountId }) => accountId)].sort(([a], [b]) => (a < b ? -1 : 1));
+  const moving = outcomes.filter(({ status, paid, common }) => (isFinal(status) || paid) && common.priceE4 > 0n);
+  const byAccount = [...groupBy(moving, ({ common }) => common.accountId)].sort(([a], [b]) => (a < b ? -1 : 1));
   for (const [accountId, rows] of byAccount) await conclude(sql, accountId, conclusionsOf(rows), at);
 }
 
 function conclusionsOf(rows: readonly Outcome[]): Conclusion[] {
   return [...groupBy(rows, ({ id }) => batchIdOf(id))].map(([batchId, own]) => ({
-    subscriptionId: own[0]?.subscriptionId ?? 0n,
+    subscriptionId: own[0]?.common.subscriptionId ?? 0n,
     batchId,
     seq: own.reduce((least, { id }) => (id < least ? id : least), own[0]?.id ?? 0n),
-    settledE4: own.reduce((sum, { paid, priceE4 }) => (paid ? sum + priceE4 : sum), 0n),
-    releasedE4: own.reduce((sum, { paid, priceE4 }) => (paid ? sum : sum + priceE4), 0n),
+    settledE4: own.reduce((sum, { paid, common }) => (paid ? sum + common.priceE4 : sum), 0n),
+    releasedE4: own.reduce((sum, { paid, common }) => (paid ? sum : sum + common.priceE4), 0n),
   }));
 }
 
@@ -190,19 +204,19 @@ function stateOf(code: string, delivered: boolean): MessageStatus {
  * Applies reports of one account in the transaction of the caller. A message of several segments ends at its first failed segment, or
  * when all are delivered. What comes after the end is kept and changes nothing. Returns the reports whose message has no row (yet).
  */
-export async function applyReports(
+export async function applyReports<Report extends Applicable>(
   sql: Sql,
   directory: Directory,
   accountId: bigint,
-  reports: readonly Applicable[],
+  reports: readonly Report[],
   at: Date,
-): Promise<Applicable[]> {
+): Promise<Report[]> {
   const days = reports.map(({ sent }) => sent.day).sort();
   const range = [days[0] ?? '', days.at(-1) ?? ''] as const;
 
   const verdicts = new Map<bigint, { code: string; delivered: boolean }>();
-  const missing: Applicable[] = [];
-  const late: Applicable[] = [];
+  const missing: Report[] = [];
+  const late: Report[] = [];
   for (const report of reports) {
     if (report.sent.seg !== null) continue;
     if (verdicts.has(report.sent.id)) late.push(report);
@@ -250,7 +264,12 @@ export async function applyReports(
 }
 
 /** Marks reported segments and says which messages that ends. Locks their messages first, so that two reports of one message wait. */
-async function applyParts(sql: Sql, accountId: bigint, reports: readonly Applicable[], [from, to]: readonly [string, string]) {
+async function applyParts<Report extends Applicable>(
+  sql: Sql,
+  accountId: bigint,
+  reports: readonly Report[],
+  [from, to]: readonly [string, string],
+) {
   const ids = [...new Set(reports.map(({ sent }) => sent.id))];
   const open = await sql<{ id: bigint; status: number }[]>`
     select id, status::int from messages
@@ -259,10 +278,10 @@ async function applyParts(sql: Sql, accountId: bigint, reports: readonly Applica
   const known = new Map(open.map(({ id, status }) => [id, status]));
   const missing = reports.filter(({ sent }) => !known.has(sent.id));
   const present = reports.filter(({ sent }) => known.has(sent.id));
-  const late: Applicable[] = [];
+  const late: Report[] = [];
 
   // A second report of the same segment in one set is late; the update below tells of those from earlier sets.
-  const first = new Map<string, Applicable>();
+  const first = new Map<string, Report>();
   for (const report of present) {
     const key = `${report.sent.id}/${report.sent.seg}`;
     if (first.has(key)) late.push(report);

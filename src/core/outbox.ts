@@ -57,15 +57,15 @@ export function pushed(directory: Directory, accountId: bigint, kind: 'report' |
 
 /**
  * The second half of a statement that ends messages: makes their events from its rows. `ended` is the name of a CTE with the columns
- * id, account_id, day, subscription_id, phone, form, code, cost_e4, final_at.
+ * id, account_id, day, subscription_id, phone, form, code, cost_e4, final_at. A message ends once, so there is no conflict to expect:
+ * the key would turn a second event into an error, and ON CONFLICT costs every row a second trip through the log.
  */
 export function reportsFrom(sql: Sql, pushedIds: readonly bigint[]) {
   return sql`
     insert into waiting_events (id, kind, account_id, day, subscription_id, route, at, phone, form, code, cost_e4)
     select id, ${eventKind.report}::smallint, account_id, day, subscription_id,
            case when subscription_id = any(${pushedIds}::bigint[]) then 1 else 0 end, final_at, phone, form, code, cost_e4
-    from ended
-    on conflict do nothing`;
+    from ended`;
 }
 
 export async function insertReply(
@@ -81,7 +81,10 @@ export async function insertReply(
 
 // ── handing over ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Moves rows from waiting to history. A row that was handed over before (a replay) is marked anew. */
+/**
+ * Moves rows from waiting to history. Only a row that was handed over before (a replay) can be there already, and is marked anew; for
+ * all others the key is the guard that nothing is handed over twice.
+ */
 async function handOver(
   sql: Sql,
   accountId: bigint,
@@ -93,12 +96,14 @@ async function handOver(
   await sql`
     with gone as (
       delete from waiting_events where account_id = ${accountId} and kind = ${kind} and id = any(${ids}::bigint[])
-      returning id, kind, account_id, day, subscription_id, at, phone, form, code, cost_e4, replays)
+      returning id, kind, account_id, day, subscription_id, at, phone, form, code, cost_e4, replays),
+    first as (
+      insert into events (id, kind, account_id, day, subscription_id, at, phone, form, code, cost_e4, replays, push_id, handed_at)
+      select gone.*, ${pushId}::bigint, ${at}::timestamptz from gone where replays = 0)
     insert into events (id, kind, account_id, day, subscription_id, at, phone, form, code, cost_e4, replays, push_id, handed_at)
-    select *, ${pushId}::bigint, ${at}::timestamptz from gone
+    select gone.*, ${pushId}::bigint, ${at}::timestamptz from gone where replays > 0
     on conflict (id, kind, account_id, day)
-      do update set push_id = excluded.push_id, handed_at = excluded.handed_at, replays = excluded.replays
-      where events.replays < excluded.replays`;
+      do update set push_id = excluded.push_id, handed_at = excluded.handed_at, replays = excluded.replays`;
 }
 
 async function reportEvents(sql: Sql, accountId: bigint, rows: readonly WaitingRow[]): Promise<ReportEvent[]> {

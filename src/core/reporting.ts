@@ -7,7 +7,7 @@
  */
 import type { Sql } from '../db/db.ts';
 import type { Page, PageRequest } from './management.ts';
-import { belowId, found, keyOf, pageOf } from './management.ts';
+import { belowId, found, keyOf, mapPage, pageOf } from './management.ts';
 import type { EventKind, MessageStatus } from './model.ts';
 import { batchIdOf, chunkOfMessage, eventKind, indexOf, messageStatus } from './model.ts';
 import { parsePhone, usualForm } from './numbers.ts';
@@ -219,7 +219,7 @@ export async function getMessage(sql: Sql, accountId: bigint, id: bigint): Promi
   const reports = await eventRows(
     sql,
     accountId,
-    { kind: eventKind.report, fromDay: day, toDay: day, lowId: id, highId: id, subscriptionId: null, state: null, phone: null },
+    { kind: eventKind.report, fromDay: day, toDay: day, lowId: id, highId: id, ids: null, subscriptionId: null, state: null },
     1,
   );
 
@@ -277,31 +277,48 @@ export interface EventFilter extends DayRange {
  * Walks the days' keys downwards, which passes over other accounts' rows: made for a person's question, not for a program that polls.
  */
 export async function searchEvents(sql: Sql, accountId: bigint, filter: EventFilter, page: PageRequest): Promise<Page<Event>> {
+  const { kind: kindName, phone, batchId } = filter;
+  const kind = eventKind[kindName];
   const below = belowId(page);
-  const lowId = filter.batchId === null ? 0n : filter.batchId * 32768n;
-  const highId = filter.batchId === null ? below - 1n : min(lowId + 32767n, below - 1n);
-  const rows = await eventRows(sql, accountId, { ...filter, kind: eventKind[filter.kind], lowId, highId }, page.limit + 1);
-  return pageOf(rows, page, ({ id }) => [id]);
+  const ids = phone === null ? null : await idsOf(sql, accountId, kind, { ...filter, phone });
+  const lowId = batchId === null ? 0n : batchId * 32768n;
+  const highId = batchId === null || below <= lowId + 32767n ? below - 1n : lowId + 32767n;
+  return pageOf(await eventRows(sql, accountId, { ...filter, kind, ids, lowId, highId }, page.limit + 1), page, ({ id }) => [id]);
 }
 
-const min = (a: bigint, b: bigint): bigint => (a < b ? a : b);
+/** The messages to a number, or the replies from it: found by their index, which events have none of. */
+async function idsOf(
+  sql: Sql,
+  accountId: bigint,
+  kind: EventKind,
+  { phone, fromDay, toDay }: DayRange & { phone: bigint },
+): Promise<bigint[]> {
+  const query =
+    kind === eventKind.report
+      ? sql<{ id: bigint }[]>`
+          select id from messages
+          where account_id = ${accountId} and phone = ${phone} and day between ${fromDay}::date and ${toDay}::date`
+      : sql<{ id: bigint }[]>`select id from replies where account_id = ${accountId} and phone = ${phone}`;
+  return (await query).map(({ id }) => id);
+}
 
 interface EventRange extends DayRange {
   readonly kind: EventKind;
   readonly lowId: bigint;
   readonly highId: bigint;
+  /** Null: any. */
+  readonly ids: readonly bigint[] | null;
   readonly subscriptionId: bigint | null;
   readonly state: Event['state'] | null;
-  readonly phone: bigint | null;
 }
 
 type EventRow = Omit<Event, 'kind' | 'phone' | 'route'> & { phone: bigint; form: string | null; route: number };
 
 async function eventRows(sql: Sql, accountId: bigint, range: EventRange, limit: number): Promise<Event[]> {
-  const { kind, fromDay, toDay, lowId, highId, subscriptionId, state, phone } = range;
+  const { kind, fromDay, toDay, lowId, highId, ids, subscriptionId, state } = range;
   const fits = sql`
     account_id = ${accountId} and kind = ${kind} and day between ${fromDay}::date and ${toDay}::date and id between ${lowId} and ${highId}
-    and (${subscriptionId}::bigint is null or subscription_id = ${subscriptionId}) and (${phone}::bigint is null or phone = ${phone})`;
+    and ${ids === null ? sql`true` : sql`id = any(${ids}::bigint[])`} and (${subscriptionId}::bigint is null or subscription_id = ${subscriptionId})`;
   const rows = await sql<EventRow[]>`
     with waiting as (
       select id, 'waiting' as state, subscription_id, route, push_id, phone, form, code, cost_e4, at, null::timestamptz as handed_at, replays
@@ -314,7 +331,7 @@ async function eventRows(sql: Sql, accountId: bigint, range: EventRange, limit: 
       order by id desc limit ${limit})
     select id, state, subscription_id as "subscriptionId", route::int, push_id as "pushId", phone, form, code, cost_e4 as "costE4", at,
            handed_at as "handedAt", replays::int
-    from (select * from waiting union all select * from handed) as both_kinds
+    from (select * from waiting union all select * from handed) as found
     order by id desc limit ${limit}`;
   return rows.map(({ phone, form, route, ...event }) => ({
     ...event,
@@ -331,6 +348,7 @@ export interface Reply {
   /** Null: nobody's. */
   readonly subscriptionId: bigint | null;
   readonly channelId: bigint;
+  /** Empty where what the carrier gave was no number. */
   readonly phone: string;
   /** The number the person wrote to. */
   readonly dest: string;
@@ -361,11 +379,9 @@ export async function listReplies(
       and (${filter.subscriptionId}::bigint is null or subscription_id = ${filter.subscriptionId})
       and (${filter.phone}::bigint is null or phone = ${filter.phone})
     order by id desc limit ${page.limit + 1}`;
-  return pageOf(
-    rows,
-    page,
-    ({ id }) => [id],
-    ({ phone, ...reply }) => ({ ...reply, phone: usualForm(phone) }),
+  return mapPage(
+    pageOf(rows, page, ({ id }) => [id]),
+    ({ phone, ...reply }) => ({ ...reply, phone: phone === 0n ? '' : usualForm(phone) }),
   );
 }
 
@@ -419,7 +435,7 @@ export interface LedgerEntry {
 
 /** The entries of one subscription, newest first. */
 export async function listLedger(sql: Sql, accountId: bigint, subscriptionId: bigint, page: PageRequest): Promise<Page<LedgerEntry>> {
-  const after = keyOf(page, ['integer', 'integer', 'text', 'integer']);
+  const after = keyOf(page, ['micros', 'id', 'text', 'integer']);
   const earlier = after
     ? sql`(at, batch_id, kind, seq) < ('epoch'::timestamptz + ${after[0]}::bigint * interval '1 microsecond', ${after[1]}, ${after[2]}, ${after[3]})`
     : sql`true`;
@@ -429,10 +445,8 @@ export async function listLedger(sql: Sql, accountId: bigint, subscriptionId: bi
     from ledger_entries
     where account_id = ${accountId} and subscription_id = ${subscriptionId} and ${earlier}
     order by at desc, batch_id desc, kind desc, seq desc limit ${page.limit + 1}`;
-  return pageOf(
-    rows,
-    page,
-    ({ micros, batchId, kind, seq }) => [micros, batchId, kind, seq],
+  return mapPage(
+    pageOf(rows, page, ({ micros, batchId, kind, seq }) => [micros, batchId, kind, seq]),
     ({ kind, batchId, amountE4, heldE4, note, at }) => ({ kind, batchId: batchId === 0n ? null : batchId, amountE4, heldE4, note, at }),
   );
 }
@@ -451,7 +465,7 @@ export interface OrphanReport {
 
 /** Reports that match no message (yet), in the order of their keys. */
 export async function listOrphans(sql: Sql, page: PageRequest): Promise<Page<OrphanReport>> {
-  const after = keyOf(page, ['integer', 'text', 'text']);
+  const after = keyOf(page, ['id', 'text', 'text']);
   const later = after ? sql`(channel_id, carrier_id, code) > (${after[0]}, ${after[1]}, ${after[2]})` : sql`true`;
   const rows = await sql<OrphanReport[]>`
     select channel_id as "channelId", carrier_id as "carrierId", code, phone, received_at as "receivedAt", next_try_at as "nextTryAt"

@@ -7,7 +7,7 @@ import type { Db, Sql } from '../db/db.ts';
 import { groupBy } from '../std/group.ts';
 import { shanghaiDay } from '../std/shanghai.ts';
 import type { Directory } from './directory.ts';
-import { type Applicable, applyReports, resolve, type Sent } from './messages.ts';
+import { applyReports, resolve, type Sent } from './messages.ts';
 
 /** A report as a channel passes it on. */
 export interface Report {
@@ -38,7 +38,7 @@ export function createReports({ db, directory, clock }: { db: Db; directory: Dir
   async function locate(sql: Sql, reports: readonly Report[], at: Date): Promise<{ known: Known[]; unknown: Report[] }> {
     const known = reports.filter((report): report is Known => report.sent !== null);
     const unknown: Report[] = [];
-    const asked = reports.filter(({ sent }) => sent === null);
+    const asked = known.length === reports.length ? [] : reports.filter(({ sent }) => sent === null);
     for (const [channelId, own] of groupBy(asked, ({ channelId }) => channelId)) {
       const found = await resolve(sql, channelId, [...new Set(own.map(({ carrierId }) => carrierId))], shanghaiDay(at));
       for (const report of own) {
@@ -54,10 +54,8 @@ export function createReports({ db, directory, clock }: { db: Db; directory: Dir
   async function apply(known: readonly Known[], at: Date, within?: Sql): Promise<Report[]> {
     const missing: Report[] = [];
     for (const [accountId, own] of groupBy(known, ({ sent }) => sent.accountId)) {
-      const byApplicable = new Map<Applicable, Report>(own.map((report) => [report, report]));
       const work = (sql: Sql) => applyReports(sql, directory, accountId, own, at);
-      const left = within ? await work(within) : await db.transaction(work);
-      missing.push(...left.flatMap((applicable) => byApplicable.get(applicable) ?? []));
+      missing.push(...(within ? await work(within) : await db.transaction(work)));
     }
     return missing;
   }

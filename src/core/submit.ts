@@ -364,16 +364,13 @@ function materialise(plan: Plan, batchId: bigint, day: string) {
   const intercepted: Outcome[] = [];
   slices.forEach(({ channelId, segments, priceE4, indexes }, number) => {
     const id = chunkIdOf(batchId, number);
+    const common = { accountId, subscriptionId, day, segments, priceE4 };
     const forms = indexes.map(formOf);
     const parameters = indexes.map((index) => values[index] ?? []);
     chunks.push({
       id,
-      accountId,
-      subscriptionId,
-      day,
+      ...common,
       intercepted: channelId === null,
-      segments,
-      priceE4,
       phones: indexes.map(phoneOf),
       forms: forms.some((form) => form !== null) ? forms : null,
       parameters: parameters.some(({ length }) => length > 0) ? parameters : null,
@@ -387,17 +384,13 @@ function materialise(plan: Plan, batchId: bigint, day: string) {
     indexes.forEach((index, position) =>
       intercepted.push({
         id: messageIdOf(id, position),
-        accountId,
-        subscriptionId,
-        day,
+        common,
         phone: phoneOf(index),
         form: forms[position] ?? null,
         channelId: null,
         carrierId: null,
-        segments,
         status: messageStatus.intercepted,
         code: verdicts[index]?.code ?? '',
-        priceE4,
         paid: false,
         parts: [],
       }),

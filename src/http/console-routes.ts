@@ -13,8 +13,8 @@ import * as accounts from '../core/accounts.ts';
 import * as blocklists from '../core/blocklists.ts';
 import * as catalogue from '../core/catalogue.ts';
 import { yuan } from '../core/ledger.ts';
-import type { Management, Page, PageRequest } from '../core/management.ts';
-import { change, Denial } from '../core/management.ts';
+import type { Management, PageRequest } from '../core/management.ts';
+import { change, Denial, mapPage } from '../core/management.ts';
 import { batchIdOf } from '../core/model.ts';
 import { parsePhone, usualForm } from '../core/numbers.ts';
 import type { Outbox } from '../core/outbox.ts';
@@ -78,7 +78,7 @@ function addAccounts(api: Api, deps: ConsoleDeps): void {
   api.get(
     '/v1/accounts',
     { schema: { summary: 'Accounts, by id', tags, querystring: contract.pageQuery, response: { 200: listOf(contract.accountSchema) } } },
-    async ({ caller, query }) => listed(await accounts.listAccounts(db.sql, scopeOf(caller), pageRequest(query)), accountView),
+    async ({ caller, query }) => mapPage(await accounts.listAccounts(db.sql, scopeOf(caller), pageRequest(query)), accountView),
   );
 
   api.get(
@@ -143,7 +143,7 @@ function addSubscriptions(api: Api, deps: ConsoleDeps): void {
       },
     },
     async ({ caller, query }) =>
-      listed(await accounts.listSubscriptions(db.sql, scopeOf(caller, query.accountId), pageRequest(query)), subscriptionView),
+      mapPage(await accounts.listSubscriptions(db.sql, scopeOf(caller, query.accountId), pageRequest(query)), subscriptionView),
   );
 
   api.get(
@@ -231,7 +231,7 @@ function addSubscriptions(api: Api, deps: ConsoleDeps): void {
     },
     async ({ caller, query }) => {
       const { accountId, id } = await accounts.getSubscription(db.sql, scopeOf(caller), BigInt(query.subscriptionId));
-      return listed(await reporting.listLedger(db.sql, accountId, id, pageRequest(query)), ledgerView);
+      return mapPage(await reporting.listLedger(db.sql, accountId, id, pageRequest(query)), ledgerView);
     },
   );
 }
@@ -252,7 +252,7 @@ function addCatalogue(api: Api, deps: ConsoleDeps): void {
         response: { 200: listOf(contract.productSchema) },
       },
     },
-    async ({ caller, query }) => listed(await catalogue.listProducts(db.sql, scopeOf(caller), pageRequest(query)), productView),
+    async ({ caller, query }) => mapPage(await catalogue.listProducts(db.sql, scopeOf(caller), pageRequest(query)), productView),
   );
 
   api.get(
@@ -301,7 +301,7 @@ function addCatalogue(api: Api, deps: ConsoleDeps): void {
         response: { 200: listOf(contract.poolSchema) },
       },
     },
-    async ({ query }) => listed(await catalogue.listPools(db.sql, pageRequest(query)), poolView),
+    async ({ query }) => mapPage(await catalogue.listPools(db.sql, pageRequest(query)), poolView),
   );
 
   api.post(
@@ -407,7 +407,7 @@ function addCatalogue(api: Api, deps: ConsoleDeps): void {
         response: { 200: listOf(contract.orphanSchema) },
       },
     },
-    async ({ query }) => listed(await reporting.listOrphans(db.sql, pageRequest(query)), orphanView),
+    async ({ query }) => mapPage(await reporting.listOrphans(db.sql, pageRequest(query)), orphanView),
   );
 }
 
@@ -429,7 +429,7 @@ function addTemplates(api: Api, deps: ConsoleDeps): void {
       },
     },
     async ({ caller, query }) =>
-      listed(
+      mapPage(
         await templates.listTemplates(db.sql, scopeOf(caller, query.accountId), query.state ?? null, pageRequest(query)),
         templateView,
       ),
@@ -489,7 +489,7 @@ function addTemplates(api: Api, deps: ConsoleDeps): void {
       },
     },
     async ({ caller, query }) =>
-      listed(await templates.listSignatures(db.sql, scopeOf(caller, query.accountId), pageRequest(query)), signatureView),
+      mapPage(await templates.listSignatures(db.sql, scopeOf(caller, query.accountId), pageRequest(query)), signatureView),
   );
 
   api.post(
@@ -528,7 +528,7 @@ function addBlocklists(api: Api, deps: ConsoleDeps): void {
       },
     },
     async ({ caller, query }) =>
-      listed(await blocklists.listBlocklists(db.sql, scopeOf(caller, query.accountId), pageRequest(query)), blocklistView),
+      mapPage(await blocklists.listBlocklists(db.sql, scopeOf(caller, query.accountId), pageRequest(query)), blocklistView),
   );
 
   api.post(
@@ -564,7 +564,7 @@ function addBlocklists(api: Api, deps: ConsoleDeps): void {
     },
     async ({ caller, params, query }) => {
       const { id } = await blocklists.getBlocklist(db.sql, scopeOf(caller), BigInt(params.id));
-      return listed(await blocklists.listNumbers(db.sql, id, optionalPhone(query.phone), pageRequest(query)), blockedNumberView);
+      return mapPage(await blocklists.listNumbers(db.sql, id, optionalPhone(query.phone), pageRequest(query)), blockedNumberView);
     },
   );
 
@@ -624,7 +624,7 @@ function addRecords(api: Api, { db, clock }: ConsoleDeps): void {
     },
     async ({ caller, query }) => {
       const filter = { ...dayRange(query, clock()), subscriptionId: optionalId(query.subscriptionId) };
-      return listed(await reporting.listBatches(db.sql, accountOf(caller, query.accountId), filter, pageRequest(query)), batchView);
+      return mapPage(await reporting.listBatches(db.sql, accountOf(caller, query.accountId), filter, pageRequest(query)), batchView);
     },
   );
 
@@ -657,7 +657,7 @@ function addRecords(api: Api, { db, clock }: ConsoleDeps): void {
     },
     async ({ caller, query }) => {
       const filter = { ...dayRange(query, clock()), phone: query.phone };
-      return listed(await reporting.searchMessages(db.sql, accountOf(caller, query.accountId), filter, pageRequest(query)), messageView);
+      return mapPage(await reporting.searchMessages(db.sql, accountOf(caller, query.accountId), filter, pageRequest(query)), messageView);
     },
   );
 
@@ -700,7 +700,7 @@ function addRecords(api: Api, { db, clock }: ConsoleDeps): void {
     },
     async ({ caller, query }) => {
       const filter = { subscriptionId: optionalId(query.subscriptionId), phone: optionalPhone(query.phone) };
-      return listed(await reporting.listReplies(db.sql, accountOf(caller, query.accountId), filter, pageRequest(query)), replyView);
+      return mapPage(await reporting.listReplies(db.sql, accountOf(caller, query.accountId), filter, pageRequest(query)), replyView);
     },
   );
 
@@ -716,7 +716,7 @@ function addRecords(api: Api, { db, clock }: ConsoleDeps): void {
       },
     },
     async ({ query }) =>
-      listed(
+      mapPage(
         await reporting.listReplies(db.sql, reporting.unassigned, { subscriptionId: null, phone: null }, pageRequest(query)),
         replyView,
       ),
@@ -747,7 +747,7 @@ function addEvents(api: Api, { db, clock, outbox }: ConsoleDeps): void {
         phone: optionalPhone(query.phone),
         batchId: optionalId(query.batchId),
       };
-      return listed(await reporting.searchEvents(db.sql, accountOf(caller, query.accountId), filter, pageRequest(query)), eventView);
+      return mapPage(await reporting.searchEvents(db.sql, accountOf(caller, query.accountId), filter, pageRequest(query)), eventView);
     },
   );
 
@@ -788,7 +788,7 @@ function addEvents(api: Api, { db, clock, outbox }: ConsoleDeps): void {
     },
     async ({ caller, query }) => {
       const filter = { subscriptionId: optionalId(query.subscriptionId), state: query.state ?? null };
-      return listed(await reporting.listPushes(db.sql, accountOf(caller, query.accountId), filter, pageRequest(query)), pushView);
+      return mapPage(await reporting.listPushes(db.sql, accountOf(caller, query.accountId), filter, pageRequest(query)), pushView);
     },
   );
 }
@@ -862,11 +862,6 @@ function dayRange({ from, to }: { from?: string; to?: string }, now: Date): repo
 const isDay = (day: string): boolean => !Number.isNaN(Date.parse(`${day}T00:00:00Z`)) && addDays(day, 0) === day;
 
 // ── to the contract's JSON ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-const listed = <Row, View>({ data, next }: Page<Row>, view: (row: Row) => View): { data: View[]; next: string | null } => ({
-  data: data.map(view),
-  next,
-});
 
 function one<View>([view]: readonly View[]): View {
   if (view === undefined) throw new Error('a view of one row is missing');

@@ -63,19 +63,19 @@ export function outcomeOf(
 ): Outcome {
   return {
     id: messageIdOf(body.id, index),
-    accountId: body.accountId,
-    subscriptionId: body.subscriptionId,
-    day: body.day,
+    common: body,
     phone: body.phones[index] ?? 0n,
     form: body.forms?.[index] ?? null,
-    segments: body.segments,
-    priceE4: body.priceE4,
-    carrierId: null,
-    paid: false,
-    parts: [],
-    ...rest,
+    channelId: rest.channelId,
+    carrierId: rest.carrierId ?? null,
+    status: rest.status,
+    code: rest.code,
+    paid: rest.paid ?? false,
+    parts: rest.parts ?? none,
   };
 }
+
+const none: Outcome['parts'] = [];
 
 /** `skip`: indexes that have an outcome already and are not sent. */
 export function createChunkRun(claim: Claim, body: DispatchBody, policy: RunPolicy, skip: ReadonlySet<number>): ChunkRun {
@@ -137,7 +137,7 @@ export function createChunkRun(claim: Claim, body: DispatchBody, policy: RunPoli
     judge(index, heard, gone) {
       const all = merge(index, heard);
       const rejected = all.find((outcome) => outcome.kind === 'rejected');
-      const list = all.length > 1 ? all.map((outcome, seg) => ({ seg, ...told(outcome) })) : [];
+      const list = all.length > 1 ? all.map((outcome, seg) => ({ seg, ...told(outcome) })) : none;
       if (rejected) return ended(index, messageStatus.rejected, rejected.code, { parts: list });
       if (all.every((outcome) => outcome.kind === 'accepted')) {
         const carrierId = all.length === 1 && all[0]?.kind === 'accepted' ? all[0].carrierId : null;

@@ -88,7 +88,8 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
 
   /** Starts and stops channel workers as the configuration says, and lets each renew its leases. */
   async function beat(): Promise<void> {
-    for (const channel of directory.channels()) if (channel.enabled && !workers.has(channel.id)) workers.set(channel.id, createChannelWorker(deps, channel));
+    for (const channel of directory.channels())
+      if (channel.enabled && !workers.has(channel.id)) workers.set(channel.id, createChannelWorker(deps, channel));
     await Promise.all(
       [...workers].map(async ([id, worker]) => {
         const channel = directory.channel(id);
@@ -227,7 +228,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
     if (link.leaving && link.inFlight === 0) scheduleFlush();
   }
 
-  function rememberSent({ id, accountId, day, carrierId, parts }: Outcome): void {
+  function rememberSent({ id, common: { accountId, day }, carrierId, parts }: Outcome): void {
     if (carrierId !== null) unrecorded.push(recent.remember(channelId, carrierId, { id, accountId, day, seg: null }));
     for (const part of parts)
       if (part.carrierId !== null) unrecorded.push(recent.remember(channelId, part.carrierId, { id, accountId, day, seg: part.seg }));
@@ -237,10 +238,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
 
   const openOf = (link: Link): number => link.runs.reduce((sum, run) => sum + run.open(), link.reserving);
   const wantsWork = (link: Link): boolean =>
-    !stopping &&
-    !link.leaving &&
-    link.connection.state === 'up' &&
-    link.runs.reduce((sum, run) => sum + run.unsent(), 0) < reservation;
+    !stopping && !link.leaving && link.connection.state === 'up' && link.runs.reduce((sum, run) => sum + run.unsent(), 0) < reservation;
 
   /** Claims for every link that could do more, until the queue has nothing or nobody wants. One such round at a time. */
   async function claimWork(): Promise<void> {
@@ -269,9 +267,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
     const limit = Math.min(mostChunksPerClaim, Math.max(1, Math.ceil(reservation / averageN)));
     for (const wanted of classes) {
       const budget = Math.max(0, reservation - openOf(link));
-      const claims = await db.transaction((sql) =>
-        claimChunks(sql, { lease: link.lease, class: wanted, limit, budget, at: clock() }),
-      );
+      const claims = await db.transaction((sql) => claimChunks(sql, { lease: link.lease, class: wanted, limit, budget, at: clock() }));
       if (claims.length === 0) continue;
       averageN = claims.reduce((sum, { n }) => sum + n, 0) / claims.length;
       try {
@@ -293,7 +289,12 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
     const byAccount = groupBy(claims, ({ accountId }) => accountId);
     await Promise.all(
       [...byAccount].map(async ([accountId, own]) => {
-        for (const body of await dispatchBodies(db.sql, accountId, own.map(({ chunkId }) => chunkId))) bodies.set(body.id, body);
+        for (const body of await dispatchBodies(
+          db.sql,
+          accountId,
+          own.map(({ chunkId }) => chunkId),
+        ))
+          bodies.set(body.id, body);
       }),
     );
     const outs = await optOuts([...bodies.values()]);
@@ -302,8 +303,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
       const tenancy = directory.subscription(claim.subscriptionId);
       if (!body || !tenancy) throw new Error(`chunk ${claim.chunkId} has no body or no subscription`);
       const { product, subscription } = tenancy;
-      const rows =
-        claim.doubtUpto > 0 ? await recordedOf(db.sql, claim.accountId, claim.chunkId, body.day) : new Set<bigint>();
+      const rows = claim.doubtUpto > 0 ? await recordedOf(db.sql, claim.accountId, claim.chunkId, body.day) : new Set<bigint>();
       const recordedBefore = new Set([...rows].map(indexOf));
       const decided: Outcome[] = [];
       const isExpired = claim.expiresAt <= clock();
@@ -338,7 +338,15 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
     await Promise.all(
       [...groupBy(bodies, ({ subscriptionId }) => subscriptionId)].map(async ([subscriptionId, own]) => {
         const list = directory.blocklist('subscription', subscriptionId);
-        if (list !== undefined) found.set(subscriptionId, await optedOut(db.sql, list, own.flatMap(({ phones }) => phones)));
+        if (list !== undefined)
+          found.set(
+            subscriptionId,
+            await optedOut(
+              db.sql,
+              list,
+              own.flatMap(({ phones }) => phones),
+            ),
+          );
       }),
     );
     return found;
@@ -391,13 +399,20 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
   }
 
   /** Tries until the transaction is known to be committed; gives up only when every lease concerned has run out. */
-  async function writeUntilDone(concerned: readonly Link[], outcomes: readonly Heard[], leaving: readonly Link[]): Promise<ReadonlySet<number>> {
+  async function writeUntilDone(
+    concerned: readonly Link[],
+    outcomes: readonly Heard[],
+    leaving: readonly Link[],
+  ): Promise<ReadonlySet<number>> {
     for (let again = false; ; ) {
       try {
         return await write(concerned, outcomes, leaving, again);
       } catch (error) {
         if (concerned.every(({ deadline }) => performance.now() > deadline + leaseMarginMs)) {
-          log.error({ channel: String(channelId), err: error, outcomes: outcomes.length }, 'outcomes could not be recorded within the lease');
+          log.error(
+            { channel: String(channelId), err: error, outcomes: outcomes.length },
+            'outcomes could not be recorded within the lease',
+          );
           return new Set();
         }
         again ||= isUnknownCommit(error);
@@ -407,15 +422,27 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
     }
   }
 
-  async function write(concerned: readonly Link[], outcomes: readonly Heard[], leaving: readonly Link[], again: boolean): Promise<ReadonlySet<number>> {
+  async function write(
+    concerned: readonly Link[],
+    outcomes: readonly Heard[],
+    leaving: readonly Link[],
+    again: boolean,
+  ): Promise<ReadonlySet<number>> {
     const steps = new Map<ChunkRun, number>();
     const finished: ChunkRun[] = [];
     const held = await db.transaction(async (sql) => {
       steps.clear();
       finished.length = 0;
-      const held = await standing(sql, channelId, concerned.map(({ lease }) => lease));
+      const held = await standing(
+        sql,
+        channelId,
+        concerned.map(({ lease }) => lease),
+      );
       const valid = outcomes.filter(({ link }) => held.has(link.lease.connection));
-      const justSent = groupBy(valid.filter(({ sent }) => sent), ({ run }) => run);
+      const justSent = groupBy(
+        valid.filter(({ sent }) => sent),
+        ({ run }) => run,
+      );
       const sinceThen = new Set(heard.map(({ run }) => run));
       const reserved: Placed[] = [];
       const done: Placed[] = [];
@@ -441,7 +468,13 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
         }
       }
       await Promise.all([
-        record(sql, directory, valid.map(({ outcome }) => outcome), clock(), again),
+        record(
+          sql,
+          directory,
+          valid.map(({ outcome }) => outcome),
+          clock(),
+          again,
+        ),
         reserve(sql, channelId, reserved),
         finish(sql, channelId, done),
         putBack(sql, channelId, returned),
@@ -449,7 +482,11 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
       return held;
     });
     // Committed: the books may follow.
-    for (const [run, own] of groupBy(outcomes.filter(({ sent }) => sent), ({ run }) => run)) run.recorded(own.length);
+    for (const [run, own] of groupBy(
+      outcomes.filter(({ sent }) => sent),
+      ({ run }) => run,
+    ))
+      run.recorded(own.length);
     for (const [run, upto] of steps) run.reserveTo(upto);
     for (const link of concerned) {
       link.reserving = 0;
@@ -539,16 +576,26 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
       const at = clock();
       const chunks = await lockExpired(sql, channelId, at, expiredPerBeat);
       for (const [accountId, own] of groupBy(chunks, (chunk) => chunk.accountId)) {
-        const bodies = await dispatchBodies(sql, accountId, own.map(({ chunkId }) => chunkId));
+        const bodies = await dispatchBodies(
+          sql,
+          accountId,
+          own.map(({ chunkId }) => chunkId),
+        );
         for (const body of bodies) {
           const rows = await recordedOf(sql, accountId, body.id, body.day);
           const outcomes = body.phones.flatMap((_, index) =>
-            rows.has(messageIdOf(body.id, index)) ? [] : [outcomeOf(body, index, { channelId: null, status: messageStatus.expired, code: 'EXPIRED' })],
+            rows.has(messageIdOf(body.id, index))
+              ? []
+              : [outcomeOf(body, index, { channelId: null, status: messageStatus.expired, code: 'EXPIRED' })],
           );
           await record(sql, directory, outcomes, at, false);
         }
       }
-      await removeExpired(sql, channelId, chunks.map(({ chunkId }) => chunkId));
+      await removeExpired(
+        sql,
+        channelId,
+        chunks.map(({ chunkId }) => chunkId),
+      );
       if (chunks.length > 0) deps.signals.emit('push');
     });
   }

@@ -59,7 +59,10 @@ export function createPusher(deps: {
     const answer = await post(push.url, contentType, body);
     if (answer.status !== null && answer.status >= 200 && answer.status < 300) await outbox.pushSucceeded(push, answer.status, answer.text);
     else {
-      log.warn({ subscription: String(push.tenancy.subscription.id), status: answer.status, kind: push.kind }, 'a push failed; its events can be pulled');
+      log.warn(
+        { subscription: String(push.tenancy.subscription.id), status: answer.status, kind: push.kind },
+        'a push failed; its events can be pulled',
+      );
       await outbox.pushFailed(push, answer.status, answer.text);
     }
   }

@@ -18,14 +18,21 @@ export interface Receiver {
 }
 
 interface Arrived {
-  readonly report: Report;
-  readonly entry: RecentEntry | undefined;
+  readonly report: { -readonly [Key in keyof Report]: Report[Key] };
+  entry: RecentEntry | undefined;
+  /** Rounds it has waited for its submit response. */
+  waited: number;
   acknowledge(safe: boolean): void;
 }
 
 /** Reports applied in one go. */
 const most = 2000;
 const gatherMs = 4;
+/**
+ * A report may overtake its own submit response, on another connection, by milliseconds. Waiting some rounds for it is cheaper than
+ * storing an orphan; what was sent by another node or before a restart pays this delay for nothing.
+ */
+const roundsWaited = 10;
 const orphanBeatMs = 1000;
 const orphansPerBeat = 2000;
 
@@ -57,10 +64,15 @@ export function createReceiver(deps: {
   }
 
   async function work(): Promise<void> {
-    // A report may be faster than the commit of the row it ends; it waits for the next round, a few milliseconds.
+    // A report may be faster than the commit of the row it ends; it waits for a later round.
     const ready: Arrived[] = [];
     const early: Arrived[] = [];
-    for (const one of arrived) (ready.length < most && (one.entry?.recorded ?? true) ? ready : early).push(one);
+    for (const one of arrived) {
+      one.entry ??= recent.find(one.report.channelId, one.report.carrierId);
+      const isDue = one.entry ? one.entry.recorded : ++one.waited > roundsWaited;
+      one.report.sent = one.entry?.sent ?? null;
+      (isDue && ready.length < most ? ready : early).push(one);
+    }
     arrived = early;
     if (ready.length === 0) return;
     let safe = false;
@@ -73,8 +85,8 @@ export function createReceiver(deps: {
     } catch (error) {
       log.error({ err: error, reports: ready.length }, 'reports could not be stored; the carriers will send them again');
     }
-    for (const { report, acknowledge } of ready) {
-      if (safe && report.sent?.seg === null) recent.forget(report.channelId, report.carrierId);
+    for (const { report, entry, acknowledge } of ready) {
+      if (safe && entry) recent.forget(report.channelId, report.carrierId);
       acknowledge(safe);
     }
   }
@@ -102,9 +114,8 @@ export function createReceiver(deps: {
       await Promise.all(receiving);
     },
     onReport(channelId, { carrierId, status, delivered, phone }, acknowledge) {
-      const entry = recent.find(channelId, carrierId);
-      const report = { channelId, carrierId, code: delivered ? 'DELIVRD' : status, delivered, phone, sent: entry?.sent ?? null };
-      arrived.push({ report, entry, acknowledge });
+      const report = { channelId, carrierId, code: delivered ? 'DELIVRD' : status, delivered, phone, sent: null };
+      arrived.push({ report, entry: undefined, waited: 0, acknowledge });
       schedule();
     },
     onInbound(channelId, part, acknowledge) {

@@ -1,0 +1,107 @@
+/**
+ * The database is killed (SIGKILL of its postmaster) in the middle of a run and comes back: the node recovers by itself, and what it had
+ * answered with success is ended, reported and charged exactly once.
+ */
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { createDb } from '../../src/db/db.ts';
+import { startEmbeddedPostgres } from '../../src/db/embedded.ts';
+import { migrate } from '../../src/db/migrate.ts';
+import { clientOf, createPuller, freePort, plainNumbers, startPlatform, tally, until } from '../platform.ts';
+
+const connections = 2;
+const inDoubtPerConnection = 128;
+const balanceE4 = 100_000_000n;
+
+/** Durable, unlike the server that tests share. */
+async function startDatabase() {
+  const folder = mkdtempSync(path.join(os.tmpdir(), 'hongyan-story-'));
+  chmodSync(folder, 0o711);
+  const options = { dataDir: path.join(folder, 'postgres'), port: await freePort(), log: () => {}, settings: { shared_buffers: '32MB' } };
+  let server = await startEmbeddedPostgres(options);
+  return {
+    url: server.url('postgres'),
+    async kill() {
+      process.kill(server.pid, 'SIGKILL');
+      await server.stop();
+    },
+    async restart() {
+      server = await startEmbeddedPostgres(options);
+    },
+    async remove() {
+      await server.stop();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+describe.concurrent('SIGKILL of the database', () => {
+  it.each([
+    ['for a moment', 0],
+    ['for longer than the leases last', 12_000],
+  ])(
+    'a node whose database is gone %s goes on by itself, and keeps every promise it made',
+    async (_, goneMs) => {
+      const database = await startDatabase();
+      onTestFinished(() => database.remove());
+      const db = createDb(database.url, { max: 1 });
+      await migrate(db);
+      await db.end();
+      const platform = await startPlatform({ databaseUrl: database.url, connections, ratePerSecond: 1000, window: 16 });
+      onTestFinished(() => platform.stop());
+      const { carrier, shown } = platform;
+      const customer = await platform.customer({ balanceE4 });
+      const node = await platform.startNode();
+      const client = clientOf(node, customer);
+      const puller = createPuller(client);
+
+      // Small submits go on throughout; some of them meet the outage and are told so.
+      const accepted: string[] = [];
+      const refused: string[] = [];
+      const numbers = plainNumbers(5000);
+      const submitting = (async () => {
+        for (let from = 0; from < numbers.length; from += 100) {
+          const part = numbers.slice(from, from + 100);
+          const { code, msgId } = await client.submit(part);
+          if (code === 0) accepted.push(...part.map((mobile) => `${msgId}/${mobile}`));
+          else refused.push(...part);
+          await sleep(20);
+        }
+      })();
+      await until('messages are sent', () => carrier.counters.submits >= 700);
+      await puller.pause();
+      await database.kill();
+      await sleep(goneMs);
+      await database.restart();
+      puller.goOn(client);
+      await submitting;
+
+      const keys = () => new Set(puller.rows.map(({ msgId, mobile }) => `${msgId}/${mobile}`));
+      await until('every accepted message is reported', () => accepted.every((key) => keys().has(key)), 30_000).catch((error: Error) => {
+        throw new Error(`${error.message}: ${puller.rows.length} of ${accepted.length}\n${node.log()}`);
+      });
+      await until('nothing is left in the queue', async () => {
+        const [row] = await platform.management.db.sql<{ n: number }[]>`
+          select (select count(*) from dispatch_queue)::int + (select count(*) from messages where status = 1)::int as n`;
+        return row?.n === 0;
+      });
+      await sleep(100);
+      await puller.stop();
+      expect(accepted.length).toBeGreaterThan(1000);
+      expect(keys().size).toBe(puller.rows.length);
+      // What was answered with "our fault" may have been stored all the same; nothing else may.
+      const promised = new Set(accepted);
+      expect(puller.rows.filter(({ msgId, mobile }) => !promised.has(`${msgId}/${mobile}`) && !refused.includes(mobile))).toEqual([]);
+      expect(puller.rows.filter(({ status, price }) => status !== 'DELIVRD' || price !== '0.05')).toEqual([]);
+      expect(await client.balanceE4()).toBe(balanceE4 - 500n * BigInt(puller.rows.length));
+      expect(await platform.audit()).toEqual([]);
+      const repeats = [...tally(shown.map(({ to }) => to)).values()].reduce((sum, times) => sum + times - 1, 0);
+      expect(repeats).toBeLessThanOrEqual(inDoubtPerConnection * connections);
+      expect(node.process.exitCode).toBeNull();
+    },
+    60_000,
+  );
+});
