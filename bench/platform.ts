@@ -147,7 +147,7 @@ function cpuOf(matches: (process: { id: number; cmdline: string; parent: string 
   return ticks / 100;
 }
 
-export async function freePort(): Promise<number> {
+async function freePort(): Promise<number> {
   const server = net.createServer();
   await new Promise<void>((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as net.AddressInfo;

@@ -9,7 +9,7 @@ import { change, type Management } from '../src/core/management.ts';
 import { approveTemplate, createSignature, createTemplate } from '../src/core/templates.ts';
 import { createToken } from '../src/core/tokens.ts';
 
-export const operatorToken = 'sandbox-operator-token';
+const operatorToken = 'sandbox-operator-token';
 const password = 'demo-aim-password';
 
 /** One simulated carrier gateway, and the channel that leads to it. */

@@ -22,6 +22,7 @@ import { createCardPages } from './http/card-pages.ts';
 import { createConsoleApi } from './http/console-api.ts';
 import type { HttpPart } from './http/dialect.ts';
 import { createServer, type ServerOptions } from './http/server.ts';
+import type { Config } from './config.ts';
 import type { Log } from './log.ts';
 import { createMetrics } from './metrics.ts';
 import { createSecretBox } from './std/secret-box.ts';
@@ -32,8 +33,6 @@ import { createPusher } from './workers/pusher.ts';
 import { createReceiver } from './workers/receiver.ts';
 import { createRecent } from './workers/recent.ts';
 
-export type Role = 'api' | 'dispatch' | 'push' | 'janitor';
-
 export interface AppOptions {
   readonly databaseUrl: string;
   readonly database?: DbOptions;
@@ -41,7 +40,7 @@ export interface AppOptions {
   readonly secretKeys: string;
   /** What `$url$` becomes, without the code. */
   readonly linkBase: string;
-  readonly roles: readonly Role[];
+  readonly roles: Config['roles'];
   readonly host: string;
   /** 0: any free one. */
   readonly port: number;

@@ -116,7 +116,7 @@ const settings: { readonly [Key in keyof Config]: Setting<Config[Key]> } = {
     variable: 'HONGYAN_LOG_LEVEL',
     fallback: 'info',
     parse: oneOf(logLevels),
-    about: `The least important lines to log: ${logLevels.join(', ')}.`,
+    about: `The least important lines to log: ${logLevels.join(', ')}. The sandbox logs from warn on unless told otherwise.`,
   },
   pushAllow: {
     variable: 'HONGYAN_PUSH_ALLOW',
@@ -173,6 +173,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   return Object.freeze({
     ...values,
     host: isSandbox ? '127.0.0.1' : values.host,
+    logLevel: isSandbox && !isSet('logLevel') ? 'warn' : values.logLevel,
     publicUrl,
     linkBase: values.linkBase ?? (publicUrl === undefined ? undefined : `${publicUrl}/m`),
     pushAllow: isSandbox ? [...loopback, ...values.pushAllow] : values.pushAllow,

@@ -10,7 +10,7 @@ import { type Config, readConfig } from './config.ts';
 import { audit } from './core/audit.ts';
 import { createToken } from './core/tokens.ts';
 import { createDb, type Db } from './db/db.ts';
-import { startEmbeddedPostgres } from './db/embedded.ts';
+import { runningUrl, startEmbeddedPostgres } from './db/embedded.ts';
 import { migrate } from './db/migrate.ts';
 import { createLog, type Log } from './log.ts';
 import { packageRoot } from './std/package-root.ts';
@@ -57,7 +57,7 @@ program
   .description('run everything on this machine: database, simulated carriers, demo data / 在本机运行全套沙箱')
   .action(async () => {
     const config = readConfig(process.env, 'sandbox');
-    const log = createLog(process.env.HONGYAN_LOG_LEVEL ? config.logLevel : 'warn');
+    const log = createLog(config.logLevel);
     const sandbox = await startSandbox({
       dataDir: config.dataDir,
       databaseUrl: config.databaseUrl,
@@ -124,18 +124,21 @@ program
   .description('print the version / 版本')
   .action(() => print(version));
 
+const embeddedFolder = (config: Config): string => path.join(config.dataDir, 'postgres');
+
 /** The database of the settings: the operator's, or one of our own in the data directory. */
 async function openDatabase(config: Config, log: Log): Promise<{ url: string; stop(): Promise<void> }> {
   if (config.databaseUrl !== undefined) return { url: config.databaseUrl, stop: async () => {} };
-  const dataDir = path.join(config.dataDir, 'postgres');
+  const dataDir = embeddedFolder(config);
   const postgres = await startEmbeddedPostgres({ dataDir, log: (message) => log.info(message) });
   return { url: postgres.url('postgres'), stop: postgres.stop };
 }
 
-/** Runs a command over the database alone. */
+/** Runs a command over the database alone; beside a running installation it uses that one's server. */
 async function withDatabase(command: 'migrate' | 'audit' | 'token', work: (db: Db) => Promise<void>): Promise<void> {
   const config = readConfig(process.env, command);
-  const database = await openDatabase(config, createLog('warn'));
+  const running = config.databaseUrl === undefined ? runningUrl(embeddedFolder(config), 'postgres') : null;
+  const database = running === null ? await openDatabase(config, createLog('warn')) : { url: running, stop: async () => {} };
   const db = createDb(database.url, { statementTimeoutMs: 0, applicationName: `hongyan ${command}` });
   try {
     if (command === 'token') await migrate(db);

@@ -48,7 +48,7 @@ const answerDays = 7;
 const optOutWords = new Set(['TD', 'T', 'R', 'N', '退订', '拒收']);
 
 /** Trimmed, full-width letters folded, case ignored. */
-export const isOptOut = (content: string): boolean => optOutWords.has(content.normalize('NFKC').trim().toUpperCase());
+const isOptOut = (content: string): boolean => optOutWords.has(content.normalize('NFKC').trim().toUpperCase());
 
 export function createInbound({ db, directory, clock }: { db: Db; directory: Directory; clock: () => Date }): Inbound {
   async function store(sql: Sql, channel: Channel, from: string, to: string, content: string, at: Date): Promise<void> {

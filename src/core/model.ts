@@ -120,10 +120,8 @@ export class Refusal extends Error {
 // message id = chunk id × 512 + index, chunk id = batch id × 64 + number: each is found from the other without a lookup.
 
 export const chunkCapacity = 500;
-export const maxChunksPerBatch = 64;
 
 export const chunkIdOf = (batchId: bigint, number: number): bigint => batchId * 64n + BigInt(number);
-export const batchIdOfChunk = (chunkId: bigint): bigint => chunkId / 64n;
 export const messageIdOf = (chunkId: bigint, index: number): bigint => chunkId * 512n + BigInt(index);
 export const chunkOfMessage = (messageId: bigint): bigint => messageId / 512n;
 export const indexOf = (messageId: bigint): number => Number(messageId % 512n);

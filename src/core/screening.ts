@@ -42,7 +42,7 @@ interface Rule {
 }
 
 /** The signature in front of (or behind) a text, without its brackets; null if there is none of 2…20 characters. */
-export function signatureOf(content: string): string | null {
+function signatureOf(content: string): string | null {
   const text = content.trim();
   const found = /^【([^【】]{2,20})】/u.exec(text) ?? /【([^【】]{2,20})】$/u.exec(text);
   return found?.[1] ?? null;

@@ -108,7 +108,7 @@ export function createDb(url: string, options: DbOptions = {}): Db {
       TimeZone: 'UTC',
       statement_timeout: timeout,
       lock_timeout: Math.min(timeout, 20_000),
-      idle_in_transaction_session_timeout: 30_000,
+      idle_in_transaction_session_timeout: 5000,
     },
   };
 

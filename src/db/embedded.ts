@@ -97,10 +97,10 @@ export async function startEmbeddedPostgres(options: EmbeddedOptions): Promise<E
     refuseForeignCluster(cluster, account);
 
     const { child, pid, exited, port } = await launch(path.join(bin, 'postgres'), dataDir, cluster, options, spawnOptions);
-    const password = fs.readFileSync(path.join(dataDir, 'password'), 'utf8').trim();
+    const password = passwordOf(dataDir);
     return {
       pid,
-      url: (database) => `postgres://${user}:${password}@127.0.0.1:${port}/${encodeURIComponent(database)}`,
+      url: (database) => urlOf(password, port, database),
       exited,
       async stop() {
         child.kill('SIGINT'); // "fast": disconnects clients, writes a checkpoint
@@ -131,6 +131,23 @@ export async function stopOrphan(dataDir: string, log: (message: string) => void
   release();
   return true;
 }
+
+/**
+ * The URL of the server that another process runs in this folder; null if none does. For commands that look into a running
+ * installation, such as the audit.
+ */
+export function runningUrl(folder: string, database: string): string | null {
+  const dataDir = path.resolve(folder);
+  const owner = readIfThere(path.join(dataDir, 'owner'));
+  const status = readIfThere(path.join(dataDir, 'cluster', 'postmaster.pid'))?.split('\n') ?? [];
+  if (owner === undefined || !isOwnerAlive(owner) || status[7]?.trim() !== 'ready') return null;
+  return urlOf(passwordOf(dataDir), Number(status[3]), database);
+}
+
+const passwordOf = (dataDir: string): string => fs.readFileSync(path.join(dataDir, 'password'), 'utf8').trim();
+
+const urlOf = (password: string, port: number, database: string): string =>
+  `postgres://${user}:${password}@127.0.0.1:${port}/${encodeURIComponent(database)}`;
 
 // --- the binaries
 
@@ -270,6 +287,12 @@ function serverEnvironment(home: string): Record<string, string> {
 
 // --- one owner per folder
 
+/** Whether the process that an owner file names still lives: its number alone may have been given to another. */
+function isOwnerAlive(owner: string): boolean {
+  const [pid = '', ...birth] = owner.trim().split(' ');
+  return birthOf(Number(pid)) === birth.join(' ');
+}
+
 /** Makes this process the owner of the folder, taking over from a dead one; throws if another lives. Returns how to give it back. */
 function takeOwnership(dataDir: string): () => void {
   const file = path.join(dataDir, 'owner');
@@ -287,8 +310,8 @@ function takeOwnership(dataDir: string): () => void {
     }
     const found = readIfThere(file);
     if (found === undefined) continue;
-    const [pid, birth] = [Number(found.split(' ')[0]), found.trim().split(' ').slice(1).join(' ')];
-    if (birthOf(pid) === birth) throw new Error(`${dataDir} is in use by process ${pid}: stop it first, or choose another data folder`);
+    if (isOwnerAlive(found))
+      throw new Error(`${dataDir} is in use by process ${found.split(' ', 1)[0]}: stop it first, or choose another data folder`);
     // Two may find the same dead owner. Moving the file away lets one win; who moved a newcomer's file puts it back.
     const stale = `${file}.stale.${process.pid}`;
     try {

@@ -553,7 +553,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
     if (links.size > 0) {
       const standingLeases = await renewLeases(db.sql, channelId, node, leaseSeconds);
       const epochs = new Map(standingLeases.map(({ connection, epoch }) => [connection, epoch]));
-      for (const link of [...links.values()]) {
+      for (const link of links.values()) {
         if (epochs.get(link.lease.connection) === link.lease.epoch) link.deadline = deadline;
         else drop(link, 'the lease was not renewed');
       }

