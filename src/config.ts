@@ -104,7 +104,7 @@ const settings: { readonly [Key in keyof Config]: Setting<Config[Key]> } = {
     variable: 'HONGYAN_METRICS_ADDRESS',
     fallback: '127.0.0.1:9464',
     parse: addressAndPort,
-    about: 'Address and port of `/metrics`, or `off`.',
+    about: 'Address and port of `/metrics`, or `off`. The sandbox has none unless this is set.',
   },
   roles: {
     variable: 'HONGYAN_ROLES',
@@ -173,6 +173,8 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   return Object.freeze({
     ...values,
     host: isSandbox ? '127.0.0.1' : values.host,
+    // Several sandboxes may run side by side, and nobody watches them.
+    metricsAddress: isSandbox && !isSet('metricsAddress') ? undefined : values.metricsAddress,
     logLevel: isSandbox && !isSet('logLevel') ? 'warn' : values.logLevel,
     publicUrl,
     linkBase: values.linkBase ?? (publicUrl === undefined ? undefined : `${publicUrl}/m`),

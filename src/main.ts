@@ -44,6 +44,9 @@ program
       metrics: config.metricsAddress ?? null,
       pushAllow: config.pushAllow,
       log,
+    }).catch(async (error: unknown) => {
+      await database.stop();
+      throw error;
     });
     log.info({ port: app.port, roles: config.roles }, 'ready');
     stopOnSignal(log, async () => {

@@ -16,7 +16,8 @@ const take = (node: string, most = 1) =>
   management.db.transaction((sql) => takeLeases(sql, { channelId, connections: 2, most, node, leaseSeconds: 10 }));
 const claimWith = (lease: Lease) => management.db.transaction((sql) => claim(sql, { lease, class: 1, limit: 1, budget: 128, at }));
 const letExpire = ({ connection }: Lease) =>
-  management.db.sql`update channel_leases set until = now() - interval '1 second' where channel_id = ${channelId} and connection = ${connection}`;
+  management.db
+    .sql`update channel_leases set until = now() - interval '1 second' where channel_id = ${channelId} and connection = ${connection}`;
 
 it('nothing is claimed under a lease that has run out or was taken by another node', async () => {
   const order = { accountId: 1n, subscriptionId: 1n, class: 1, readyAt: at, expiresAt: new Date(at.getTime() + 3600_000) };

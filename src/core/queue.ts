@@ -78,9 +78,11 @@ export async function takeLeases(
     where l.channel_id = ${channelId} and l.connection = free.connection
     returning l.channel_id as "channelId", l.connection::int, l.epoch`;
   // Connections the channel no longer has: raise their epoch too, so that what they had claimed is found below.
-  await sql`
+  const surplus = await sql`
     update channel_leases set epoch = epoch + 1, node = null, state = 'down', reason = '', state_at = now()
-    where channel_id = ${channelId} and connection >= ${connections} and until < now() and node is not null`;
+    where channel_id = ${channelId} and connection >= ${connections} and until < now() and node is not null
+    returning 1`;
+  if (leases.length + surplus.length === 0) return [];
   await sql`
     update dispatch_queue q set state = 0, connection = null, epoch = null
     from channel_leases l
@@ -88,11 +90,20 @@ export async function takeLeases(
   return leases;
 }
 
-/** Prolongs this node's leases of a channel; returns those that still stand. */
-export async function renewLeases(sql: Sql, channelId: bigint, node: string, leaseSeconds: number): Promise<Lease[]> {
+/**
+ * Prolongs leases that this node works under; returns those that still stand. One that it holds and has given up working under must run
+ * out, so that what was claimed under it is found.
+ */
+export async function renewLeases(
+  sql: Sql,
+  channelId: bigint,
+  node: string,
+  connections: readonly number[],
+  leaseSeconds: number,
+): Promise<Lease[]> {
   return sql<Lease[]>`
     update channel_leases set until = now() + make_interval(secs => ${leaseSeconds})
-    where channel_id = ${channelId} and node = ${node} and until >= now()
+    where channel_id = ${channelId} and node = ${node} and connection = any(${connections}::smallint[]) and until >= now()
     returning channel_id as "channelId", connection::int, epoch`;
 }
 
@@ -114,13 +125,13 @@ export async function showState(sql: Sql, lease: Lease, state: string, reason: s
  * Which of these leases still stand, locked against being taken over until the transaction ends: what is recorded under a lease is
  * recorded while it stands, or not at all.
  */
-export async function standing(sql: Sql, channelId: bigint, leases: readonly Lease[]): Promise<ReadonlySet<number>> {
+export async function standing(sql: Sql, channelId: bigint, leases: readonly Lease[]): Promise<ReadonlySet<Lease>> {
   const rows = await sql<{ connection: number; epoch: bigint }[]>`
     select connection::int, epoch from channel_leases
     where channel_id = ${channelId} and connection = any(${leases.map(({ connection }) => connection)}::smallint[])
     order by connection for share`;
   const epochs = new Map(rows.map(({ connection, epoch }) => [connection, epoch]));
-  return new Set(leases.filter(({ connection, epoch }) => epochs.get(connection) === epoch).map(({ connection }) => connection));
+  return new Set(leases.filter(({ connection, epoch }) => epochs.get(connection) === epoch));
 }
 
 // ── claiming and leaving ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -139,7 +150,8 @@ export interface Claim {
 
 /**
  * Claims up to `limit` ready chunks of one class, in fair order, and reserves up to `budget` of their messages for sending. Nothing
- * may be sent from a chunk beyond its reservation.
+ * may be sent from a chunk beyond its reservation. Under a lease that has run out nothing is claimed: whoever takes it next would not
+ * look for it again.
  */
 export async function claim(
   sql: Sql,
@@ -147,9 +159,12 @@ export async function claim(
 ): Promise<Claim[]> {
   const { channelId, connection, epoch } = lease;
   const claims = await sql<(Claim & { rank: bigint })[]>`
-    with c as materialized (
+    with lease as materialized (
+      select 1 from channel_leases
+      where channel_id = ${channelId} and connection = ${connection} and epoch = ${epoch} and until >= now() for share),
+    c as materialized (
       select chunk_id, n, reserved_upto, rank from dispatch_queue
-      where channel_id = ${channelId} and state = 0 and class = ${wanted} and ready_at <= ${at}
+      where channel_id = ${channelId} and exists (select 1 from lease) and state = 0 and class = ${wanted} and ready_at <= ${at}
       order by rank limit ${limit} for update skip locked),
     r as (
       select chunk_id, reserved_upto as doubt,

@@ -267,7 +267,13 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
     const limit = Math.min(mostChunksPerClaim, Math.max(1, Math.ceil(reservation / averageN)));
     for (const wanted of classes) {
       const budget = Math.max(0, reservation - openOf(link));
-      const claims = await db.transaction((sql) => claimChunks(sql, { lease: link.lease, class: wanted, limit, budget, at: clock() }));
+      const claims = await db
+        .transaction((sql) => claimChunks(sql, { lease: link.lease, class: wanted, limit, budget, at: clock() }))
+        .catch((error: unknown) => {
+          // What it may have claimed goes back when the lease is taken anew.
+          if (isUnknownCommit(error)) drop(link, 'whether it claimed anything is not known');
+          throw error;
+        });
       if (claims.length === 0) continue;
       averageN = claims.reduce((sum, { n }) => sum + n, 0) / claims.length;
       try {
@@ -276,7 +282,8 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
         drop(link, 'what was claimed could not be loaded'); // it goes back when the lease is taken anew
         throw error;
       }
-      pump(link);
+      if (link.connection.state === 'up') pump(link);
+      else leave(link); // the connection was lost meanwhile; others may have one
       return true;
     }
     averageN = 500;
@@ -388,7 +395,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
     for (const { link } of outcomes) concerned.add(link);
     if (concerned.size > 0) {
       const held = await writeUntilDone([...concerned], outcomes, leaving);
-      for (const link of concerned) if (!held.has(link.lease.connection)) drop(link, 'the lease was lost');
+      for (const link of concerned) if (!held.has(link.lease)) drop(link, 'the lease was lost');
     }
     for (const entry of entries) entry.recorded = true;
     for (const link of leaving) {
@@ -403,7 +410,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
     concerned: readonly Link[],
     outcomes: readonly Heard[],
     leaving: readonly Link[],
-  ): Promise<ReadonlySet<number>> {
+  ): Promise<ReadonlySet<Lease>> {
     for (let again = false; ; ) {
       try {
         return await write(concerned, outcomes, leaving, again);
@@ -427,7 +434,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
     outcomes: readonly Heard[],
     leaving: readonly Link[],
     again: boolean,
-  ): Promise<ReadonlySet<number>> {
+  ): Promise<ReadonlySet<Lease>> {
     const steps = new Map<ChunkRun, number>();
     const finished: ChunkRun[] = [];
     const held = await db.transaction(async (sql) => {
@@ -438,7 +445,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
         channelId,
         concerned.map(({ lease }) => lease),
       );
-      const valid = outcomes.filter(({ link }) => held.has(link.lease.connection));
+      const valid = outcomes.filter(({ link }) => held.has(link.lease));
       const justSent = groupBy(
         valid.filter(({ sent }) => sent),
         ({ run }) => run,
@@ -448,7 +455,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
       const done: Placed[] = [];
       const returned: Placed[] = [];
       for (const link of concerned) {
-        if (!held.has(link.lease.connection)) continue;
+        if (!held.has(link.lease)) continue;
         link.reserving = 0;
         let budget = reservation - openOf(link) + link.runs.reduce((sum, run) => sum + (justSent.get(run)?.length ?? 0), 0);
         for (const run of link.runs) {
@@ -530,10 +537,13 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
     if (state === 'up') {
       pump(link);
       void claimWork();
-    } else if (link.runs.length > 0) {
-      link.leaving = true;
-      scheduleFlush();
-    }
+    } else if (link.runs.length > 0) leave(link);
+  }
+
+  /** Puts a link's chunks back, once all that was handed to its connection has been settled. */
+  function leave(link: Link): void {
+    link.leaving = true;
+    scheduleFlush();
   }
 
   /** Forgets a link whose lease is gone: its chunks belong to whoever holds the lease now. */
@@ -551,7 +561,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
     const before = performance.now();
     const deadline = before + leaseSeconds * 1000 - leaseMarginMs;
     if (links.size > 0) {
-      const standingLeases = await renewLeases(db.sql, channelId, node, leaseSeconds);
+      const standingLeases = await renewLeases(db.sql, channelId, node, [...links.keys()], leaseSeconds);
       const epochs = new Map(standingLeases.map(({ connection, epoch }) => [connection, epoch]));
       for (const link of links.values()) {
         if (epochs.get(link.lease.connection) === link.lease.epoch) link.deadline = deadline;
