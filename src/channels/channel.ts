@@ -6,13 +6,27 @@
  * says that what was received is safe.
  */
 
-/** One message to one phone. The connection chooses the encoding and cuts the text into segments. */
+/** One frame of a multimedia message: a text, a medium, or both, in the order they are shown. */
+export interface PackageFrame {
+  readonly text: string | null;
+  readonly media: { readonly contentType: string; readonly extension: string; readonly bytes: Buffer } | null;
+  /** The medium is shown above the text. */
+  readonly mediaFirst: boolean;
+}
+
+/** A multimedia message's content. One object for all messages of a batch: a connection may send it once for many recipients. */
+export interface MessagePackage {
+  readonly subject: string;
+  readonly frames: readonly PackageFrame[];
+}
+
+/** One message to one phone. The connection chooses the encoding and cuts a text into segments. */
 export interface OutboundMessage {
   /** E.164 digits without `+`, e.g. `8613800000000`; the connection writes it in the form its carrier wants. */
   readonly to: string;
   /** The full source number: access number, extension and the customer's own digits. */
   readonly from: string;
-  readonly text: string;
+  readonly content: string | MessagePackage;
   /** Concatenation reference of a long message, 0…65535; the same on every try, so that a phone can drop repeated segments. */
   readonly reference: number;
   /** Indexes of the segments to send; all when left out. A retry sends only those whose fate is not known. */
