@@ -109,7 +109,7 @@ export async function createApp(options: AppOptions): Promise<App> {
     count: metrics.count,
   });
   const poster = createPost({ allow: options.pushAllow });
-  const pusher = createPusher({ outbox, signals, post: poster.post, formats: { aim: aimPush }, log });
+  const pusher = createPusher({ outbox, directory, signals, post: poster.post, formats: { aim: aimPush }, log });
   const janitor = createJanitor({ db, directory, retention, signals, log, clock });
 
   const server = createServer({ log, ...options.server });

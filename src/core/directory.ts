@@ -8,7 +8,15 @@
  */
 import type { Db, Sql } from '../db/db.ts';
 import type { SecretBox } from '../std/secret-box.ts';
-import type { Account, Carrier, Channel, Product, Subscription } from './model.ts';
+import {
+  type Account,
+  type Carrier,
+  type Channel,
+  defaultSettings,
+  type PlatformSettings,
+  type Product,
+  type Subscription,
+} from './model.ts';
 
 /** Everything a customer's request needs to know about its sp_id. */
 export interface Tenancy {
@@ -39,6 +47,7 @@ interface Snapshot {
   readonly pools: ReadonlyMap<bigint, readonly PoolMember[]>;
   readonly lists: ReadonlyMap<string, bigint>;
   readonly signatures: ReadonlyMap<string, bigint>;
+  readonly settings: PlatformSettings;
 }
 
 export interface Directory {
@@ -62,6 +71,7 @@ export interface Directory {
   pool(id: bigint): readonly PoolMember[] | undefined;
   blocklist(kind: BlocklistKind, subjectId: bigint): bigint | undefined;
   signature(accountId: bigint, name: string): bigint | undefined;
+  settings(): PlatformSettings;
   subscriptionsWithPush(): Iterable<Tenancy>;
 }
 
@@ -135,6 +145,7 @@ export function createDirectory({ db, box }: { db: Db; box: SecretBox }): Direct
     pool: (id) => now().pools.get(id),
     blocklist: (kind, subjectId) => now().lists.get(`${kind}:${subjectId}`),
     signature: (accountId, name) => now().signatures.get(`${accountId}:${name}`),
+    settings: () => now().settings,
     *subscriptionsWithPush() {
       for (const tenancy of now().subscriptions.values()) {
         const { report, reply } = tenancy.subscription.pushUrls;
@@ -165,6 +176,7 @@ async function load(db: Db, box: SecretBox): Promise<Snapshot> {
       members: await sql<(PoolMember & { poolId: bigint })[]>`
         select pool_id as "poolId", channel_id as "channelId", priority, weight from pool_channels order by priority, channel_id`,
       lists: await sql<{ id: bigint; kind: string; subjectId: bigint }[]>`select id, kind, subject_id as "subjectId" from blocklists`,
+      settings: await sql<{ value: string }[]>`select value from settings where name = 'platform'`,
       signatures: await sql<{ accountId: bigint; id: bigint; name: string }[]>`
         select account_id as "accountId", id, name from signatures`,
     };
@@ -195,5 +207,6 @@ async function load(db: Db, box: SecretBox): Promise<Snapshot> {
     pools,
     lists: new Map(rows.lists.map(({ kind, subjectId, id }) => [`${kind}:${subjectId}`, id])),
     signatures: new Map(rows.signatures.map(({ accountId, name, id }) => [`${accountId}:${name}`, id])),
+    settings: { ...defaultSettings, ...(JSON.parse(rows.settings[0]?.value ?? '{}') as Partial<PlatformSettings>) },
   };
 }

@@ -41,21 +41,17 @@ interface Part {
 
 /** How long the segments of a long reply wait for each other. */
 const joinWithinMs = 10 * 60_000;
-/** How far back the message that a reply answers is looked for. */
-const answerDays = 7;
+const folded = (text: string): string => text.normalize('NFKC').trim().toUpperCase();
 
-/** The whole text of a person who wants no more; the operator's setting in a later version. */
-const optOutWords = new Set(['TD', 'T', 'R', 'N', '退订', '拒收']);
-
-/** Trimmed, full-width letters folded, case ignored. */
-const isOptOut = (content: string): boolean => optOutWords.has(content.normalize('NFKC').trim().toUpperCase());
+/** Whether the whole text is one of the words: trimmed, full-width letters folded, case ignored. */
+const isOptOut = (content: string, words: readonly string[]): boolean => words.some((word) => folded(word) === folded(content));
 
 export function createInbound({ db, directory, clock }: { db: Db; directory: Directory; clock: () => Date }): Inbound {
   async function store(sql: Sql, channel: Channel, from: string, to: string, content: string, at: Date): Promise<void> {
     const phone = parsePhone(from) ?? parsePhone(`+${from}`);
     const afterAccess = to.startsWith(channel.accessNumber) ? to.slice(channel.accessNumber.length) : null;
     const tenancy = afterAccess === null || !phone ? undefined : directory.byExtension(afterAccess);
-    const isOut = isOptOut(content);
+    const isOut = isOptOut(content, directory.settings().optOutWords);
     const answered = tenancy && phone ? await latestBatch(sql, tenancy, phone.e164, to, at) : null;
     if (tenancy && phone && isOut) await optOut(sql, tenancy.subscription.id, [phone.e164], at);
     const [next] = await sql<{ id: bigint }[]>`select nextval('record_ids') as id`;
@@ -84,7 +80,7 @@ export function createInbound({ db, directory, clock }: { db: Db; directory: Dir
       from (
         select id, channel_id from messages
         where account_id = ${account.id} and phone = ${phone} and subscription_id = ${subscription.id}
-          and day between ${addDays(today, -answerDays)} and ${today} and channel_id is not null
+          and day between ${addDays(today, -directory.settings().replyWithinDays)} and ${today} and channel_id is not null
         order by id desc limit 50) m
       join batches b on b.account_id = ${account.id} and b.id = m.id / 32768
       order by m.id desc`;

@@ -59,6 +59,30 @@ export interface Channel {
 
 export type TemplateState = 'pending' | 'approved' | 'rejected' | 'withdrawn';
 
+/** What an operator changes while the platform runs. */
+export interface PlatformSettings {
+  /** Whole texts by which a person wants no more, compared trimmed, without case, full-width letters folded. */
+  readonly optOutWords: readonly string[];
+  /** A message without a report for so long has expired. */
+  readonly reportWithinHours: number;
+  /** How far back the message that a reply answers is looked for. */
+  readonly replyWithinDays: number;
+  /** Rows that one pull hands out, and one push carries, at the most. */
+  readonly rowsPerPull: number;
+  readonly rowsPerPush: number;
+  /** Failed credentials from one address for one sp_id, before it must wait for the rest of a minute. */
+  readonly failuresPerMinute: number;
+}
+
+export const defaultSettings: PlatformSettings = {
+  optOutWords: ['TD', 'T', 'R', '退订', '拒收', 'N'],
+  reportWithinHours: 72,
+  replyWithinDays: 7,
+  rowsPerPull: 2000,
+  rowsPerPush: 500,
+  failuresPerMinute: 20,
+};
+
 /** One number of a submission, as the customer wrote it. */
 export interface Recipient {
   readonly written: string;

@@ -1,10 +1,27 @@
 /**
- * Values the installation makes for itself once and keeps: the key of the short links. Sealed like every secret. The only writer of
- * `settings`.
+ * Settings that an operator changes while the platform runs, and values the installation makes for itself once (the sealed key of the
+ * short links). The only writer of `settings`. What is needed before PostgreSQL can be asked is in `config.ts` instead.
  */
 import { randomBytes } from 'node:crypto';
-import type { Db } from '../db/db.ts';
+import type { Db, Sql } from '../db/db.ts';
 import type { SecretBox } from '../std/secret-box.ts';
+import { raiseVersion } from './directory.ts';
+import type { PlatformSettings } from './model.ts';
+
+/**
+ * Changes what is named; null goes back to the default. What is stored are the differences from the defaults, so that a better default
+ * reaches whoever has not chosen.
+ */
+export async function changeSettings(
+  sql: Sql,
+  wanted: { readonly [Key in keyof PlatformSettings]?: PlatformSettings[Key] | null | undefined },
+): Promise<void> {
+  await raiseVersion(sql);
+  const [row] = await sql<{ value: string }[]>`select value from settings where name = 'platform'`;
+  const merged = { ...(row && (JSON.parse(row.value) as Partial<PlatformSettings>)), ...wanted };
+  const value = JSON.stringify(merged, (_key, setting: unknown) => setting ?? undefined);
+  await sql`insert into settings (name, value) values ('platform', ${value}) on conflict (name) do update set value = excluded.value`;
+}
 
 /** The 32-byte secret that short links are derived from; the same on every node, made by whichever asks first. */
 export async function linkSecret(db: Db, box: SecretBox): Promise<Buffer> {

@@ -22,18 +22,10 @@ interface AimDeps {
   readonly outbox: Pick<Outbox, 'pullReports' | 'pullReplies'>;
   readonly balance: (subscription: Subscription) => Promise<bigint>;
   readonly clock: () => Date;
-  readonly limits?: Partial<AimLimits>;
-}
-
-interface AimLimits {
-  /** Rows of one pull. */
-  readonly pullRows: number;
-  readonly failuresPerMinute: number;
-  readonly bodyBytes: number;
 }
 
 // Ten thousand numbers with parameters, every character of them escaped, fit into 8 MiB.
-const defaultLimits: AimLimits = { pullRows: 2000, failuresPerMinute: 20, bodyBytes: 8 << 20 };
+const bodyLimit = 8 << 20;
 const maxEntries = 10_000;
 const maxContentLength = 1000;
 const maxSourceDigits = 20;
@@ -93,9 +85,8 @@ const problems: Readonly<Record<Problem, readonly [Code, string]>> = {
 
 // ── the part ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-export function createAim3yit({ directory, submit, outbox, balance, clock, limits: changed = {} }: AimDeps): HttpPart {
-  const limits = { ...defaultLimits, ...changed };
-  const failures = createFailureLimiter({ clock, perMinute: limits.failuresPerMinute });
+export function createAim3yit({ directory, submit, outbox, balance, clock }: AimDeps): HttpPart {
+  const failures = createFailureLimiter({ clock, perMinute: () => directory.settings().failuresPerMinute });
 
   /**
    * Says whose request this is, or why it is not listened to, in the order of section 2. Reads nothing but sp_id and the credential:
@@ -155,8 +146,10 @@ export function createAim3yit({ directory, submit, outbox, balance, clock, limit
     return `{"code":0,"msg":"success","msg_id":"${receipt.batchId}","failed_data":${failedData(receipt)}}`;
   });
 
-  const report = endpoint(async (tenancy) => success(reportRows(await outbox.pullReports(tenancy, limits.pullRows))));
-  const reply = endpoint(async (tenancy) => success((await outbox.pullReplies(tenancy, limits.pullRows)).map(pulledReply).join('|')));
+  const report = endpoint(async (tenancy) => success(reportRows(await outbox.pullReports(tenancy, directory.settings().rowsPerPull))));
+  const reply = endpoint(async (tenancy) =>
+    success((await outbox.pullReplies(tenancy, directory.settings().rowsPerPull)).map(pulledReply).join('|')),
+  );
   const getBalance = endpoint(async ({ subscription }) => success({ balance: yuan(await balance(subscription)) }));
 
   return {
@@ -169,7 +162,6 @@ export function createAim3yit({ directory, submit, outbox, balance, clock, limit
         if (request.headers['content-type'] !== undefined) request.headers['content-type'] = 'application/x-www-form-urlencoded';
         done();
       });
-      const { bodyBytes: bodyLimit } = limits;
       server.route({ method: 'POST', url: '/api/send-aim', bodyLimit, handler: send });
       server.route({ method: ['GET', 'POST'], url: '/api/report', handler: report });
       server.route({ method: ['GET', 'POST'], url: '/api/get-reply', handler: reply });

@@ -92,7 +92,7 @@ describe('addresses', () => {
 describe('the limit on guessing', () => {
   it('blocks after so many failures, for the rest of the minute, that caller and subject alone', () => {
     let now = 0;
-    const limiter = createFailureLimiter({ clock: () => new Date(now), perMinute: 3 });
+    const limiter = createFailureLimiter({ clock: () => new Date(now), perMinute: () => 3 });
     for (let i = 0; i < 3; i++) {
       expect(limiter.isBlocked('192.0.2.1', '1')).toBe(false);
       limiter.failed('192.0.2.1', '1');
@@ -109,14 +109,14 @@ describe('the limit on guessing', () => {
   });
 
   it('the addresses of one IPv6 network are one caller', () => {
-    const limiter = createFailureLimiter({ clock: () => new Date(0), perMinute: 1 });
+    const limiter = createFailureLimiter({ clock: () => new Date(0), perMinute: () => 1 });
     limiter.failed('2001:db8::1', '1');
     expect(limiter.isBlocked('2001:db8::ffff', '1')).toBe(true);
     expect(limiter.isBlocked('2001:db8:0:1::1', '1')).toBe(false);
   });
 
   it('remembers a bounded number, forgetting the oldest', () => {
-    const limiter = createFailureLimiter({ clock: () => new Date(0), perMinute: 1, maxEntries: 2 });
+    const limiter = createFailureLimiter({ clock: () => new Date(0), perMinute: () => 1, maxEntries: 2 });
     for (const subject of ['1', '2', '3']) limiter.failed('192.0.2.1', subject);
     expect(['1', '2', '3'].map((subject) => limiter.isBlocked('192.0.2.1', subject))).toEqual([false, true, true]);
   });

@@ -137,11 +137,11 @@ export interface FailureLimiter {
  */
 export function createFailureLimiter({
   clock,
-  perMinute = 20,
+  perMinute,
   maxEntries = 100_000,
 }: {
   clock: () => Date;
-  perMinute?: number;
+  perMinute: () => number;
   maxEntries?: number;
 }): FailureLimiter {
   const windows = new Map<string, { failures: number; readonly endsAt: number }>();
@@ -149,7 +149,7 @@ export function createFailureLimiter({
     isBlocked(address, subject) {
       if (windows.size === 0) return false;
       const window = windows.get(keyOf(address, subject));
-      return window !== undefined && window.failures >= perMinute && clock().getTime() < window.endsAt;
+      return window !== undefined && window.failures >= perMinute() && clock().getTime() < window.endsAt;
     },
     failed(address, subject) {
       const key = keyOf(address, subject);

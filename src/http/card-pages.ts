@@ -24,7 +24,7 @@ interface CardPagesDeps {
 
 export function createCardPages({ cards, clock, linkBase, missesPerMinute = 100 }: CardPagesDeps): HttpPart {
   const prefix = new URL(linkBase).pathname.replace(/\/+$/, '');
-  const misses = createFailureLimiter({ clock, perMinute: missesPerMinute });
+  const misses = createFailureLimiter({ clock, perMinute: () => missesPerMinute });
 
   /** The card of the code in the path; if there is none, the answer is sent. */
   async function find(request: FastifyRequest<{ Params: { code: string } }>, reply: FastifyReply): Promise<OpenedCard | null> {

@@ -629,6 +629,32 @@ describe('the OpenAPI document', () => {
   });
 });
 
+describe('settings', () => {
+  test('are the operator’s, take effect at once, and go back to their defaults', async () => {
+    expect((await as('demo').get('/v1/settings')).status).toBe(403);
+    const before = (await as('operator').get('/v1/settings')).body;
+    expect(before).toMatchObject({ optOutWords: ['TD', 'T', 'R', '退订', '拒收', 'N'], rowsPerPull: 2000, reportWithinHours: 72 });
+
+    const changed = await as('operator').patch('/v1/settings', { optOutWords: ['不要'], rowsPerPull: 2 });
+    expect(changed.body).toEqual({ ...before, optOutWords: ['不要'], rowsPerPull: 2 });
+    await platform.reply('13855550001', '不要', '1000');
+    await platform.reply('13855550002', 'TD', '1000');
+    const { json } = await platform.aim('send-aim', {
+      template_id: '101',
+      content: '【鸿雁】您有一张优惠券 $url$',
+      mobiles: '["13855550001","13855550002"]',
+    });
+    expect(json['failed_data']).toEqual({ '13855550001': 'WL:SHLJ' });
+
+    expect((await as('operator').patch('/v1/settings', { optOutWords: null, rowsPerPull: null })).body).toEqual(before);
+  });
+
+  test('are refused where they make no sense', async () => {
+    for (const wrong of [{ rowsPerPull: 0 }, { reportWithinHours: 73 }, { optOutWords: [''] }, { other: 1 }])
+      expect((await as('operator').patch('/v1/settings', wrong)).status, JSON.stringify(wrong)).toBe(400);
+  });
+});
+
 describe('whatever is sent', () => {
   const ids = ['0', '1', '-1', '1e3', '9007199254740991', '99999999999999', '999999999999999999', '%00', '%', 'null', '%F0%9F%98%80'];
   const values = [null, true, -1, 1.5, 1e300, '', '\0', '\ud800', '😀'.repeat(50), '9'.repeat(30), [], [[]], {}, { id: {} }];

@@ -215,6 +215,29 @@ export const channelSchema = named('Channel', {
 export const newChannel = strict({ protocol, ...channelSettings, secret, ...optional(channelSwitches) });
 export const channelChange = strict(optional({ ...channelSettings, secret, ...channelSwitches }));
 
+// ── settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const platformSettings = {
+  optOutWords: Type.Array(Type.String({ minLength: 1, maxLength: 20 }), {
+    maxItems: 100,
+    description: 'Whole texts by which a person wants no more; compared trimmed, without case, full-width letters folded.',
+  }),
+  reportWithinHours: Type.Integer({ minimum: 1, maximum: 72, description: 'A message without a report for so long has expired.' }),
+  replyWithinDays: Type.Integer({ minimum: 1, maximum: 30, description: 'How far back the message that a reply answers is looked for.' }),
+  rowsPerPull: Type.Integer({ minimum: 1, maximum: 10_000 }),
+  rowsPerPush: Type.Integer({ minimum: 1, maximum: 5000 }),
+  failuresPerMinute: Type.Integer({ minimum: 1, maximum: 10_000, description: 'Failed credentials, for each address and sp_id.' }),
+};
+export const settingsSchema = named('Settings', platformSettings);
+export const settingsChange = strict({
+  optOutWords: Type.Optional(nullable(platformSettings.optOutWords)),
+  reportWithinHours: Type.Optional(nullable(platformSettings.reportWithinHours)),
+  replyWithinDays: Type.Optional(nullable(platformSettings.replyWithinDays)),
+  rowsPerPull: Type.Optional(nullable(platformSettings.rowsPerPull)),
+  rowsPerPush: Type.Optional(nullable(platformSettings.rowsPerPush)),
+  failuresPerMinute: Type.Optional(nullable(platformSettings.failuresPerMinute)),
+});
+
 // ── templates and signatures ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const templateState = Type.Enum(['pending', 'approved', 'rejected', 'withdrawn']);
@@ -407,6 +430,7 @@ export const orphanSchema = named('OrphanReport', {
 /** Everything that has a name of its own in the OpenAPI document. */
 export const namedSchemas: readonly TSchema[] = [
   problemSchema,
+  settingsSchema,
   accountSchema,
   createdAccountSchema,
   apiKeySchema,

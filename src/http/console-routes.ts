@@ -19,6 +19,7 @@ import { batchIdOf } from '../core/model.ts';
 import { parsePhone, usualForm } from '../core/numbers.ts';
 import type { Outbox } from '../core/outbox.ts';
 import * as reporting from '../core/reporting.ts';
+import { changeSettings } from '../core/settings.ts';
 import * as templates from '../core/templates.ts';
 import type { Caller } from '../core/tokens.ts';
 import { addDays, shanghaiDay, shanghaiTime } from '../std/shanghai.ts';
@@ -67,6 +68,37 @@ export function addRoutes(api: Api, deps: ConsoleDeps): void {
   addBlocklists(api, deps);
   addRecords(api, deps);
   addEvents(api, deps);
+  addSettings(api, deps);
+}
+
+// ── settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function addSettings(api: Api, deps: ConsoleDeps): void {
+  const tags = ['settings'];
+  const settings = () => ({ ...deps.directory.settings(), optOutWords: [...deps.directory.settings().optOutWords] });
+
+  api.get(
+    '/v1/settings',
+    { config: operatorOnly, schema: { summary: 'What the platform runs by', tags, response: { 200: ref(contract.settingsSchema) } } },
+    async () => settings(),
+  );
+
+  api.patch(
+    '/v1/settings',
+    {
+      config: operatorOnly,
+      schema: {
+        summary: 'Change settings, on every node within a second; null goes back to the default',
+        tags,
+        body: contract.settingsChange,
+        response: { 200: ref(contract.settingsSchema) },
+      },
+    },
+    async ({ body }) => {
+      await change(deps, (sql) => changeSettings(sql, body));
+      return settings();
+    },
+  );
 }
 
 // ── accounts and subscriptions ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,5 +1,5 @@
 /**
- * What must happen without anybody asking: partitions ahead, statistics early, messages without a report ended after 72 hours, old
+ * What must happen without anybody asking: partitions ahead, statistics early, messages without a report ended in time, old
  * request ids forgotten. Every task is idempotent and may run on several nodes at once.
  */
 import { purgeRequestIds } from '../core/batches.ts';
@@ -18,7 +18,6 @@ export interface Janitor {
   expireOverdue(): Promise<number>;
 }
 
-const reportWithinMs = 72 * 3600_000;
 /** A message may be sent up to a day after the day it was planned for. */
 const daysLooked = 2;
 const perTransaction = 5000;
@@ -49,7 +48,7 @@ export function createJanitor(deps: {
 
   async function overdue(): Promise<number> {
     const at = clock();
-    const sentBefore = new Date(at.getTime() - reportWithinMs);
+    const sentBefore = new Date(at.getTime() - directory.settings().reportWithinHours * 3600_000);
     const last = shanghaiDay(sentBefore);
     let total = 0;
     for (let back = daysLooked; back >= 0; back--) {

@@ -5,6 +5,7 @@
  * Each subscription and kind is an endpoint of its own with one push under way at a time: a slow or dead server holds up nobody else,
  * since endpoints do not share anything but a bound on how many run at once.
  */
+import type { Directory } from '../core/directory.ts';
 import type { Outbox, Push, ReplyEvent, ReportEvent } from '../core/outbox.ts';
 import type { Medium } from '../core/model.ts';
 import type { Signals } from '../core/signals.ts';
@@ -23,19 +24,19 @@ export interface Pusher {
 }
 
 const pollMs = 1000;
-/** Rows gather this long before a push, unless there are `most`. */
+/** Rows gather this long before a push, unless there are enough for a full one. */
 const gatherMs = 200;
-const most = 500;
 const mostEndpointsAtOnce = 64;
 
 export function createPusher(deps: {
   outbox: Outbox;
+  directory: Directory;
   signals: Signals;
   post: Post;
   formats: Partial<Record<Medium, PushFormat>>;
   log: Log;
 }): Pusher {
-  const { outbox, signals, post, formats, log } = deps;
+  const { outbox, directory, signals, post, formats, log } = deps;
   const busy = new Map<string, Promise<void>>();
   let timer: NodeJS.Timeout | undefined;
   let soon: NodeJS.Timeout | undefined;
@@ -45,6 +46,7 @@ export function createPusher(deps: {
   /** Pushes to one endpoint until nothing waits for it. */
   async function work(subscriptionId: bigint, kind: 'report' | 'reply'): Promise<void> {
     while (!stopping) {
+      const most = directory.settings().rowsPerPush;
       const push = await outbox.claimPush(subscriptionId, kind, most);
       if (!push) return;
       await deliver(push);
