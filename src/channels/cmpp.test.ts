@@ -56,7 +56,7 @@ function wire(port: number, settings: Partial<CmppSettings> = {}, behaviour: Beh
     send: (message) =>
       new Promise((resolve, reject) => {
         const key = {};
-        connection.send({ to: '8613800138123', from, text: '你好', reference: 7, ...message }, (outcomes) => {
+        connection.send({ to: '8613800138123', from, content: '你好', reference: 7, ...message }, (outcomes) => {
           if (settled.has(key)) reject(new Error('settled twice'));
           settled.add(key);
           resolve(outcomes);
@@ -168,7 +168,7 @@ describe('the login', () => {
   test.each(['2.0', '3.0'] as const)('speaks %s and carries a message, its report and a reply', async (version) => {
     const { ismg, wired } = await connected({}, { version });
     expect(wired.reasons.at(-1)).toBe(`logged in, ${version}`);
-    const [outcome] = await wired.send({ to: '8613800138123', text: '【测试】您的验证码是123456' });
+    const [outcome] = await wired.send({ to: '8613800138123', content: '【测试】您的验证码是123456' });
     expect(outcome).toMatchObject({ kind: 'accepted' });
     expect(ismg.phones).toMatchObject([{ to: '13800138123', from, text: '【测试】您的验证码是123456' }]);
     await until(() => wired.reports.length === 1);
@@ -236,7 +236,7 @@ describe('sending', () => {
       const other = longReferenceBits === 16 ? wire(ismg.port, { longReferenceBits }) : wired;
       await isUp(other);
       const text = `${long}😀${long}`;
-      const outcomes = await other.send({ text, reference: 0x1234 });
+      const outcomes = await other.send({ content: text, reference: 0x1234 });
       expect(outcomes).toHaveLength(other.connection.segmentsOf(text));
       expect(outcomes.every((outcome) => outcome.kind === 'accepted')).toBe(true);
       expect(ismg.phones.at(-1)?.text).toBe(text);
@@ -247,15 +247,15 @@ describe('sending', () => {
 
   test('only the wanted segments of a long message go out again, and complete it', async () => {
     const { ismg, wired } = await connected();
-    expect(await wired.send({ text: long, only: [0, 2] })).toHaveLength(2);
+    expect(await wired.send({ content: long, only: [0, 2] })).toHaveLength(2);
     expect(ismg.phones).toHaveLength(0);
-    expect(await wired.send({ text: long, only: [1] })).toHaveLength(1);
+    expect(await wired.send({ content: long, only: [1] })).toHaveLength(1);
     expect(ismg.phones.map(({ text }) => text)).toEqual([long]);
   });
 
   test('more than 255 segments are rejected as too long', async () => {
     const { wired } = await connected();
-    const outcomes = await wired.send({ text: '汉'.repeat(67 * 255 + 1) });
+    const outcomes = await wired.send({ content: '汉'.repeat(67 * 255 + 1) });
     expect(outcomes).toHaveLength(256);
     expect(new Set(outcomes.map((outcome) => outcome.kind === 'rejected' && outcome.code))).toEqual(new Set(['ER:0006']));
   });
@@ -274,7 +274,7 @@ describe('sending', () => {
 
   test('a segment refused as too fast goes out again by itself', async () => {
     const { ismg, wired } = await connected();
-    const outcomes = await wired.send({ to: '8613800130006', text: long });
+    const outcomes = await wired.send({ to: '8613800130006', content: long });
     expect(outcomes.every((outcome) => outcome.kind === 'accepted')).toBe(true);
     expect(ismg.counters.throttled).toBe(outcomes.length);
     expect(ismg.phones.map(({ text }) => text)).toEqual([long]);
@@ -306,7 +306,7 @@ describe('sending', () => {
   test('what may not be written is unsent', async () => {
     let mayWrite = false;
     const { ismg, wired } = await connected({}, {}, { mayWrite: () => mayWrite });
-    expect(await wired.send({ text: long })).toEqual(times(3, { kind: 'unsent' }));
+    expect(await wired.send({ content: long })).toEqual(times(3, { kind: 'unsent' }));
     expect(ismg.counters.submits).toBe(0);
     mayWrite = true;
     expect(await wired.send({})).toMatchObject([{ kind: 'accepted' }]);
@@ -315,7 +315,7 @@ describe('sending', () => {
   test('what is handed over without a connection is unsent', async () => {
     const wired = wire(1);
     expect(wired.connection.room()).toBe(0);
-    expect(await wired.send({ text: long })).toEqual(times(3, { kind: 'unsent' }));
+    expect(await wired.send({ content: long })).toEqual(times(3, { kind: 'unsent' }));
   });
 
   test('what is never answered is unknown when its time is over, and frees its place', async () => {
@@ -332,7 +332,7 @@ describe('sending', () => {
   test('on a broken connection what was written is unknown and the rest is unsent', async () => {
     const { ismg, wired } = await connected({}, { window: 2 });
     ismg.faults.responseDelayMs = Number.POSITIVE_INFINITY;
-    const outcomes = Promise.all([wired.send({}), wired.send({ text: long }), wired.send({})]);
+    const outcomes = Promise.all([wired.send({}), wired.send({ content: long }), wired.send({})]);
     await until(() => ismg.counters.submits === 2);
     ismg.dropConnections();
     expect(await outcomes).toEqual([
@@ -453,7 +453,7 @@ describe('reports', () => {
     await wired.connection.stop(0);
     slow.start();
     await until(() => slow.state === 'up');
-    slow.send({ to: '8613800138123', from, text: 'x', reference: 0 }, () => {});
+    slow.send({ to: '8613800138123', from, content: 'x', reference: 0 }, () => {});
     await until(() => late.length === 1);
     ismg.dropConnections();
     await until(() => late.length === 2);
@@ -538,7 +538,7 @@ describe('messages from phones', () => {
   test('answer what the person was sent', async () => {
     const { wired } = await connected();
     await wired.send({ to: '8613800130011', from: `${from}01` });
-    await wired.send({ to: '8613800130012', from: `${from}02`, text: long });
+    await wired.send({ to: '8613800130012', from: `${from}02`, content: long });
     await until(() => wired.inbound.length === 2);
     expect(wired.inbound.map((inbound) => `${inbound.from} ${inbound.to} ${joinParts([inbound])}`)).toEqual([
       `13800130011 ${from}01 TD`,
@@ -713,7 +713,7 @@ describe('stopping', () => {
   test('waits for the answers owed, sends nothing that had not begun, and leaves politely', async () => {
     const { ismg, wired } = await connected({}, { window: 2 });
     ismg.faults.responseDelayMs = 40;
-    const begun = wired.send({ text: long });
+    const begun = wired.send({ content: long });
     const waiting = wired.send({});
     await pause(5);
     const stopping = wired.connection.stop(2000);

@@ -221,12 +221,13 @@ export function createCmppConnection(given: CmppSettings, deps: ConnectionDeps):
   }
 
   function send(message: OutboundMessage, settle: Job['settle']): void {
-    const text = cut(message.text);
+    // A multimedia package never fits this carrier: it counts as one segment, and is answered as the too long message it is.
+    const text = typeof message.content === 'string' ? cut(message.content) : null;
     const only = message.only ?? null;
-    const count = only ? only.length : text.parts.length;
-    const refusal = session.state !== 'up' ? unsent : text.parts.length > maxSegments ? rejected(submitResult.tooLong) : null;
+    const count = only ? only.length : (text?.parts.length ?? 1);
+    const refusal = session.state !== 'up' ? unsent : !text || text.parts.length > maxSegments ? rejected(submitResult.tooLong) : null;
     const outcomes = count === 1 ? [refusal ?? unsent] : Array.from({ length: count }, () => refusal ?? unsent);
-    if (refusal || count === 0) {
+    if (!text || refusal || count === 0) {
       queueMicrotask(() => settle(outcomes));
       return;
     }
@@ -479,7 +480,7 @@ export function createCmppConnection(given: CmppSettings, deps: ConnectionDeps):
 
   // Settings that fit no field are found here, not at the first login or message.
   login(0);
-  encodeSubmit(0, { to: '', from: '', text: '', reference: 0 }, '', cut(''), 0);
+  encodeSubmit(0, { to: '', from: '', content: '', reference: 0 }, '', cut(''), 0);
 
   return {
     start: () => session.start(),

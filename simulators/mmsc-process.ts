@@ -1,0 +1,48 @@
+/**
+ * The simulated MMSC as a process of its own, for benchmarks:
+ *
+ *   node mmsc-process.js [port] [vaspUrl] [vaspId] [accessNumber] [user] [password] [reportDelayMs] [recording|counting] [connections]
+ *
+ * User and password serve both directions (Basic). It prints one line of JSON, `{"port":…,"url":…}`, once it listens, and one with its
+ * counters when it is told to end (SIGTERM or SIGINT).
+ */
+import { createMmsc } from './mmsc.ts';
+
+const [
+  port = '0',
+  vaspUrl = '',
+  vaspId = '800001',
+  accessNumber = '10690001',
+  user = 'vasp',
+  password = 'vasp-password',
+  reportDelayMs = '1000',
+  mode = 'counting',
+  connections = '64',
+] = process.argv.slice(2);
+
+const mmsc = createMmsc({
+  port: Number(port),
+  vaspId,
+  accessNumber,
+  username: user,
+  password,
+  vaspUrl: vaspUrl === '' ? null : vaspUrl,
+  vaspUsername: user,
+  vaspPassword: password,
+  // Reports are acknowledged after a commit, so at full speed dozens are on their way.
+  vaspConnections: Number(connections),
+  reportDelayMs: Number(reportDelayMs),
+  recording: mode === 'recording',
+});
+
+async function end(): Promise<void> {
+  await mmsc.stop();
+  process.stdout.write(`${JSON.stringify({ counters: mmsc.counters, cpu: process.cpuUsage() })}\n`);
+  process.exit(0);
+}
+
+process.once('SIGTERM', () => void end());
+process.once('SIGINT', () => void end());
+
+await mmsc.start();
+process.stdout.write(`${JSON.stringify({ port: mmsc.port, url: mmsc.url })}\n`);

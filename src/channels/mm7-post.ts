@@ -1,0 +1,150 @@
+/**
+ * POSTs to a carrier over HTTP that stay open, with authentication, and with an exact account of what became of each.
+ *
+ * It owns the sockets, Basic and Digest, and the deadline of a request. It knows neither SOAP nor messages. A body is a list of buffers
+ * written one after the other as the socket takes them, so a thousand requests with the same media hold them once.
+ */
+import { randomBytes } from 'node:crypto';
+import type { Readable } from 'node:stream';
+import { Pool } from 'undici';
+import { basicAuthorization, type Challenge, digestAuthorization, readChallenge } from '../protocols/digest.ts';
+
+export interface PosterSettings {
+  /** `http://mmsc.example.net:8080/mm7` */
+  readonly url: string;
+  readonly authentication: 'none' | 'basic' | 'digest';
+  readonly username: string;
+  readonly secret: string;
+  /** Open connections, at most. */
+  readonly concurrency: number;
+  readonly connectTimeoutMs: number;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+export interface PostBody {
+  readonly contentType: string;
+  readonly chunks: readonly Buffer[];
+  readonly octets: number;
+}
+
+/**
+ * What became of a request.
+ * - `answer`: HTTP said something, whatever it is.
+ * - `lost`: no answer. `written` tells how much of the request had left us: nothing, some of it (nobody can have acted on it, since
+ *   the end was missing), or all of it, so that nobody knows.
+ * - `withdrawn`: the caller's `mayWrite` said no before anything was written.
+ */
+export type Posted =
+  | { readonly kind: 'answer'; readonly status: number; readonly contentType: string; readonly body: Buffer }
+  | { readonly kind: 'lost'; readonly written: 'nothing' | 'some' | 'all'; readonly reason: string }
+  | { readonly kind: 'withdrawn' };
+
+export interface Poster {
+  post(body: PostBody, timeoutMs: number, mayWrite: () => boolean): Promise<Posted>;
+  /** Ends all connections at once; requests under way are lost. */
+  close(): Promise<void>;
+}
+
+/** No answer of MM7 comes near it. */
+const maxResponseOctets = 256 << 10;
+const nothing: PostBody = { contentType: 'text/xml; charset="utf-8"', chunks: [], octets: 0 };
+
+class Withdrawn extends Error {}
+
+/** Throws TypeError if the URL is none. */
+export function createPoster(settings: PosterSettings): Poster {
+  const url = new URL(settings.url);
+  const path = url.pathname + url.search;
+  const { authentication, username, secret } = settings;
+  const pool = new Pool(url.origin, {
+    connections: settings.concurrency,
+    pipelining: 1,
+    // The deadline of each request is its own.
+    headersTimeout: 0,
+    bodyTimeout: 0,
+    connect: { timeout: settings.connectTimeoutMs },
+    maxResponseSize: maxResponseOctets,
+  });
+
+  // Digest: the server's current challenge, and how often it has been answered.
+  let challenge: Challenge | null = null;
+  let count = 0;
+  let asking: Promise<Posted> | null = null;
+
+  function authorization(): Record<string, string> {
+    if (authentication === 'basic') return { authorization: basicAuthorization(username, secret) };
+    if (authentication === 'none' || !challenge) return {};
+    count += 1;
+    const request = { username, password: secret, method: 'POST', uri: path, count, cnonce: randomBytes(8).toString('hex') };
+    return { authorization: digestAuthorization(challenge, request) };
+  }
+
+  async function transmit(body: PostBody, timeoutMs: number, mayWrite: () => boolean) {
+    let written: 'nothing' | 'some' | 'all' = 'nothing';
+    async function* upload() {
+      // The first piece is asked for when there is a connection, which may have taken a while.
+      if (!mayWrite()) throw new Withdrawn();
+      for (const [index, chunk] of body.chunks.entries()) {
+        written = index === body.chunks.length - 1 ? 'all' : 'some';
+        yield chunk;
+      }
+    }
+    const timeout = new AbortController();
+    const timer = setTimeout(() => timeout.abort(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
+    try {
+      const response = await pool.request({
+        path,
+        method: 'POST',
+        headers: {
+          ...settings.headers,
+          'content-type': body.contentType,
+          'content-length': String(body.octets),
+          ...authorization(),
+        },
+        // Any async iterable will do, though the types know streams only; a stream would read ahead of what is written.
+        ...(body.octets > 0 ? { body: upload() as unknown as Readable } : {}),
+        signal: timeout.signal,
+      });
+      const octets = Buffer.from(await response.body.arrayBuffer());
+      const header = (name: string) => [response.headers[name] ?? []].flat();
+      const answer = { kind: 'answer', status: response.statusCode, contentType: header('content-type')[0] ?? '', body: octets } as const;
+      return { answer, challenges: header('www-authenticate') };
+    } catch (error) {
+      if (error instanceof Withdrawn) return { answer: { kind: 'withdrawn' } as const, challenges: [] };
+      const reason = error instanceof Error ? error.message || error.name : 'failed';
+      return { answer: { kind: 'lost', written, reason } as const, challenges: [] };
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async function authenticated(body: PostBody, timeoutMs: number, mayWrite: () => boolean): Promise<Posted> {
+    for (let isSecond = false; ; isSecond = true) {
+      const used = challenge;
+      const { answer, challenges } = await transmit(body, timeoutMs, mayWrite);
+      if (answer.kind !== 'answer' || answer.status !== 401 || authentication !== 'digest' || isSecond) return answer;
+      // Without a challenge the first request, with an expired one any request, is told the current one and goes out again.
+      const current = readChallenge(challenges);
+      if (!current || current.nonce === used?.nonce) return answer;
+      if (challenge === used) {
+        challenge = current;
+        count = 0;
+      }
+    }
+  }
+
+  return {
+    async post(body, timeoutMs, mayWrite) {
+      if (authentication === 'digest' && !challenge && body.octets > 0) {
+        // An upload only to be told the challenge would be a pity: ask with an empty one, once for all who wait.
+        asking ??= authenticated(nothing, timeoutMs, () => true).finally(() => {
+          asking = null;
+        });
+        const asked = await asking;
+        if (asked.kind === 'lost') return { ...asked, written: 'nothing' };
+      }
+      return authenticated(body, timeoutMs, mayWrite);
+    },
+    close: () => pool.destroy(),
+  };
+}

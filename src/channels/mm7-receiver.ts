@@ -1,0 +1,262 @@
+/**
+ * What a multimedia centre (MMSC) posts to us: delivery reports, read replies, and messages from phones.
+ *
+ * It answers one request at a time and owns no socket; the HTTP listener hands it what came in, body complete and bounded. A request
+ * is let in by its address and its password, read, passed on, and answered once the owner says that it is safe: 1000, or 4006 so that
+ * the MMSC sends it again. The answer speaks the release the request spoke. What cannot be understood gets a SOAP fault, what we do
+ * not offer an error response; neither costs more than reading it.
+ *
+ * Reports are matched by MessageID and number. Some MMSCs exchange Recipient and Sender (mm7.md §8), so the number is taken from
+ * whichever of the two is a person's, Recipient first.
+ */
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { BlockList, isIP, isIPv6 } from 'node:net';
+import { readBasic } from '../protocols/digest.ts';
+import { ProtocolError } from '../protocols/fields.ts';
+import {
+  type Address,
+  digitsOf,
+  type Envelope,
+  type Fields,
+  isPhone,
+  meaningOf,
+  meaningOfReport,
+  type MessageName,
+  mm7Namespace,
+  readRequest,
+  writeEnvelope,
+  xmlType,
+} from '../protocols/mm7.ts';
+import type { Part } from '../protocols/multipart.ts';
+import { readPresentation, wordsOf } from '../protocols/smil.ts';
+import { encodeText } from '../protocols/text.ts';
+import type { CarrierInbound, CarrierReport } from './channel.ts';
+
+export interface Mm7ReceiverSettings {
+  /** Addresses and CIDR ranges that may post; any if left out. There must be these, or a user, or both. */
+  readonly allowedAddresses?: readonly string[];
+  /** What the MMSC authenticates with (Basic); nobody is asked if left out. */
+  readonly username?: string;
+  readonly password?: string;
+  /** Our service number, which begins all numbers of ours: tells it from a phone in reports. */
+  readonly accessNumber?: string;
+  /** Spoken where a request does not say. */
+  readonly version?: string;
+  readonly namespace?: string;
+  /** Of a request; the listener may have a lower one. */
+  readonly maxOctets?: number;
+  /** Requests passed on and not yet acknowledged; beyond it new ones are put off. */
+  readonly maxUnacknowledged?: number;
+}
+
+export interface Mm7ReceiverEvents {
+  /** `acknowledge` answers the MMSC: true once it is safe, false to make it come again. Exactly once. */
+  onReport(report: CarrierReport, acknowledge: (safe: boolean) => void): void;
+  onInbound(inbound: CarrierInbound, acknowledge: (safe: boolean) => void): void;
+  /** Somebody has read a message, or deleted it unread. Only for the record. */
+  onReadReply?(reply: ReadReply): void;
+}
+
+export interface ReadReply {
+  readonly carrierId: string;
+  readonly phone: string;
+  /** As received: `Read`, `Deleted`… */
+  readonly status: string;
+}
+
+export interface Mm7Received {
+  readonly contentType: string;
+  readonly authorization: string | undefined;
+  readonly remoteAddress: string;
+  readonly body: Buffer;
+}
+
+export interface Mm7Answer {
+  readonly status: number;
+  readonly contentType: string;
+  readonly body: string;
+  /** Beside Content-Type. */
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+export interface Mm7Receiver {
+  /** Rejects only if the owner throws. */
+  receive(request: Mm7Received): Promise<Mm7Answer>;
+}
+
+const defaults = { version: '6.8.0', namespace: 'REL-6-MM7-1-4', accessNumber: '', maxOctets: 4 << 20, maxUnacknowledged: 5000 };
+const maxIdLength = 200;
+/** A reply longer than this is cut, as a short message could not be so long either. */
+const maxWords = 10_000;
+
+type ResponseName = Extract<MessageName, `${string}Rsp`>;
+
+/** Throws RangeError if anybody at all could post, or if an address is none. */
+export function createMm7Receiver(given: Mm7ReceiverSettings, events: Mm7ReceiverEvents): Mm7Receiver {
+  const settings = { ...defaults, ...given };
+  if (settings.allowedAddresses === undefined && settings.username === undefined)
+    throw new RangeError('an MM7 receiver needs allowed addresses, or a user, or both');
+  const allowed = settings.allowedAddresses ? rangesOf(settings.allowedAddresses) : null;
+  const credentials = settings.username === undefined ? null : digest(`${settings.username}:${settings.password ?? ''}`);
+  let unacknowledged = 0;
+
+  function isLetIn(authorization: string | undefined): boolean {
+    if (!credentials) return true;
+    const said = readBasic(authorization);
+    return said !== null && timingSafeEqual(digest(`${said.username}:${said.password}`), credentials);
+  }
+
+  // Answers
+
+  /** In the release of the request. */
+  function respond(envelope: Envelope | null, name: ResponseName, statusCode: number, details: string | null = null): Mm7Answer {
+    const fields = {
+      mm7Version: versionOf(envelope) ?? settings.version,
+      status: { statusCode, statusText: meaningOf(statusCode), details },
+    };
+    const transactionId = envelope?.transactionId ?? null;
+    return xml(200, writeEnvelope({ transactionId, namespace: namespaceOf(envelope), message: { name, fields } }));
+  }
+
+  const namespaceOf = (envelope: Envelope | null): string => envelope?.namespace || mm7Namespace(settings.namespace);
+
+  function fault(reason: string): Mm7Answer {
+    const status = { statusCode: 4004, statusText: meaningOf(4004), details: reason.slice(0, 200) };
+    const error = { name: 'VASPErrorRsp', fields: { mm7Version: settings.version, status } } as const;
+    const message = { name: 'Fault', faultCode: 'env:Client', faultString: 'Client error', error } as const;
+    // Not 500, SOAP's usual one: whose fault it is should be seen without reading the body.
+    return xml(400, writeEnvelope({ transactionId: null, namespace: namespaceOf(null), message }));
+  }
+
+  // Requests
+
+  async function dispatch(envelope: Envelope, content: Part | null): Promise<Mm7Answer> {
+    const { message } = envelope;
+    switch (message.name) {
+      case 'DeliveryReportReq':
+        return onReport(envelope, message.fields);
+      case 'ReadReplyReq':
+        return onReadReply(envelope, message.fields);
+      case 'DeliverReq':
+        return onDeliver(envelope, message.fields, content);
+      default:
+        return respond(envelope, 'VASPErrorRsp', 4003);
+    }
+  }
+
+  /** Passes something on and waits for its acknowledgement. */
+  async function pass(give: (acknowledge: (safe: boolean) => void) => void): Promise<boolean> {
+    unacknowledged += 1;
+    try {
+      return await new Promise<boolean>((resolve) => give(resolve));
+    } finally {
+      unacknowledged -= 1;
+    }
+  }
+
+  /** The persons an address field may mean: Recipient, unless it is evidently ours and Sender is not. */
+  function phonesOf({ recipient, sender }: Pick<Fields<'DeliveryReportReq'>, 'recipient' | 'sender'>): readonly Address[] {
+    const isPerson = (address: Address) => isPhone(address) && !isOurs(address);
+    for (const field of [recipient, sender]) {
+      const persons = (field ?? []).filter(isPerson);
+      if (persons.length > 0) return persons;
+    }
+    const other = (recipient ?? []).filter((address) => !isOurs(address) && address.kind !== 'ShortCode');
+    return other.length > 0 ? other : (recipient ?? sender ?? []);
+  }
+
+  const isOurs = ({ value }: Address): boolean => settings.accessNumber !== '' && digitsOf(value).startsWith(settings.accessNumber);
+
+  async function onReport(envelope: Envelope, fields: Fields<'DeliveryReportReq'>): Promise<Mm7Answer> {
+    const answer = (statusCode: number, details: string | null = null) => respond(envelope, 'DeliveryReportRsp', statusCode, details);
+    const messageId = fields.messageId ?? '';
+    const phones = phonesOf(fields);
+    if (messageId === '' || messageId.length > maxIdLength) return answer(4004, "Field 'MessageID' must be filled");
+    if (phones.length === 0) return answer(4004, "Field 'Recipient' must be filled");
+    if (fields.mmStatus === null) return answer(4004, "Field 'MMStatus' must be filled");
+    const meaning = meaningOfReport(fields);
+    if (!meaning.isFinal) return answer(1000);
+    const safe = await Promise.all(
+      phones.map(({ value }) => {
+        const report = { carrierId: carrierIdOf(messageId, value), status: meaning.code, delivered: meaning.delivered, phone: value };
+        return pass((acknowledge) => events.onReport(report, acknowledge));
+      }),
+    );
+    return answer(safe.every(Boolean) ? 1000 : 4006);
+  }
+
+  function onReadReply(envelope: Envelope, fields: Fields<'ReadReplyReq'>): Mm7Answer {
+    const [phone] = phonesOf(fields);
+    if (fields.messageId === null || !phone) return respond(envelope, 'ReadReplyRsp', 4004);
+    const carrierId = carrierIdOf(fields.messageId, phone.value);
+    events.onReadReply?.({ carrierId, phone: phone.value, status: fields.mmStatus ?? '' });
+    return respond(envelope, 'ReadReplyRsp', 1000);
+  }
+
+  async function onDeliver(envelope: Envelope, fields: Fields<'DeliverReq'>, content: Part | null): Promise<Mm7Answer> {
+    const from = digitsIn(fields.sender?.[0]);
+    const to = digitsIn(fields.recipients?.to?.[0] ?? fields.recipients?.cc?.[0]) || (fields.vasId ?? '');
+    if (from === '') return respond(envelope, 'DeliverRsp', 4004, "Field 'Sender' must be filled");
+    const subject = fields.subject ?? '';
+    const words = content ? wordsOf(readPresentation(content)) : '';
+    // Phones repeat a short text as its subject.
+    const text = (subject === '' || subject === words ? words : words === '' ? subject : `${subject}\n${words}`).slice(0, maxWords);
+    // A repeat is the same request again; ids alone are not trusted, since some MMSCs use one for several requests (mm7.md §8).
+    const identity = [envelope.transactionId ?? '', from, to, fields.timeStamp ?? '', fields.linkedId ?? '', text];
+    const carrierId = digest(JSON.stringify(identity)).toString('hex').slice(0, 32);
+    const inbound: CarrierInbound = { carrierId, from, to, concat: null, encoding: 'ucs2', octets: encodeText(text, 'ucs2') };
+    const safe = await pass((acknowledge) => events.onInbound(inbound, acknowledge));
+    return respond(envelope, 'DeliverRsp', safe ? 1000 : 4006);
+  }
+
+  return {
+    async receive({ contentType, authorization, remoteAddress, body }) {
+      if (allowed && !isAllowed(allowed, remoteAddress)) return plain(403);
+      if (!isLetIn(authorization)) return { ...plain(401), headers: { 'www-authenticate': 'Basic realm="MM7"' } };
+      if (body.length > settings.maxOctets) return plain(413);
+      if (unacknowledged >= settings.maxUnacknowledged) return { ...plain(503), headers: { 'retry-after': '1' } };
+      try {
+        const { envelope, content } = readRequest(contentType, body);
+        return await dispatch(envelope, content);
+      } catch (error) {
+        if (error instanceof ProtocolError) return fault(error.message);
+        throw error;
+      }
+    },
+  };
+}
+
+/** One MessageID stands for all recipients of a submit; `mm7.ts` makes the same id. */
+const carrierIdOf = (messageId: string, phone: string): string => `${messageId}/${digitsOf(phone)}`;
+
+/** As the carrier wrote it, without what is no digit. */
+const digitsIn = (address: Address | undefined): string =>
+  (address?.value ?? '').split(/[/@]/, 1)[0]?.replace(/\D/g, '').slice(0, 32) ?? '';
+
+function versionOf(envelope: Envelope | null): string | null {
+  if (!envelope || envelope.message.name === 'Fault') return null;
+  return envelope.message.name === 'unknown' ? envelope.message.mm7Version : envelope.message.fields.mm7Version;
+}
+
+const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
+
+const xml = (status: number, body: string): Mm7Answer => ({ status, contentType: xmlType, body, headers: {} });
+const plain = (status: number): Mm7Answer => ({ status, contentType: 'text/plain; charset=utf-8', body: '', headers: {} });
+
+function rangesOf(addresses: readonly string[]): BlockList {
+  const list = new BlockList();
+  for (const range of addresses) {
+    const [address = '', prefix] = range.split('/');
+    const version = isIP(address);
+    if (version === 0) throw new RangeError(`"${range}" is no address`);
+    const family = version === 6 ? 'ipv6' : 'ipv4';
+    if (prefix === undefined) list.addAddress(address, family);
+    else list.addSubnet(address, Number(prefix), family);
+  }
+  return list;
+}
+
+function isAllowed(list: BlockList, remoteAddress: string): boolean {
+  const address = remoteAddress.replace(/^::ffff:(?=\d+\.)/i, '');
+  return isIP(address) !== 0 && list.check(address, isIPv6(address) ? 'ipv6' : 'ipv4');
+}
