@@ -93,17 +93,20 @@ function readTable<const F extends Table>(table: F, element: XmlElement): Values
   return values as Values<F>;
 }
 
-/** Elements inside an element, each on a line of its own. */
-function group<const F extends Table>(table: F): Kind<Values<F>> {
+/** Elements inside an element, each on a line of its own or all on one. */
+function group<const F extends Table>(table: F, lines: 'many' | 'one' = 'many'): Kind<Values<F>> {
   return {
-    write: (name, values, prefix) => `<${name}>\r\n${writeTable(table, values, prefix)}</${name}>`,
+    write(name, values, prefix) {
+      const inner = writeTable(table, values, prefix);
+      return lines === 'many' ? `<${name}>\r\n${inner}</${name}>` : `<${name}>${inner.replaceAll('\r\n', '')}</${name}>`;
+    },
     read: (element) => readTable(table, element),
   };
 }
 
 const version = { mm7Version: ['MM7Version', text] } as const;
 const statusGroup = group({ statusCode: ['StatusCode', code], statusText: ['StatusText', text], details: ['Details', text] });
-const recipientsGroup = group({ to: ['To', addresses], cc: ['Cc', addresses], bcc: ['Bcc', addresses] });
+const recipients = { to: ['To', addresses], cc: ['Cc', addresses], bcc: ['Bcc', addresses] } as const;
 
 const statusOnly = { ...version, status: ['Status', statusGroup] } as const;
 
@@ -128,7 +131,7 @@ const tables = {
       'SenderIdentification',
       group({ vaspId: ['VASPID', text], vasId: ['VASID', text], senderAddress: ['SenderAddress', addresses] }),
     ],
-    recipients: ['Recipients', recipientsGroup],
+    recipients: ['Recipients', group(recipients)],
     serviceCode: ['ServiceCode', text],
     linkedId: ['LinkedID', text],
     messageClass: ['MessageClass', text],
@@ -152,7 +155,7 @@ const tables = {
     vasId: ['VASID', text],
     linkedId: ['LinkedID', text],
     sender: ['Sender', addresses],
-    recipients: ['Recipients', recipientsGroup],
+    recipients: ['Recipients', group(recipients, 'one')],
     timeStamp: ['TimeStamp', text],
     priority: ['Priority', text],
     subject: ['Subject', text],
