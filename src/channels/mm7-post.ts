@@ -1,12 +1,14 @@
 /**
  * POSTs to a carrier over HTTP that stay open, with authentication, and with an exact account of what became of each.
  *
- * It owns the sockets, Basic and Digest, and the deadline of a request. It knows neither SOAP nor messages. A body is a list of buffers
+ * It owns the sockets, as many as there are requests at once, Basic and Digest, and the deadline of a request. It knows neither SOAP nor
+ * messages. A body is a list of buffers
  * written one after the other as the socket takes them, so a thousand requests with the same media hold them once.
  */
 import { randomBytes } from 'node:crypto';
+import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
-import { Pool } from 'undici';
+import { buildConnector, Client } from 'undici';
 import { basicAuthorization, type Challenge, digestAuthorization, readChallenge } from '../protocols/digest.ts';
 
 export interface PosterSettings {
@@ -15,8 +17,6 @@ export interface PosterSettings {
   readonly authentication: 'none' | 'basic' | 'digest';
   readonly username: string;
   readonly secret: string;
-  /** Open connections, at most. */
-  readonly concurrency: number;
   readonly connectTimeoutMs: number;
   readonly headers: Readonly<Record<string, string>>;
 }
@@ -51,20 +51,39 @@ const nothing: PostBody = { contentType: 'text/xml; charset="utf-8"', chunks: []
 
 class Withdrawn extends Error {}
 
+interface Line {
+  readonly client: Client;
+  socket: Socket | null;
+}
+
 /** Throws TypeError if the URL is none. */
 export function createPoster(settings: PosterSettings): Poster {
   const url = new URL(settings.url);
   const path = url.pathname + url.search;
   const { authentication, username, secret } = settings;
-  const pool = new Pool(url.origin, {
-    connections: settings.concurrency,
-    pipelining: 1,
-    // The deadline of each request is its own.
-    headersTimeout: 0,
-    bodyTimeout: 0,
-    connect: { timeout: settings.connectTimeoutMs },
-    maxResponseSize: maxResponseOctets,
-  });
+  const connector = buildConnector({ timeout: settings.connectTimeoutMs });
+  const all: Line[] = [];
+  const idle: Line[] = [];
+
+  /** A connection that opens when it is needed; one request at a time. It is not a pool's, because a pool would not tell its socket. */
+  function openLine(): Line {
+    const line: Line = {
+      socket: null,
+      client: new Client(url.origin, {
+        // The deadline of each request is its own.
+        headersTimeout: 0,
+        bodyTimeout: 0,
+        maxResponseSize: maxResponseOctets,
+        connect: (options, done) =>
+          connector(options, (...result) => {
+            line.socket = result[1];
+            done(...result);
+          }),
+      }),
+    };
+    all.push(line);
+    return line;
+  }
 
   // Digest: the server's current challenge, and how often it has been answered.
   let challenge: Challenge | null = null;
@@ -80,19 +99,23 @@ export function createPoster(settings: PosterSettings): Poster {
   }
 
   async function transmit(body: PostBody, timeoutMs: number, mayWrite: () => boolean) {
+    const line = idle.pop() ?? openLine();
     let written: 'nothing' | 'some' | 'all' = 'nothing';
     async function* upload() {
       // The first piece is asked for when there is a connection, which may have taken a while.
       if (!mayWrite()) throw new Withdrawn();
       for (const [index, chunk] of body.chunks.entries()) {
-        written = index === body.chunks.length - 1 ? 'all' : 'some';
+        const isLast = index === body.chunks.length - 1;
+        // undici comes for the next piece also after the connection broke, and throws it away.
+        if (isLast && line.socket?.destroyed) throw new Error('the connection broke during the upload');
+        written = isLast ? 'all' : 'some';
         yield chunk;
       }
     }
     const timeout = new AbortController();
     const timer = setTimeout(() => timeout.abort(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs);
     try {
-      const response = await pool.request({
+      const response = await line.client.request({
         path,
         method: 'POST',
         headers: {
@@ -115,6 +138,7 @@ export function createPoster(settings: PosterSettings): Poster {
       return { answer: { kind: 'lost', written, reason } as const, challenges: [] };
     } finally {
       clearTimeout(timer);
+      idle.push(line);
     }
   }
 
@@ -145,6 +169,8 @@ export function createPoster(settings: PosterSettings): Poster {
       }
       return authenticated(body, timeoutMs, mayWrite);
     },
-    close: () => pool.destroy(),
+    async close() {
+      await Promise.all(all.map(({ client }) => client.destroy()));
+    },
   };
 }
