@@ -115,8 +115,8 @@ const defaults = {
   throttleTries: 5,
 } as const;
 
-/** The longest a group waits for answers that may bring more of the same. */
-const maxGatherMs = 1000;
+/** The longest a group waits for answers that may bring more of the same: longer than a slow line takes for a large package. */
+const maxGatherMs = 10_000;
 /** How often "busy" halves the number of requests under way, at most; each request that is taken gives a part of it back. */
 const slowAgainAfterMs = 1000;
 const slotsBackPerRequest = 0.1;
