@@ -260,6 +260,12 @@ describe('sending', () => {
     expect(new Set(outcomes.map((outcome) => outcome.kind === 'rejected' && outcome.code))).toEqual(new Set(['ER:0006']));
   });
 
+  test('a multimedia package is rejected as too long, as one segment', async () => {
+    const { ismg, wired } = await connected();
+    expect(await wired.send({ content: { subject: 'x', frames: [] } })).toEqual([{ kind: 'rejected', code: 'ER:0006' }]);
+    expect(ismg.counters.submits).toBe(0);
+  });
+
   test('a number that fits no field is rejected, and the connection lives', async () => {
     const { wired } = await connected();
     expect(await wired.send({ from: '1'.repeat(22) })).toEqual([{ kind: 'rejected', code: 'ER:0001' }]);

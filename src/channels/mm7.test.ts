@@ -221,7 +221,7 @@ describe('sending', () => {
   }
 
   test('10,000 numbers upload a 1.9 MB package once for each hundred, in little memory', async () => {
-    const { mmsc, wired } = await connected({ recording: false });
+    const { mmsc, wired } = await connected({ recording: false }, { gatherMs: 20 });
     const before = process.memoryUsage.rss();
     let peak = before;
     const watch = setInterval(() => {

@@ -117,6 +117,8 @@ const defaults = {
 
 /** The longest a group waits for answers that may bring more of the same: longer than a slow line takes for a large package. */
 const maxGatherMs = 10_000;
+/** After an answer more of the same is likely, once its owner has recorded it: worth this many times the usual wait. */
+const gatherAfterAnswer = 10;
 /** How often "busy" halves the number of requests under way, at most; each request that is taken gives a part of it back. */
 const slowAgainAfterMs = 1000;
 const slotsBackPerRequest = 0.1;
@@ -335,12 +337,13 @@ export function createMm7Connection(given: Mm7Settings, deps: ConnectionDeps): C
     if (groups?.size === 0) open.delete(group.content);
   }
 
-  /** When a group that is not full leaves all the same; Infinity while answers are awaited that will look at it again. */
+  /** When a group that is not full leaves all the same. */
   function dueAt(group: Group): number {
     const encoded = packages.get(group.content);
     const latest = group.openedAt + Math.max(maxGatherMs, gatherMs);
-    if (encoded && encoded.underWay > 0) return latest;
-    return Math.min(latest, Math.max(group.openedAt, encoded?.answeredAt ?? 0) + gatherMs);
+    const alone = group.openedAt + gatherMs;
+    if (!encoded) return alone;
+    return encoded.underWay > 0 ? latest : Math.min(latest, Math.max(alone, encoded.answeredAt + gatherAfterAnswer * gatherMs));
   }
 
   // Leaving
@@ -426,7 +429,7 @@ export function createMm7Connection(given: Mm7Settings, deps: ConnectionDeps): C
       const contentId = `mms-${nextId()}`;
       const style = { ...defaultStyle, source: settings.sourceStyle, frameMs: settings.frameMs };
       const part = presentationPart(content.frames, { contentId, boundary: `frames-${randomUUID()}`, style });
-      encoded = { contentId, part, underWay: 0, answeredAt: 0 };
+      encoded = { contentId, part, underWay: 0, answeredAt: Number.NEGATIVE_INFINITY };
       packages.set(content, encoded);
     }
     return encoded;

@@ -50,7 +50,7 @@ describe('refusing', () => {
   ])('%s, quickly', (_, text) => {
     const from = performance.now();
     expect(() => parseXml(text)).toThrow(ProtocolError);
-    expect(performance.now() - from).toBeLessThan(200);
+    expect(performance.now() - from).toBeLessThan(500);
   });
 
   test('random octets and random markup end in a tree or a ProtocolError', () => {
