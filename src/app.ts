@@ -3,24 +3,28 @@
  */
 import { randomUUID } from 'node:crypto';
 import { type CmppSettings, createCmppConnection } from './channels/cmpp.ts';
+import { findRequestId } from './core/batches.ts';
 import { createCards } from './core/cards.ts';
 import { createDirectory } from './core/directory.ts';
 import { createInbound } from './core/inbound.ts';
 import { balanceOf } from './core/ledger.ts';
 import { createLinks } from './core/links.ts';
-import type { Management } from './core/management.ts';
+import { change, type Management } from './core/management.ts';
 import { createOutbox } from './core/outbox.ts';
+import { createPackageLoader } from './core/packages.ts';
 import { createReports } from './core/reports.ts';
 import { createRetention } from './core/retention.ts';
 import { linkSecret } from './core/settings.ts';
 import { createSignals } from './core/signals.ts';
 import { createSubmit } from './core/submit.ts';
+import { createPackageTemplate, usablePackage } from './core/templates.ts';
 import { createDb, type DbOptions } from './db/db.ts';
 import { migrate } from './db/migrate.ts';
 import { aimPush, createAim3yit } from './http/aim-3yit.ts';
 import { createCardPages } from './http/card-pages.ts';
 import { createConsoleApi } from './http/console-api.ts';
 import type { HttpPart } from './http/dialect.ts';
+import { createIhuyiMmsV1, mmsPush } from './http/ihuyi-mms-v1.ts';
 import { createServer, type ServerOptions } from './http/server.ts';
 import type { Config } from './config.ts';
 import type { Log } from './log.ts';
@@ -97,6 +101,7 @@ export async function createApp(options: AppOptions): Promise<App> {
     directory,
     signals,
     links,
+    packages: createPackageLoader({ db }),
     recent,
     log,
     clock,
@@ -109,22 +114,44 @@ export async function createApp(options: AppOptions): Promise<App> {
     count: metrics.count,
   });
   const poster = createPost({ allow: options.pushAllow });
-  const pusher = createPusher({ outbox, directory, signals, post: poster.post, formats: { aim: aimPush }, log });
+  const pusher = createPusher({
+    outbox,
+    directory,
+    signals,
+    post: poster.post,
+    dialects: { aim: aimPush, mms: mmsPush },
+    log,
+    clock,
+    count: metrics.count,
+  });
   const janitor = createJanitor({ db, directory, retention, signals, log, clock });
 
   const server = createServer({ log, ...options.server });
   if (roles.includes('api')) {
+    const submit = createSubmit({ db, directory, signals, clock, linkBase });
     server.register(
       createAim3yit({
         directory,
-        submit: createSubmit({ db, directory, signals, clock, linkBase }),
+        submit,
         outbox,
         balance: ({ accountId, id }) => balanceOf(db.sql, accountId, id),
         clock,
       }),
     );
+    server.register(
+      createIhuyiMmsV1({
+        directory,
+        submit,
+        checkRequest: async (accountId, request) => void (await findRequestId(db.sql, accountId, request, clock())),
+        usablePackage: (accountId, templateId) => usablePackage(db.sql, accountId, templateId),
+        createTemplate: async (template) =>
+          (await change(management, (sql) => createPackageTemplate(sql, { ...template, at: clock() }))).id,
+        balance: ({ account, subscription }) => balanceOf(db.sql, account.id, subscription.id),
+        clock,
+      }),
+    );
     server.register(createCardPages({ cards: createCards({ db, links, clock }), clock, linkBase }));
-    server.register(createConsoleApi({ ...management, outbox, clock }));
+    server.register(createConsoleApi({ ...management, outbox, signals, clock }));
     for (const part of options.parts ?? []) server.register(part);
   }
 

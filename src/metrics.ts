@@ -11,6 +11,8 @@ const counted = {
   reports: 'Delivery reports taken in.',
   orphans: 'Delivery reports that matched no message when they came.',
   inbound: 'Replies and segments of replies taken in.',
+  pushed: 'Events that customers’ servers have taken.',
+  pushFailed: 'Events in pushes that were not taken, each time anew.',
 } as const;
 
 export interface Metrics {

@@ -154,7 +154,7 @@ describe('a subscription', () => {
     const wanted = { priceE4: 625n, pushUrls: { reply: 'http://a.example/mo', report: null } };
     const changed = await change(office, (sql) => changeSubscription(sql, accountId, made.id, wanted));
     expect(changed).toEqual({ ...made, priceE4: 625n, pushUrls: { reply: 'http://a.example/mo' } });
-    expect([...office.directory.subscriptionsWithPush()].map(({ subscription: { id } }) => id)).toContain(made.id);
+    expect(office.directory.subscriptionsOf(accountId).map(({ subscription: { id } }) => id)).toContain(made.id);
     await expect(change(office, (sql) => changeSubscription(sql, accountId + 1n, made.id, wanted))).rejects.toThrow('no such subscription');
   });
 

@@ -3,8 +3,7 @@
  * writer of `batches`, `chunks` and `request_ids`.
  */
 import type { Sql } from '../db/db.ts';
-import type { Receipt } from './model.ts';
-import { Refusal } from './model.ts';
+import { type Receipt, Refusal, RepeatedRequest, type RequestKey, type RequestSubject, type StoredPackage } from './model.ts';
 import { usualForm } from './numbers.ts';
 
 /** How long a request id is remembered. */
@@ -14,11 +13,15 @@ export interface BatchRow {
   readonly id: bigint;
   readonly accountId: bigint;
   readonly subscriptionId: bigint;
-  readonly templateId: bigint;
+  readonly templateId: bigint | null;
+  /** Of a multimedia message its words. */
   readonly content: string;
+  readonly package: StoredPackage | null;
   readonly ext: string;
   readonly recipients: number;
+  /** Of acceptance. */
   readonly day: string;
+  readonly sendAt: Date | null;
 }
 
 /** A chunk's body, as it is stored. */
@@ -43,17 +46,18 @@ export async function nextBatchIds(sql: Sql, count: number): Promise<bigint[]> {
   return rows.map(({ id }) => id);
 }
 
+const json = (value: unknown): string | null => (value === null ? null : JSON.stringify(value));
+
 export async function insertBatches(sql: Sql, rows: readonly BatchRow[], at: Date): Promise<void> {
   await sql`
-    insert into batches (id, account_id, subscription_id, template_id, content, ext, recipients, day, created_at)
-    select t.*, ${at}
+    insert into batches (id, account_id, subscription_id, template_id, content, package, ext, recipients, day, send_at, created_at)
+    select id, account_id, subscription_id, template_id, content, package::jsonb, ext, recipients, day, send_at, ${at}
     from unnest(${rows.map((r) => r.id)}::bigint[], ${rows.map((r) => r.accountId)}::bigint[],
                 ${rows.map((r) => r.subscriptionId)}::bigint[], ${rows.map((r) => r.templateId)}::bigint[],
-                ${rows.map((r) => r.content)}::text[], ${rows.map((r) => r.ext)}::text[], ${rows.map((r) => r.recipients)}::int[],
-                ${rows.map((r) => r.day)}::date[]) as t`;
+                ${rows.map((r) => r.content)}::text[], ${rows.map((r) => json(r.package))}::text[], ${rows.map((r) => r.ext)}::text[],
+                ${rows.map((r) => r.recipients)}::int[], ${rows.map((r) => r.day)}::date[], ${rows.map((r) => r.sendAt)}::timestamptz[])
+      as t(id, account_id, subscription_id, template_id, content, package, ext, recipients, day, send_at)`;
 }
-
-const json = (value: unknown): string | null => (value === null ? null : JSON.stringify(value));
 
 export async function insertChunks(sql: Sql, rows: readonly ChunkBody[]): Promise<void> {
   await sql`
@@ -69,6 +73,13 @@ export async function insertChunks(sql: Sql, rows: readonly ChunkBody[]): Promis
       as t(id, account_id, subscription_id, day, intercepted, segments, price_e4, phones, forms, parameters, codes, verdicts)`;
 }
 
+/** Marks a planned batch as cancelled; false if it was before. */
+export async function markCancelled(sql: Sql, accountId: bigint, batchId: bigint, at: Date): Promise<boolean> {
+  const rows = await sql`
+    update batches set cancelled_at = ${at} where account_id = ${accountId} and id = ${batchId} and cancelled_at is null returning 1`;
+  return rows.length > 0;
+}
+
 /** What the dispatcher needs of a chunk: its recipients, and the text and number they get. */
 export interface DispatchBody {
   readonly id: bigint;
@@ -80,51 +91,49 @@ export interface DispatchBody {
   readonly phones: readonly bigint[];
   readonly forms: readonly (string | null)[] | null;
   readonly content: string;
+  readonly package: StoredPackage | null;
   readonly ext: string;
 }
 
 export async function dispatchBodies(sql: Sql, accountId: bigint, chunkIds: readonly bigint[]): Promise<DispatchBody[]> {
   return sql<DispatchBody[]>`
     select c.id, c.account_id as "accountId", c.subscription_id as "subscriptionId", c.day, c.segments::int, c.price_e4 as "priceE4",
-           c.phones, c.forms, b.content, b.ext
+           c.phones, c.forms, b.content, b.package, b.ext
     from chunks c join batches b on b.id = c.id / 64 and b.account_id = ${accountId}
     where c.account_id = ${accountId} and c.id = any(${chunkIds}::bigint[])`;
 }
 
 // ── request ids ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-export interface RequestId {
-  readonly key: string;
-  readonly digest: string;
+export interface Reservation extends RequestKey {
+  readonly subject: RequestSubject;
 }
 
-/** Reserves request ids for these batches; returns the keys that were free. The others belong to a request of the last two hours. */
-export async function reserveRequestIds(
-  sql: Sql,
-  accountId: bigint,
-  rows: readonly (RequestId & { batchId: bigint })[],
-  at: Date,
-): Promise<ReadonlySet<string>> {
-  const sorted = [...rows].sort((a, b) => (a.key < b.key ? -1 : 1));
-  const free = await sql<{ key: string }[]>`
-    insert into request_ids as r (account_id, key, digest, batch_id, at)
-    select ${accountId}, t.key, t.digest, t.batch_id, ${at}
-    from unnest(${sorted.map((r) => r.key)}::text[], ${sorted.map((r) => r.digest)}::text[], ${sorted.map((r) => r.batchId)}::bigint[])
-      as t(key, digest, batch_id)
-    on conflict (account_id, key) do update set digest = excluded.digest, batch_id = excluded.batch_id, at = excluded.at
+/** Reserves a request id, in the transaction that does what it is for; false if it belongs to a request of the last two hours. */
+export async function reserveRequestId(sql: Sql, accountId: bigint, { key, digest, subject }: Reservation, at: Date): Promise<boolean> {
+  const batchId = subject.kind === 'batch' ? subject.id : null;
+  const templateId = subject.kind === 'template' ? subject.id : null;
+  const free = await sql`
+    insert into request_ids as r (account_id, key, digest, batch_id, template_id, at)
+    values (${accountId}, ${key}, ${digest ?? ''}, ${batchId}, ${templateId}, ${at})
+    on conflict (account_id, key)
+      do update set digest = excluded.digest, batch_id = excluded.batch_id, template_id = excluded.template_id, at = excluded.at
       where r.at <= ${new Date(at.getTime() - requestWindowMs)}
-    returning key`;
-  return new Set(free.map(({ key }) => key));
+    returning 1`;
+  return free.length > 0;
 }
 
-/** The batch that this request id already stands for, or null. Refuses if it was used for other parameters. */
-export async function findRequestId(sql: Sql, accountId: bigint, { key, digest }: RequestId, at: Date): Promise<bigint | null> {
-  const [row] = await sql<{ digest: string; batchId: bigint }[]>`
-    select digest, batch_id as "batchId" from request_ids
+/** What this request id already stands for, or null. Refuses where a repeat is not welcome, or differs from the first. */
+export async function findRequestId(sql: Sql, accountId: bigint, { key, digest }: RequestKey, at: Date): Promise<RequestSubject | null> {
+  const [row] = await sql<{ digest: string; batchId: bigint | null; templateId: bigint | null }[]>`
+    select digest, batch_id as "batchId", template_id as "templateId" from request_ids
     where account_id = ${accountId} and key = ${key} and at > ${new Date(at.getTime() - requestWindowMs)}`;
   if (!row) return null;
+  const subject: RequestSubject =
+    row.batchId === null ? { kind: 'template', id: row.templateId ?? 0n } : { kind: 'batch', id: row.batchId };
+  if (digest === null) throw new RepeatedRequest(subject);
   if (row.digest !== digest) throw new Refusal('invalid', 'Idempotency-Key 已用于另一个参数不同的请求');
-  return row.batchId;
+  return subject;
 }
 
 /** Forgets request ids whose window is over. */

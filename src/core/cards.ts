@@ -35,7 +35,7 @@ export function createCards({ db, links, clock }: { db: Db; links: Links; clock:
         from chunks c
         join batches b on b.id = ${batchIdOf(messageId)} and b.account_id = c.account_id
         join templates t on t.account_id = c.account_id and t.id = b.template_id
-        where c.id = ${chunkOfMessage(messageId)} and not c.intercepted and ${indexOf(messageId)}::int < cardinality(c.phones)`;
+        where c.id = ${chunkOfMessage(messageId)} and not c.intercepted and t.medium = 'aim' and ${indexOf(messageId)}::int < cardinality(c.phones)`;
       if (!row || row.expiresAt <= clock()) return null;
       const card = fillCard(row.card, row.values ?? []);
       return { template: row.template, card, buttons: card.buttons ?? [], media: mediaOf(card), expiresAt: row.expiresAt };

@@ -11,16 +11,11 @@ import type { PoolMember } from './directory.ts';
 import { raiseVersion } from './directory.ts';
 import type { Page, PageRequest } from './management.ts';
 import { afterId, Denial, found, nextConfigId, pageOf } from './management.ts';
-import type { Carrier, Channel, Medium, Product } from './model.ts';
+import type { Carrier, Channel, Medium, Product, ProductLimits } from './model.ts';
 
 // ── products ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-interface ProductLimits {
-  /** Largest MMS package. */
-  readonly packageKiB?: number;
-}
-
-export type StoredProduct = Product & { readonly limits: ProductLimits; readonly createdAt: Date };
+export type StoredProduct = Product & { readonly createdAt: Date };
 
 export interface ProductSettings {
   readonly name?: string;
@@ -183,8 +178,34 @@ interface CmppChannelSettings {
   readonly strictAuthenticator?: boolean;
 }
 
+/** Settings of an MM7 connection; what is left out has the protocol's usual value, which channels/mm7.ts knows. */
+interface Mm7ChannelSettings {
+  readonly url: string;
+  readonly vaspId: string;
+  readonly vasId: string;
+  /** Recipients per second, for each connection. */
+  readonly ratePerSecond: number;
+  readonly serviceCode?: string;
+  readonly authentication?: 'none' | 'basic' | 'digest';
+  readonly username?: string;
+  readonly version?: string;
+  readonly namespace?: string;
+  readonly prefixes?: 'default' | 'prefixed';
+  readonly senderStyle?: 'shortCode' | 'number' | 'text' | 'none';
+  readonly numberStyle?: 'plus' | 'e164' | 'national';
+  readonly sourceStyle?: 'location' | 'cid';
+  readonly soapAction?: string;
+  readonly messageClass?: 'Personal' | 'Advertisement' | 'Informational' | 'Auto';
+  readonly readReply?: boolean;
+  readonly validityHours?: number;
+  readonly recipientsPerRequest?: number;
+  /** Requests under way at once. */
+  readonly concurrency?: number;
+  readonly probe?: 'post' | 'connect';
+}
+
 export interface StoredChannel extends Channel {
-  readonly settings: CmppChannelSettings & Readonly<Record<string, unknown>>;
+  readonly settings: (CmppChannelSettings | Mm7ChannelSettings) & Readonly<Record<string, unknown>>;
   readonly createdAt: Date;
 }
 
@@ -194,12 +215,12 @@ export interface ChannelSettings {
   readonly connections?: number;
   readonly carriers?: readonly Carrier[];
   readonly accessNumber?: string;
-  readonly settings?: CmppChannelSettings;
+  readonly settings?: CmppChannelSettings | Mm7ChannelSettings;
   /** The password of the login. */
   readonly secret?: string;
 }
 
-export type NewChannel = { readonly id?: bigint; readonly protocol: 'cmpp' } & ChannelSettings &
+export type NewChannel = { readonly id?: bigint; readonly protocol: Channel['protocol'] } & ChannelSettings &
   Required<Pick<ChannelSettings, 'name' | 'carriers' | 'accessNumber' | 'settings' | 'secret'>>;
 
 /** Makes a channel; a node takes its connections up within a second or so. The secret is stored sealed and never shown. */
@@ -208,6 +229,7 @@ export async function createChannel(sql: Sql, box: SecretBox, channel: NewChanne
   const id = channel.id ?? (await nextConfigId(sql));
   const [taken] = await sql`select 1 from channels where id = ${id}`;
   if (taken) throw new Denial('conflict', 'there is a channel with this id already');
+  checkSettings(channel.protocol, channel.settings);
   await sql`
     insert into channels (id, name, protocol, enabled, connections, carriers, access_number, settings, secret)
     values (${id}, ${channel.name}, ${channel.protocol}, ${channel.enabled ?? true}, ${channel.connections ?? 1}, ${channel.carriers}::text[],
@@ -219,6 +241,7 @@ export async function createChannel(sql: Sql, box: SecretBox, channel: NewChanne
 export async function changeChannel(sql: Sql, box: SecretBox, id: bigint, { secret, ...wanted }: ChannelSettings): Promise<StoredChannel> {
   await raiseVersion(sql);
   const channel = { ...(await getChannel(sql, id)), ...wanted };
+  checkSettings(channel.protocol, channel.settings);
   await sql`
     update channels
     set name = ${channel.name}, enabled = ${channel.enabled}, connections = ${channel.connections}, carriers = ${channel.carriers}::text[],
@@ -226,6 +249,10 @@ export async function changeChannel(sql: Sql, box: SecretBox, id: bigint, { secr
         secret = coalesce(${secret === undefined ? null : box.seal(secret)}, secret)
     where id = ${id}`;
   return getChannel(sql, id);
+}
+
+function checkSettings(protocol: Channel['protocol'], settings: CmppChannelSettings | Mm7ChannelSettings): void {
+  if ('url' in settings !== (protocol === 'mm7')) throw new Denial('invalid', `settings: not those of ${protocol}`);
 }
 
 export async function getChannel(sql: Sql, id: bigint): Promise<StoredChannel> {

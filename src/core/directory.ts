@@ -7,6 +7,7 @@
  * answers. The snapshot is replaced whole, never patched, so a reader never sees half a change.
  */
 import type { Db, Sql } from '../db/db.ts';
+import { groupBy } from '../std/group.ts';
 import type { SecretBox } from '../std/secret-box.ts';
 import {
   type Account,
@@ -27,6 +28,12 @@ export interface Tenancy {
   readonly password: string | null;
 }
 
+/** An account as it proves itself with api_id and api_key. */
+export interface ApiAccount {
+  readonly account: Account;
+  readonly apiKey: string;
+}
+
 export interface PoolMember {
   readonly channelId: bigint;
   readonly priority: number;
@@ -38,8 +45,10 @@ export type BlocklistKind = 'empty' | 'system' | 'product' | 'subscription' | 's
 interface Snapshot {
   readonly version: bigint;
   readonly accounts: ReadonlyMap<bigint, Account>;
+  readonly byApiId: ReadonlyMap<string, ApiAccount>;
   readonly products: ReadonlyMap<bigint, Product>;
   readonly subscriptions: ReadonlyMap<bigint, Tenancy>;
+  readonly byAccount: ReadonlyMap<bigint, readonly Tenancy[]>;
   readonly bySpId: ReadonlyMap<bigint, Tenancy>;
   readonly byExtension: ReadonlyMap<string, Tenancy>;
   readonly channels: ReadonlyMap<bigint, Channel>;
@@ -59,8 +68,11 @@ export interface Directory {
   version(): bigint;
   onChange(listener: () => void): void;
   account(id: bigint): Account | undefined;
+  byApiId(apiId: string): ApiAccount | undefined;
   product(id: bigint): Product | undefined;
   subscription(id: bigint): Tenancy | undefined;
+  /** What an account subscribes to, by id. */
+  subscriptionsOf(accountId: bigint): readonly Tenancy[];
   bySpId(spId: bigint): Tenancy | undefined;
   /** The subscription whose extension is the longest beginning of these digits (what follows a channel's access number). */
   byExtension(digits: string): Tenancy | undefined;
@@ -72,7 +84,6 @@ export interface Directory {
   blocklist(kind: BlocklistKind, subjectId: bigint): bigint | undefined;
   signature(accountId: bigint, name: string): bigint | undefined;
   settings(): PlatformSettings;
-  subscriptionsWithPush(): Iterable<Tenancy>;
 }
 
 const notifyChannel = 'hongyan_config';
@@ -128,8 +139,10 @@ export function createDirectory({ db, box }: { db: Db; box: SecretBox }): Direct
     version: () => now().version,
     onChange: (listener) => void listeners.push(listener),
     account: (id) => now().accounts.get(id),
+    byApiId: (apiId) => now().byApiId.get(apiId),
     product: (id) => now().products.get(id),
     subscription: (id) => now().subscriptions.get(id),
+    subscriptionsOf: (accountId) => now().byAccount.get(accountId) ?? [],
     bySpId: (spId) => now().bySpId.get(spId),
     byExtension(digits) {
       const { byExtension } = now();
@@ -146,12 +159,6 @@ export function createDirectory({ db, box }: { db: Db; box: SecretBox }): Direct
     blocklist: (kind, subjectId) => now().lists.get(`${kind}:${subjectId}`),
     signature: (accountId, name) => now().signatures.get(`${accountId}:${name}`),
     settings: () => now().settings,
-    *subscriptionsWithPush() {
-      for (const tenancy of now().subscriptions.values()) {
-        const { report, reply } = tenancy.subscription.pushUrls;
-        if (report || reply) yield tenancy;
-      }
-    },
   };
 }
 
@@ -161,14 +168,14 @@ async function load(db: Db, box: SecretBox): Promise<Snapshot> {
     await sql`set transaction isolation level repeatable read, read only`;
     return {
       version: await sql<{ version: bigint }[]>`select version from config_version where id = 1`,
-      accounts: await sql<Account[]>`
-        select id, name, api_id as "apiId", ip_allow_list as "ipAllowList", push_urls as "pushUrls", locked from accounts`,
+      accounts: await sql<(Account & { apiKey: string })[]>`
+        select id, name, api_id as "apiId", api_key as "apiKey", ip_allow_list as "ipAllowList", push_urls as "pushUrls", locked from accounts`,
       products: await sql<Product[]>`
         select id, name, medium, unit, pool_id as "poolId", signature_required as "signatureRequired", charge_on as "chargeOn",
-               in_doubt as "inDoubt", ttl_hours as "ttlHours" from products`,
+               in_doubt as "inDoubt", ttl_hours as "ttlHours", limits from products`,
       subscriptions: await sql<(Subscription & { password: string | null })[]>`
         select id, account_id as "accountId", product_id as "productId", sp_id as "spId", password, price_e4 as "priceE4", extension,
-               class, push_urls as "pushUrls", enabled from subscriptions`,
+               class, push_urls as "pushUrls", enabled from subscriptions order by id`,
       channels: await sql<(Channel & { secret: string })[]>`
         select id, name, protocol, enabled, connections, carriers, access_number as "accessNumber", settings, secret
         from channels order by id`,
@@ -182,7 +189,7 @@ async function load(db: Db, box: SecretBox): Promise<Snapshot> {
     };
   });
 
-  const accounts = new Map(rows.accounts.map((account) => [account.id, account]));
+  const accounts = new Map(rows.accounts.map(({ apiKey: _sealed, ...account }): [bigint, Account] => [account.id, account]));
   const products = new Map(rows.products.map((product) => [product.id, product]));
   const tenancies = rows.subscriptions.map(({ password, ...subscription }): Tenancy => {
     const account = accounts.get(subscription.accountId);
@@ -196,8 +203,15 @@ async function load(db: Db, box: SecretBox): Promise<Snapshot> {
   return {
     version: rows.version[0]?.version ?? 0n,
     accounts,
+    byApiId: new Map(
+      rows.accounts.map(({ apiKey, ...account }) => [
+        account.apiId,
+        { account: accounts.get(account.id) ?? account, apiKey: box.open(apiKey) },
+      ]),
+    ),
     products,
     subscriptions: new Map(tenancies.map((tenancy) => [tenancy.subscription.id, tenancy])),
+    byAccount: groupBy(tenancies, ({ account }) => account.id),
     bySpId: new Map(tenancies.flatMap((tenancy) => (tenancy.subscription.spId === null ? [] : [[tenancy.subscription.spId, tenancy]]))),
     byExtension: new Map(tenancies.map((tenancy) => [tenancy.subscription.extension, tenancy])),
     channels: new Map(

@@ -11,7 +11,7 @@ import { addDays } from '../std/shanghai.ts';
 import type { Directory } from './directory.ts';
 import { type Conclusion, conclude } from './ledger.ts';
 import { batchIdOf, isFinal, type MessageStatus, messageStatus } from './model.ts';
-import { pushed, reportsFrom } from './outbox.ts';
+import { destinations, reportsFrom } from './outbox.ts';
 import { groupBy } from '../std/group.ts';
 
 /** What the messages of a chunk have in common. One object for all of them: recording sends it once. */
@@ -77,12 +77,11 @@ export async function record(sql: Sql, directory: Directory, outcomes: readonly 
   const ended = outcomes.filter(({ status }) => isFinal(status));
   if (ended.length > 0) {
     const accounts = [...new Set(ended.map(({ common }) => common.accountId))];
-    const pushedIds = accounts.flatMap((accountId) => pushed(directory, accountId, 'report'));
     work.push(sql`
       with ended as (
         ${insertOf(sql, ended, true, at, again)}
         returning id, account_id, day, subscription_id, phone, form, code, cost_e4, final_at)
-      ${reportsFrom(sql, pushedIds)}`);
+      ${reportsFrom(sql, destinations(directory, accounts, 'report'))}`);
   }
   const parts = outcomes.flatMap(({ id, common, channelId, parts }) => parts.map((part) => ({ ...part, id, common, channelId })));
   if (parts.length > 0)
@@ -186,7 +185,7 @@ async function end(
       where account_id = ${accountId} and day between ${days[0]} and ${days[1]} and id = any(${ids}::bigint[])
         and status = ${messageStatus.sent}
       returning id, account_id, day, subscription_id, phone, form, code, cost_e4, final_at, price_e4, paid),
-    events as (${reportsFrom(sql, pushed(directory, accountId, 'report'))})
+    events as (${reportsFrom(sql, destinations(directory, [accountId], 'report'))})
     select subscription_id as "subscriptionId", id / 32768 as "batchId", count(*)::int as n,
            coalesce(min(id) filter (where not paid), 0) as seq,
            coalesce(sum(price_e4) filter (where not paid and cost_e4 > 0), 0)::bigint as "settledE4",

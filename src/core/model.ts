@@ -28,7 +28,19 @@ export interface Product {
   /** What to do with a message that may or may not have been sent. */
   readonly inDoubt: 'resend' | 'give_up';
   readonly ttlHours: number;
+  readonly limits: ProductLimits;
 }
+
+/** Of multimedia packages; what is left out has the value of `defaultPackageLimits`. */
+export interface ProductLimits {
+  /** Texts and media together. */
+  readonly packageKiB?: number;
+  readonly frames?: number;
+  /** Of one frame's text. */
+  readonly textCharacters?: number;
+}
+
+export const defaultPackageLimits: Required<ProductLimits> = { packageKiB: 1900, frames: 15, textCharacters: 2000 };
 
 export interface Subscription {
   readonly id: bigint;
@@ -47,7 +59,7 @@ export interface Subscription {
 export interface Channel {
   readonly id: bigint;
   readonly name: string;
-  readonly protocol: 'cmpp';
+  readonly protocol: 'cmpp' | 'mm7';
   readonly enabled: boolean;
   readonly connections: number;
   readonly carriers: readonly Carrier[];
@@ -70,8 +82,12 @@ export interface PlatformSettings {
   /** Rows that one pull hands out, and one push carries, at the most. */
   readonly rowsPerPull: number;
   readonly rowsPerPush: number;
-  /** Failed credentials from one address for one sp_id, before it must wait for the rest of a minute. */
+  /** Failed credentials from one address for one sp_id or api_id, before it must wait for the rest of a minute. */
   readonly failuresPerMinute: number;
+  /** Pauses before an MMS push that was not taken comes again; when they are used up it has failed. */
+  readonly pushDelaysSeconds: readonly number[];
+  /** MMS pushes to one address at the same time. */
+  readonly pushConcurrency: number;
 }
 
 export const defaultSettings: PlatformSettings = {
@@ -81,6 +97,8 @@ export const defaultSettings: PlatformSettings = {
   rowsPerPull: 2000,
   rowsPerPush: 500,
   failuresPerMinute: 20,
+  pushDelaysSeconds: [60, 120],
+  pushConcurrency: 16,
 };
 
 /** One number of a submission, as the customer wrote it. */
@@ -90,16 +108,67 @@ export interface Recipient {
   readonly values: readonly string[];
 }
 
-/** A smart SMS as a dialect hands it to the core, shape already checked. */
+/** What a dialect hands to the core, shape already checked. */
 export interface Submission {
   readonly recipients: readonly Recipient[];
-  /** Text with the signature in front, holding `$url$`. */
-  readonly content: string;
-  readonly templateId: bigint;
+  readonly content: CardContent | PackageContent;
   /** The customer's own digits after the access number; empty if none. */
   readonly ext: string;
-  /** A repeat of the same key with the same digest gets the first answer again. */
-  readonly idempotency: { readonly key: string; readonly digest: string } | null;
+  /** When to send; null: now. */
+  readonly sendAt: Date | null;
+  readonly request: RequestKey | null;
+}
+
+/** A smart SMS: its text with the signature in front, holding `$url$`, and the template that the link opens. */
+interface CardContent {
+  readonly kind: 'card';
+  readonly text: string;
+  readonly templateId: bigint;
+}
+
+/** A multimedia message, checked and with its signature in place. */
+interface PackageContent {
+  readonly kind: 'package';
+  readonly package: StoredPackage;
+  /** What the package names, where it may not be stored yet. */
+  readonly media: readonly MediaFile[];
+  readonly templateId: bigint | null;
+}
+
+/** A customer's own id of a request. */
+export interface RequestKey {
+  readonly key: string;
+  /** Of the parameters: a repeat with the same gets the first answer again. Null: every repeat is refused. */
+  readonly digest: string | null;
+}
+
+// ── packages ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A picture, a sound or a film, found by what it is. */
+export interface MediaFile {
+  /** Hex. */
+  readonly sha256: string;
+  /** `image/jpeg` */
+  readonly type: string;
+  /** `jpg` */
+  readonly extension: string;
+  readonly bytes: Buffer;
+}
+
+/** A medium in a stored frame: everything but its bytes. */
+export type MediaReference = Omit<MediaFile, 'bytes'> & { readonly size: number };
+
+/** A text, a medium, or both. */
+export interface StoredFrame {
+  readonly text: string | null;
+  readonly media: MediaReference | null;
+  /** The medium is shown above the text. */
+  readonly mediaFirst: boolean;
+}
+
+export interface StoredPackage {
+  readonly subject: string;
+  readonly frames: readonly StoredFrame[];
 }
 
 /** What the customer is told once everything is committed. */
@@ -110,12 +179,23 @@ export interface Receipt {
 }
 
 /** States only move forward; from `delivered` on they are final. */
-export const messageStatus = { sent: 1, delivered: 10, undelivered: 11, rejected: 12, expired: 13, unknown: 14, intercepted: 15 } as const;
+export const messageStatus = {
+  sent: 1,
+  delivered: 10,
+  undelivered: 11,
+  rejected: 12,
+  expired: 13,
+  unknown: 14,
+  intercepted: 15,
+  cancelled: 16,
+} as const;
 export type MessageStatus = (typeof messageStatus)[keyof typeof messageStatus];
 export const isFinal = (status: number): boolean => status >= messageStatus.delivered;
 
-export const eventKind = { report: 1, reply: 2 } as const;
+export const eventKind = { report: 1, reply: 2, audit: 3 } as const;
 export type EventKind = (typeof eventKind)[keyof typeof eventKind];
+export type EventKindName = keyof typeof eventKind;
+export const eventKindName: Readonly<Record<EventKind, EventKindName>> = { 1: 'report', 2: 'reply', 3: 'audit' };
 
 /** Why a submission is refused. Each dialect maps every one of them to its own code. */
 export type RefusalCode =
@@ -126,6 +206,9 @@ export type RefusalCode =
   | 'template_not_approved'
   | 'parameters_mismatch'
   | 'placeholder_missing'
+  | 'content_invalid'
+  | 'content_too_large'
+  | 'request_repeated' // thrown as RepeatedRequest
   | 'insufficient_balance';
 
 /** We will not. Thrown before or inside the transaction, which it rolls back: nothing is stored, nothing charged. */
@@ -137,6 +220,21 @@ export class Refusal extends Error {
     super(`${code}: ${detail}`);
     this.code = code;
     this.detail = detail;
+  }
+}
+
+/** What a request id was first used for. */
+export interface RequestSubject {
+  readonly kind: 'batch' | 'template';
+  readonly id: bigint;
+}
+
+/** This request id has been used within its window. */
+export class RepeatedRequest extends Refusal {
+  readonly first: RequestSubject;
+  constructor(first: RequestSubject) {
+    super('request_repeated', '两小时内已收到过相同的 request_id,本次没有执行');
+    this.first = first;
   }
 }
 

@@ -25,28 +25,72 @@ export interface QueueOrder {
   readonly class: number;
   readonly readyAt: Date;
   readonly expiresAt: Date;
+  /** It is not due yet: `putInLine` gives it its place once it is. */
+  readonly planned?: boolean;
 }
 
-/** Queues chunks of one subscription, at the end of the account's line on each channel. */
+/** Queues chunks of one subscription: at the end of the account's line on each channel, or apart until they are due. */
 export async function enqueue(sql: Sql, order: QueueOrder, rows: readonly QueueRow[]): Promise<void> {
   const byChannel = groupBy(rows, ({ channelId }) => channelId);
+  const { planned = false } = order;
   for (const [channelId, own] of [...byChannel].sort(([a], [b]) => (a < b ? -1 : 1))) {
-    const total = own.reduce((sum, { n }) => sum + n, 0);
-    const offsets: number[] = [];
-    own.reduce((sum, { n }) => (offsets.push(sum), sum + n), 0);
+    const { total, offsets } = lengths(own);
+    const line = planned ? sql`select 0::bigint as start` : lineOf(sql, channelId, order.accountId, total);
     await sql`
-      with line as (
-        insert into channel_turns as t (channel_id, account_id, finish)
-        select ${channelId}, ${order.accountId}, ${total}::bigint + coalesce(
-          (select v.finish from channel_turns v where v.channel_id = ${channelId} and v.account_id = 0), 0)
-        on conflict (channel_id, account_id)
-          do update set finish = greatest(t.finish, excluded.finish - ${total}::bigint) + ${total}::bigint
-        returning finish - ${total}::bigint as start)
-      insert into dispatch_queue (channel_id, chunk_id, account_id, subscription_id, n, class, rank, ready_at, expires_at)
-      select ${channelId}, chunk_id, ${order.accountId}, ${order.subscriptionId}, n, ${order.class}, line.start + o, ${order.readyAt}, ${order.expiresAt}
+      with line as (${line})
+      insert into dispatch_queue (channel_id, chunk_id, account_id, subscription_id, n, class, rank, state, ready_at, expires_at)
+      select ${channelId}, chunk_id, ${order.accountId}, ${order.subscriptionId}, n, ${order.class},
+             case when ${planned}::boolean then 0 else line.start + o end, ${planned ? 2 : 0}::smallint, ${order.readyAt}, ${order.expiresAt}
       from line, unnest(${own.map(({ chunkId }) => chunkId)}::bigint[], ${own.map(({ n }) => n)}::smallint[], ${offsets}::bigint[])
         as t(chunk_id, n, o)`;
   }
+}
+
+/** Prolongs an account's line on a channel by so many messages, and tells where they begin. */
+const lineOf = (sql: Sql, channelId: bigint, accountId: bigint, total: number) => sql`
+  insert into channel_turns as t (channel_id, account_id, finish)
+  select ${channelId}, ${accountId}, ${total}::bigint + coalesce(
+    (select v.finish from channel_turns v where v.channel_id = ${channelId} and v.account_id = 0), 0)
+  on conflict (channel_id, account_id)
+    do update set finish = greatest(t.finish, excluded.finish - ${total}::bigint) + ${total}::bigint
+  returning finish - ${total}::bigint as start`;
+
+/** How many messages in all, and how many stand before each chunk. */
+function lengths(rows: readonly { readonly n: number }[]): { total: number; offsets: number[] } {
+  let total = 0;
+  const offsets = rows.map(({ n }) => (total += n) - n);
+  return { total, offsets };
+}
+
+/** Gives planned chunks that are due their place in their accounts' lines, as if they had come now. Returns how many. In a transaction. */
+export async function putInLine(sql: Sql, channelId: bigint, at: Date, limit: number): Promise<number> {
+  const due = await sql<{ chunkId: bigint; accountId: bigint; n: number }[]>`
+    select chunk_id as "chunkId", account_id as "accountId", n::int from dispatch_queue
+    where channel_id = ${channelId} and state = 2 and ready_at <= ${at}
+    order by ready_at, chunk_id limit ${limit} for update skip locked`;
+  for (const [accountId, own] of [...groupBy(due, (row) => row.accountId)].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    const { total, offsets } = lengths(own);
+    await sql`
+      with line as (${lineOf(sql, channelId, accountId, total)})
+      update dispatch_queue q set state = 0, rank = line.start + t.o
+      from line, unnest(${own.map(({ chunkId }) => chunkId)}::bigint[], ${offsets}::bigint[]) as t(chunk_id, o)
+      where q.channel_id = ${channelId} and q.chunk_id = t.chunk_id and q.state = 2`;
+  }
+  return due.length;
+}
+
+/** Takes planned chunks of a batch off the queue; returns which of them were still planned. */
+export async function removePlanned(sql: Sql, channelIds: readonly bigint[], accountId: bigint, batchId: bigint): Promise<bigint[]> {
+  const removed: bigint[] = [];
+  for (const channelId of channelIds) {
+    const rows = await sql<{ chunkId: bigint }[]>`
+      delete from dispatch_queue
+      where channel_id = ${channelId} and account_id = ${accountId} and state = 2
+        and chunk_id between ${batchId * 64n} and ${batchId * 64n + 63n}
+      returning chunk_id as "chunkId"`;
+    removed.push(...rows.map(({ chunkId }) => chunkId));
+  }
+  return removed;
 }
 
 // ── leases ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,8 +8,8 @@
 import type { Sql } from '../db/db.ts';
 import type { Page, PageRequest } from './management.ts';
 import { belowId, found, keyOf, mapPage, pageOf } from './management.ts';
-import type { EventKind, MessageStatus } from './model.ts';
-import { batchIdOf, chunkOfMessage, eventKind, indexOf, messageStatus } from './model.ts';
+import type { EventKind, EventKindName, MessageStatus, StoredPackage } from './model.ts';
+import { batchIdOf, chunkOfMessage, eventKind, eventKindName, indexOf, messageStatus } from './model.ts';
 import { parsePhone, usualForm } from './numbers.ts';
 
 /** Calendar days in Asia/Shanghai, both included. */
@@ -27,9 +27,14 @@ export interface BatchSummary {
   readonly templateId: bigint | null;
   readonly content: string;
   readonly ext: string;
+  /** Of a multimedia message; `content` is then its words. */
+  readonly package: StoredPackage | null;
   /** Distinct numbers, intercepted ones included. */
   readonly recipients: number;
   readonly createdAt: Date;
+  /** When it was planned to be sent; null: at once. */
+  readonly sendAt: Date | null;
+  readonly cancelledAt: Date | null;
 }
 
 type MessageStatusName = 'queued' | keyof typeof messageStatus;
@@ -45,6 +50,7 @@ const statusNames: Readonly<Record<typeof queued | MessageStatus, MessageStatusN
   [messageStatus.expired]: 'expired',
   [messageStatus.unknown]: 'unknown',
   [messageStatus.intercepted]: 'intercepted',
+  [messageStatus.cancelled]: 'cancelled',
 };
 
 export interface BatchDetail extends BatchSummary {
@@ -81,7 +87,17 @@ export async function getBatch(sql: Sql, accountId: bigint, id: bigint): Promise
     where account_id = ${accountId} and id between ${id * 32768n} and ${id * 32768n + 32767n}
       and day between ${days.first}::date and ${days.last}::date
     group by status`;
-  const totals = { queued: recipients, sent: 0, delivered: 0, undelivered: 0, rejected: 0, expired: 0, unknown: 0, intercepted: 0 };
+  const totals = {
+    queued: recipients,
+    sent: 0,
+    delivered: 0,
+    undelivered: 0,
+    rejected: 0,
+    expired: 0,
+    unknown: 0,
+    intercepted: 0,
+    cancelled: 0,
+  };
   for (const { status, n } of counts) {
     totals[statusNames[status]] += Number(n);
     totals.queued -= Number(n);
@@ -96,8 +112,8 @@ export async function accountOfBatch(sql: Sql, id: bigint): Promise<bigint> {
 }
 
 const batchColumns = (sql: Sql) => sql`
-  id, account_id as "accountId", subscription_id as "subscriptionId", template_id as "templateId", content, ext, recipients,
-  created_at as "createdAt"`;
+  id, account_id as "accountId", subscription_id as "subscriptionId", template_id as "templateId", content, package, ext,
+  recipients, created_at as "createdAt", send_at as "sendAt", cancelled_at as "cancelledAt"`;
 
 // ── messages ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -244,15 +260,21 @@ function momentOf({ state, at, handedAt, pushId, replays }: Event): Moment {
 // ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 export interface Event {
-  /** The message's id, or the reply's. */
+  /** The message's id, the reply's, or the template's. */
   readonly id: bigint;
-  readonly kind: 'report' | 'reply';
+  readonly kind: EventKindName;
+  /** 0 of an audit. */
   readonly subscriptionId: bigint;
-  readonly state: 'waiting' | 'handed_over';
+  /** `failed`: pushed in vain as often as the dialect allows. `kept`: nobody can pull it and there was no URL. Both wait for a replay. */
+  readonly state: 'waiting' | 'failed' | 'kept' | 'handed_over';
   /** Waiting: whether it will be pushed or must be pulled. */
   readonly route: 'pull' | 'push';
-  /** The push that is taking it, or took it; null if it was pulled. */
+  /** The push that took it; null if it was pulled, or waits. */
   readonly pushId: bigint | null;
+  /** How often a push of it was begun, since it last began to wait. */
+  readonly tries: number;
+  /** When it is pushed next; null if it is not. */
+  readonly dueAt: Date | null;
   readonly phone: string;
   readonly code: string | null;
   readonly costE4: bigint | null;
@@ -264,7 +286,7 @@ export interface Event {
 }
 
 export interface EventFilter extends DayRange {
-  readonly kind: 'report' | 'reply';
+  readonly kind: EventKindName;
   readonly subscriptionId: bigint | null;
   readonly state: Event['state'] | null;
   readonly phone: bigint | null;
@@ -298,7 +320,8 @@ async function idsOf(
       ? sql<{ id: bigint }[]>`
           select id from messages
           where account_id = ${accountId} and phone = ${phone} and day between ${fromDay}::date and ${toDay}::date`
-      : sql<{ id: bigint }[]>`select id from replies where account_id = ${accountId} and phone = ${phone}`;
+      : sql<{ id: bigint }[]>`
+          select id from replies where account_id = ${accountId} and phone = ${phone} and ${kind === eventKind.reply}`;
   return (await query).map(({ id }) => id);
 }
 
@@ -319,25 +342,34 @@ async function eventRows(sql: Sql, accountId: bigint, range: EventRange, limit: 
   const fits = sql`
     account_id = ${accountId} and kind = ${kind} and day between ${fromDay}::date and ${toDay}::date and id between ${lowId} and ${highId}
     and ${ids === null ? sql`true` : sql`id = any(${ids}::bigint[])`} and (${subscriptionId}::bigint is null or subscription_id = ${subscriptionId})`;
+  const inState = {
+    waiting: sql`route in (1, 2) or (route = 0 and endpoint <> 0)`,
+    failed: sql`route = 3`,
+    kept: sql`route = 0 and endpoint = 0`,
+  };
   const rows = await sql<EventRow[]>`
     with waiting as (
-      select id, 'waiting' as state, subscription_id, route, push_id, phone, form, code, cost_e4, at, null::timestamptz as handed_at, replays
-      from waiting_events where ${fits} and ${state !== 'handed_over'} order by id desc limit ${limit}),
+      select id, case when route = 3 then 'failed' when route = 0 and endpoint = 0 then 'kept' else 'waiting' end as state, subscription_id,
+             route, null::bigint as push_id, phone, form, code, cost_e4, at, null::timestamptz as handed_at, replays, tries,
+             case when route = 1 then due_at end as due_at
+      from waiting_events
+      where ${fits} and ${state === null ? sql`true` : state === 'handed_over' ? sql`false` : sql`(${inState[state]})`}
+      order by id desc limit ${limit}),
     handed as (
-      select id, 'handed_over', subscription_id, 0, push_id, phone, form, code, cost_e4, at, handed_at, replays
+      select id, 'handed_over', subscription_id, 0, push_id, phone, form, code, cost_e4, at, handed_at, replays, 0, null::timestamptz
       from events e
-      where ${fits} and ${state !== 'waiting'} and not exists (
+      where ${fits} and ${state === null || state === 'handed_over'} and not exists (
         select 1 from waiting_events w where w.account_id = ${accountId} and w.id = e.id and w.kind = e.kind and w.day = e.day)
       order by id desc limit ${limit})
     select id, state, subscription_id as "subscriptionId", route::int, push_id as "pushId", phone, form, code, cost_e4 as "costE4", at,
-           handed_at as "handedAt", replays::int
+           handed_at as "handedAt", replays::int, tries::int, due_at as "dueAt"
     from (select * from waiting union all select * from handed) as found
     order by id desc limit ${limit}`;
   return rows.map(({ phone, form, route, ...event }) => ({
     ...event,
-    kind: kind === eventKind.report ? 'report' : 'reply',
-    route: route === 0 ? 'pull' : 'push',
-    phone: form ?? usualForm(phone),
+    kind: eventKindName[kind],
+    route: route === 0 && event.pushId === null ? 'pull' : 'push',
+    phone: form ?? (phone === 0n ? '' : usualForm(phone)),
   }));
 }
 
@@ -389,12 +421,16 @@ export async function listReplies(
 
 export interface PushAttempt {
   readonly id: bigint;
+  /** 0: it went to a URL of the account. */
   readonly subscriptionId: bigint;
-  readonly kind: 'report' | 'reply';
+  readonly kind: EventKindName;
+  /** Empty if the process was lost and the URL with it. */
   readonly url: string;
   /** How many it carried. */
   readonly events: number;
-  readonly state: 'in_flight' | 'done' | 'failed';
+  /** Of one that carried one. */
+  readonly eventId: bigint | null;
+  readonly state: 'done' | 'failed';
   readonly startedAt: Date;
   readonly finishedAt: Date | null;
   readonly httpStatus: number | null;
@@ -406,18 +442,22 @@ export interface PushAttempt {
 export async function listPushes(
   sql: Sql,
   accountId: bigint,
-  filter: { subscriptionId: bigint | null; state: PushAttempt['state'] | null },
+  filter: { subscriptionId: bigint | null; kind: EventKindName | null; state: PushAttempt['state'] | null; eventId: bigint | null },
   page: PageRequest,
 ): Promise<Page<PushAttempt>> {
-  const rows = await sql<PushAttempt[]>`
-    select id, subscription_id as "subscriptionId", case kind when ${eventKind.report} then 'report' else 'reply' end as kind, url, events,
-           state, started_at as "startedAt", finished_at as "finishedAt", http_status as "httpStatus", answer
+  const kind = filter.kind && eventKind[filter.kind];
+  const rows = await sql<(Omit<PushAttempt, 'kind'> & { kind: EventKind })[]>`
+    select id, subscription_id as "subscriptionId", kind::int, url, events, event_id as "eventId", state, started_at as "startedAt", finished_at as "finishedAt", http_status as "httpStatus", answer
     from pushes
     where account_id = ${accountId} and id < ${belowId(page)}
       and (${filter.subscriptionId}::bigint is null or subscription_id = ${filter.subscriptionId})
-      and (${filter.state}::text is null or state = ${filter.state})
+      and (${kind}::int is null or kind = ${kind}) and (${filter.state}::text is null or state = ${filter.state})
+      and ${filter.eventId === null ? sql`true` : sql`event_id = ${filter.eventId}`}
     order by id desc limit ${page.limit + 1}`;
-  return pageOf(rows, page, ({ id }) => [id]);
+  return mapPage(
+    pageOf(rows, page, ({ id }) => [id]),
+    ({ kind, ...push }) => ({ ...push, kind: eventKindName[kind] }),
+  );
 }
 
 // ── ledger ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────

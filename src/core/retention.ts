@@ -1,6 +1,6 @@
 /**
- * The day partitions of the big tables: made a week ahead, so that no midnight finds the house without a floor, and given statistics
- * early, so that the first thousand messages of a day are not planned for an empty table.
+ * The day partitions of the big tables: made a month ahead, so that no midnight finds the house without a floor and what is planned can
+ * be cancelled, and given statistics early, so that the first thousand messages of a day are not planned for an empty table.
  */
 import type { Db } from '../db/db.ts';
 import { addDays, shanghaiDay } from '../std/shanghai.ts';
@@ -10,7 +10,8 @@ import { addDays, shanghaiDay } from '../std/shanghai.ts';
  * rows, so the update stays on the page and touches no index; at 80 % two thirds of them did not (measured).
  */
 const tables = { messages: 45, segments: 45, events: 100 } as const;
-const daysAhead = 8;
+/** A batch may be planned for 30 days ahead, and is recorded under that day when it is cancelled. */
+const daysAhead = 32;
 /** A message is found by its planned day; one from just before midnight, or sent late, still needs its day. */
 const daysBack = 1;
 
@@ -18,7 +19,7 @@ const daysBack = 1;
 const analyzeAt = [1000, 10_000, 100_000];
 
 export interface Retention {
-  /** Makes the partitions from yesterday to a week ahead. Safe on several nodes at once. */
+  /** Makes the partitions from yesterday to a month ahead. Safe on several nodes at once. */
   makePartitions(): Promise<void>;
   /** Takes statistics of today's partitions when they have grown tenfold. */
   analyzeToday(): Promise<void>;

@@ -18,18 +18,30 @@ import {
   insertChunks,
   nextBatchIds,
   rebuildReceipt,
-  reserveRequestIds,
+  reserveRequestId,
 } from './batches.ts';
 import type { Directory, Tenancy } from './directory.ts';
 import { balanceOf, hold } from './ledger.ts';
 import { linkCodeLength } from './links.ts';
 import { type Outcome, record } from './messages.ts';
-import { chunkCapacity, chunkIdOf, messageIdOf, messageStatus, type Receipt, Refusal, type Submission } from './model.ts';
+import {
+  chunkCapacity,
+  chunkIdOf,
+  messageIdOf,
+  messageStatus,
+  type Receipt,
+  Refusal,
+  type RequestKey,
+  type StoredPackage,
+  type Submission,
+} from './model.ts';
 import { type Phone, parsePhone, usualForm } from './numbers.ts';
+import { storeMedia, textOf } from './packages.ts';
 import { enqueue, type QueueRow } from './queue.ts';
 import { pick, route } from './routing.ts';
 import { judge, type Verdict } from './screening.ts';
 import type { Signals } from './signals.ts';
+import { unusable } from './templates.ts';
 
 export type Submit = (tenancy: Tenancy, submission: Submission) => Promise<Receipt>;
 
@@ -46,10 +58,20 @@ interface SubmitDeps {
 const groupRecipients = 1000;
 const placeholder = '$url$';
 
+/** What is sent, whatever its kind. */
+interface Content {
+  /** What rules look at, and people search for. */
+  readonly text: string;
+  readonly package: StoredPackage | null;
+  /** Billed, for numbers at home and abroad. */
+  readonly segments: { readonly mainland: number; readonly foreign: number };
+}
+
 /** A submission that has passed every check, in columns; indexes run over its distinct recipients. */
 interface Plan {
   readonly tenancy: Tenancy;
   readonly submission: Submission;
+  readonly content: Content;
   readonly phones: readonly (Phone | null)[];
   readonly written: readonly string[];
   readonly values: readonly (readonly string[])[];
@@ -76,24 +98,33 @@ export function createSubmit({ db, directory, signals, clock, linkBase }: Submit
   const findTemplate = createTemplateCache(db, directory);
   const lines = new Map<bigint, Waiting[]>();
 
-  async function plan(tenancy: Tenancy, submission: Submission): Promise<Plan> {
-    const template = await findTemplate(tenancy.account.id, submission.templateId);
-    if (!template) throw new Refusal('template_not_found', `模板 ${submission.templateId} 不存在`);
-    if (template.state !== 'approved')
-      throw new Refusal('template_not_approved', `模板 ${submission.templateId} ${stateNames[template.state]}`);
+  /** The checks that a kind of content asks for, and what it costs. */
+  async function examine({ account }: Tenancy, { content, recipients }: Submission): Promise<Content> {
+    if (content.kind === 'package') {
+      const { package: stored } = content;
+      return { text: textOf(stored.frames), package: stored, segments: { mainland: 1, foreign: 1 } };
+    }
+    const { templateId, text } = content;
+    const template = await findTemplate(account.id, templateId);
+    if (!template) throw new Refusal('template_not_found', `模板 ${templateId} 不存在`);
+    if (template.state !== 'approved') throw new Refusal('template_not_approved', `模板 ${templateId} ${unusable[template.state]}`);
     if (template.validUntil !== null && template.validUntil <= clock())
-      throw new Refusal('template_not_approved', `模板 ${submission.templateId} 已过期`);
-    checkParameters(submission, template.parameters.length);
-    const first = submission.content.indexOf(placeholder);
+      throw new Refusal('template_not_approved', `模板 ${templateId} 已过期`);
+    checkParameters(recipients, template.parameters.length);
+    const first = text.indexOf(placeholder);
     if (first < 0) throw new Refusal('placeholder_missing', 'content 中没有 $url$');
-    if (submission.content.includes(placeholder, first + 1)) throw new Refusal('placeholder_missing', 'content 中 $url$ 只能出现一次');
+    if (text.includes(placeholder, first + 1)) throw new Refusal('placeholder_missing', 'content 中 $url$ 只能出现一次');
+    const shown = text.replace(placeholder, () => `${linkBase}/${'0'.repeat(linkCodeLength)}`);
+    return { text, package: null, segments: { mainland: billedSegments(shown, true), foreign: billedSegments(shown, false) } };
+  }
 
+  async function plan(tenancy: Tenancy, submission: Submission): Promise<Plan> {
+    const content = await examine(tenancy, submission);
     const { phones, written, values } = distinct(submission);
-    const verdicts = await judge({ sql: db.sql, directory }, { tenancy, content: submission.content, phones });
-    const text = submission.content.replace(placeholder, () => `${linkBase}/${'0'.repeat(linkCodeLength)}`);
-    const slices = slice(directory, tenancy, phones, verdicts, text);
+    const verdicts = await judge({ sql: db.sql, directory }, { tenancy, content: content.text, phones });
+    const slices = slice(directory, tenancy, phones, verdicts, content.segments);
     const holdE4 = slices.reduce((sum, { priceE4, indexes }) => sum + priceE4 * BigInt(indexes.length), 0n);
-    return { tenancy, submission, phones, written, values, verdicts, slices, holdE4 };
+    return { tenancy, submission, content, phones, written, values, verdicts, slices, holdE4 };
   }
 
   /** Stores plans of one subscription, all or none. */
@@ -103,16 +134,21 @@ export function createSubmit({ db, directory, signals, clock, linkBase }: Submit
     const { account, subscription, product } = tenancy;
     const ids = await nextBatchIds(db.sql, plans.length);
     const at = clock();
-    const stored = plans.map((plan, index) => materialise(plan, ids[index] ?? 0n, shanghaiDay(at)));
+    const stored = plans.map((plan, index) => materialise(plan, ids[index] ?? 0n, at));
     const queueRows = stored.flatMap(({ queue }) => queue);
+    // What is planned is stored by itself.
+    const sendAt = plans[0]?.submission.sendAt ?? null;
+    const readyAt = sendAt ?? at;
     try {
       await db.transaction(async (sql) => {
         for (const { plan, batch } of stored) {
           const requestId = requestIdOf(plan);
           if (!requestId) continue;
-          const free = await reserveRequestIds(sql, account.id, [{ ...requestId, batchId: batch.id }], at);
-          if (free.size === 0) throw new Repeated();
+          if (!(await reserveRequestId(sql, account.id, { ...requestId, subject: { kind: 'batch', id: batch.id } }, at)))
+            throw new Repeated();
         }
+        for (const { plan } of stored)
+          if (plan.submission.content.kind === 'package') await storeMedia(sql, account.id, plan.submission.content.media, at);
         await Promise.all([
           insertBatches(
             sql,
@@ -136,8 +172,9 @@ export function createSubmit({ db, directory, signals, clock, linkBase }: Submit
               accountId: account.id,
               subscriptionId: subscription.id,
               class: subscription.class,
-              readyAt: at,
-              expiresAt: new Date(at.getTime() + product.ttlHours * 3600_000),
+              readyAt,
+              expiresAt: new Date(readyAt.getTime() + product.ttlHours * 3600_000),
+              planned: sendAt !== null,
             },
             queueRows,
           ),
@@ -154,7 +191,7 @@ export function createSubmit({ db, directory, signals, clock, linkBase }: Submit
       // The connection broke while committing: the rows themselves tell whether it happened.
       if (!isUnknownCommit(error) || (await existing(db.sql, account.id, ids)).size === 0) throw error;
     }
-    if (queueRows.length > 0) signals.emit('queue');
+    if (queueRows.length > 0 && !sendAt) signals.emit('queue');
     if (stored.some(({ intercepted }) => intercepted.length > 0)) signals.emit('push');
     return stored.map(({ receipt }) => receipt);
   }
@@ -217,13 +254,13 @@ export function createSubmit({ db, directory, signals, clock, linkBase }: Submit
     const { account } = tenancy;
     const requestId = requestIdOf({ tenancy, submission });
     const repeated = async (): Promise<Receipt | null> => {
-      const batchId = requestId && (await findRequestId(db.sql, account.id, requestId, clock()));
-      return batchId === null ? null : rebuildReceipt(db.sql, account.id, batchId);
+      const first = requestId && (await findRequestId(db.sql, account.id, requestId, clock()));
+      return first === null ? null : rebuildReceipt(db.sql, account.id, first.id);
     };
     const before = await repeated();
     if (before) return before;
     const ready = await plan(tenancy, submission);
-    if (!requestId && ready.phones.length <= groupRecipients) return join(ready);
+    if (!requestId && !submission.sendAt && ready.phones.length <= groupRecipients) return join(ready);
     try {
       const [receipt] = await commit([ready]);
       return receipt as Receipt;
@@ -238,12 +275,11 @@ export function createSubmit({ db, directory, signals, clock, linkBase }: Submit
 /** Thrown inside the transaction when the request id was taken by a request that committed first. */
 class Repeated extends Error {}
 
-function requestIdOf({ tenancy, submission }: Pick<Plan, 'tenancy' | 'submission'>) {
-  const { idempotency } = submission;
-  return idempotency && { key: `${tenancy.subscription.id}:${idempotency.key}`, digest: idempotency.digest };
+/** A key that asks for the first answer again is one subscription's; one that forbids repeats is its account's. */
+function requestIdOf({ tenancy, submission }: Pick<Plan, 'tenancy' | 'submission'>): RequestKey | null {
+  const { request } = submission;
+  return request && request.digest !== null ? { ...request, key: `${tenancy.subscription.id}:${request.key}` } : request;
 }
-
-const stateNames = { pending: '审核中', rejected: '审核未通过', withdrawn: '已撤回' };
 
 interface TemplateHead {
   readonly state: 'pending' | 'approved' | 'rejected' | 'withdrawn';
@@ -272,7 +308,7 @@ function createTemplateCache(db: Db, directory: Directory) {
   };
 }
 
-function checkParameters({ recipients }: Submission, wanted: number): void {
+function checkParameters(recipients: Submission['recipients'], wanted: number): void {
   const wrong = recipients.find(({ values }) => values.length !== wanted);
   if (wrong) throw new Refusal('parameters_mismatch', `${wrong.written} 有 ${wrong.values.length} 个动参,模板需要 ${wanted} 个`);
 }
@@ -301,9 +337,8 @@ function slice(
   { product, subscription }: Tenancy,
   phones: readonly (Phone | null)[],
   verdicts: readonly (Verdict | null)[],
-  text: string,
+  billed: Content['segments'],
 ): Slice[] {
-  const billed = { mainland: billedSegments(text, true), foreign: billedSegments(text, false) };
   const indexes = [...phones.keys()];
   const intercepted = indexes.filter((index) => verdicts[index]);
   const slices: Slice[] = cut(intercepted).map((part) => ({ channelId: null, segments: 0, priceE4: 0n, indexes: part }));
@@ -338,8 +373,8 @@ function cut(indexes: readonly number[]): number[][] {
 }
 
 /** The rows of a plan, once its batch has a number. */
-function materialise(plan: Plan, batchId: bigint, day: string) {
-  const { tenancy, submission, phones, written, values, verdicts, slices } = plan;
+function materialise(plan: Plan, batchId: bigint, at: Date) {
+  const { tenancy, submission, content, phones, written, values, verdicts, slices } = plan;
   const accountId = tenancy.account.id;
   const subscriptionId = tenancy.subscription.id;
   const phoneOf = (index: number): bigint => phones[index]?.e164 ?? 0n;
@@ -353,17 +388,21 @@ function materialise(plan: Plan, batchId: bigint, day: string) {
     id: batchId,
     accountId,
     subscriptionId,
-    templateId: submission.templateId,
-    content: submission.content,
+    templateId: submission.content.templateId,
+    content: content.text,
+    package: content.package,
     ext: submission.ext,
     recipients: phones.length,
-    day,
+    day: shanghaiDay(at),
+    sendAt: submission.sendAt,
   };
   const chunks: ChunkBody[] = [];
   const queue: QueueRow[] = [];
   const intercepted: Outcome[] = [];
   slices.forEach(({ channelId, segments, priceE4, indexes }, number) => {
     const id = chunkIdOf(batchId, number);
+    // The day of sending; what is intercepted ends today.
+    const day = shanghaiDay(channelId === null ? at : (submission.sendAt ?? at));
     const common = { accountId, subscriptionId, day, segments, priceE4 };
     const forms = indexes.map(formOf);
     const parameters = indexes.map((index) => values[index] ?? []);

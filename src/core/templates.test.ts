@@ -86,14 +86,14 @@ describe('a template', () => {
     const { id } = await template();
     await expect(getTemplate(office.db.sql, otherId, id)).rejects.toThrow('no such template');
     await expect(withdraw(id, otherId)).rejects.toThrow('no such template');
-    expect((await listTemplates(office.db.sql, otherId, null, page)).data).toEqual([]);
+    expect((await listTemplates(office.db.sql, otherId, { state: null, medium: null }, page)).data).toEqual([]);
   });
 
   test('is listed newest first, by state if wanted', async () => {
     const { id } = await template();
-    const all = (await listTemplates(office.db.sql, accountId, null, page)).data;
+    const all = (await listTemplates(office.db.sql, accountId, { state: null, medium: null }, page)).data;
     expect(all[0]?.id).toBe(id);
-    const pending = (await listTemplates(office.db.sql, null, 'pending', page)).data;
+    const pending = (await listTemplates(office.db.sql, null, { state: 'pending', medium: null }, page)).data;
     expect(pending.every(({ state }) => state === 'pending')).toBe(true);
     expect(pending.map((one) => one.id)).toContain(id);
   });

@@ -6,19 +6,28 @@
  * nothing, so two operators at two screens, or a repeated request, do no harm.
  */
 import type { Sql } from '../db/db.ts';
+import { shanghaiDay } from '../std/shanghai.ts';
+import { findRequestId, reserveRequestId } from './batches.ts';
 import type { Card } from './content.ts';
 import { validateCard } from './content.ts';
 import { raiseVersion } from './directory.ts';
 import type { Page, PageRequest } from './management.ts';
 import { afterId, belowId, checkAccount, Denial, found, nextConfigId, pageOf } from './management.ts';
-import type { TemplateState } from './model.ts';
+import { Refusal, type RequestKey, type StoredFrame, type TemplateState } from './model.ts';
+import { insertAudit } from './outbox.ts';
+import { type PackageDraft, storeMedia } from './packages.ts';
 
 export interface StoredTemplate {
   readonly id: bigint;
   readonly accountId: bigint;
-  readonly medium: 'aim';
+  readonly medium: 'aim' | 'mms';
   readonly name: string;
-  readonly card: Card;
+  /** Of aim. */
+  readonly card: Card | null;
+  /** Of mms, as the three that follow: what is sent, without the signature; what for; by whom. */
+  readonly frames: readonly StoredFrame[] | null;
+  readonly purpose: string | null;
+  readonly signature: string | null;
   /** Distinct placeholder names in order of first appearance; a submission gives its values in this order. */
   readonly parameters: readonly string[];
   readonly state: TemplateState;
@@ -58,6 +67,56 @@ export async function createTemplate(sql: Sql, template: NewTemplate): Promise<S
   return getTemplate(sql, template.accountId, id);
 }
 
+export interface NewPackageTemplate {
+  readonly id?: bigint;
+  readonly accountId: bigint;
+  readonly title: string;
+  readonly draft: PackageDraft;
+  readonly purpose: string;
+  /** Without its brackets; registered. */
+  readonly signature: string;
+  /** The customer's own id of the request; null if it has none. */
+  readonly request: RequestKey | null;
+  readonly at: Date;
+}
+
+/** Stores a multimedia template for the operator to decide on. A request id that is taken makes it nothing, and refuses. */
+export async function createPackageTemplate(sql: Sql, template: NewPackageTemplate): Promise<StoredTemplate> {
+  await raiseVersion(sql);
+  const { accountId, draft, request, at } = template;
+  const id = template.id ?? (await nextConfigId(sql));
+  if (request && !(await reserveRequestId(sql, accountId, { ...request, subject: { kind: 'template', id } }, at))) {
+    await findRequestId(sql, accountId, request, at); // says what it was used for
+    throw new Refusal('request_repeated', 'request_id 已被使用');
+  }
+  await storeMedia(sql, accountId, draft.media, at);
+  await sql`
+    insert into templates (account_id, id, medium, name, frames, purpose, signature, parameters)
+    values (${accountId}, ${id}, 'mms', ${template.title}, ${sql.json(draft.frames)}, ${template.purpose}, ${template.signature}, '{}')`;
+  return getTemplate(sql, accountId, id);
+}
+
+/** What a submission takes from an approved multimedia template; refuses if there is none, or it may not be used. */
+export async function usablePackage(
+  sql: Sql,
+  accountId: bigint,
+  id: bigint,
+): Promise<{ frames: readonly StoredFrame[]; signature: string }> {
+  const [template] = await sql<{ state: TemplateState; frames: StoredFrame[]; signature: string }[]>`
+    select state, frames, signature from templates where account_id = ${accountId} and id = ${id} and medium = 'mms'`;
+  if (!template) throw new Refusal('template_not_found', `template_id: 模板 ${id} 不存在`);
+  const { state, frames, signature } = template;
+  if (state !== 'approved') throw new Refusal('template_not_approved', `template_id: 模板 ${id} ${unusable[state]}`);
+  return { frames, signature };
+}
+
+/** Why a template may not be used, in the words that customers read. */
+export const unusable: Readonly<Record<Exclude<TemplateState, 'approved'>, string>> = {
+  pending: '审核中',
+  rejected: '审核未通过',
+  withdrawn: '已撤回',
+};
+
 /** From now on the template may be used. */
 export const approveTemplate = (sql: Sql, id: bigint, at: Date): Promise<StoredTemplate> =>
   decide(sql, null, id, { from: ['pending'], to: 'approved', reason: null, at });
@@ -85,6 +144,8 @@ async function decide(sql: Sql, accountId: bigint | null, id: bigint, { from, to
   await sql`
     update templates set state = ${to}, reason = ${reason}, decided_at = ${at}
     where account_id = ${template.accountId} and id = ${id}`;
+  if (template.medium === 'mms' && (to === 'approved' || to === 'rejected'))
+    await insertAudit(sql, { templateId: id, accountId: template.accountId, day: shanghaiDay(at), approved: to === 'approved', at });
   return getTemplate(sql, template.accountId, id);
 }
 
@@ -95,23 +156,24 @@ export async function getTemplate(sql: Sql, accountId: bigint | null, id: bigint
   return found(template, 'template');
 }
 
-/** Templates, newest first: an account's, or everybody's for the operator (`accountId` null); of one state alone if one is given. */
+/** Templates, newest first: an account's, or everybody's for the operator (`accountId` null); of one state or medium alone if one is given. */
 export async function listTemplates(
   sql: Sql,
   accountId: bigint | null,
-  state: TemplateState | null,
+  { state, medium }: { state: TemplateState | null; medium: StoredTemplate['medium'] | null },
   page: PageRequest,
 ): Promise<Page<StoredTemplate>> {
   const rows = await sql<StoredTemplate[]>`
     select ${templateColumns(sql)} from templates
     where (${accountId}::bigint is null or account_id = ${accountId}) and (${state}::text is null or state = ${state})
+      and (${medium}::text is null or medium = ${medium})
       and id < ${belowId(page)}
     order by id desc limit ${page.limit + 1}`;
   return pageOf(rows, page, ({ id }) => [id]);
 }
 
 const templateColumns = (sql: Sql) => sql`
-  id, account_id as "accountId", medium, name, card, parameters, state, reason, valid_until as "validUntil", link_days as "linkDays",
+  id, account_id as "accountId", medium, name, card, frames, purpose, signature, parameters, state, reason, valid_until as "validUntil", link_days as "linkDays",
   created_at as "createdAt", decided_at as "decidedAt"`;
 
 // ── signatures ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -36,6 +36,9 @@ create table batches (
   recipients integer not null,
   day date not null,
   created_at timestamp with time zone not null,
+  package jsonb,
+  send_at timestamp with time zone,
+  cancelled_at timestamp with time zone,
   constraint batches_pkey PRIMARY KEY (id, account_id)
 );
 CREATE INDEX batches_by_account ON public.batches USING btree (account_id, id);
@@ -90,7 +93,7 @@ create table channels (
   constraint channels_pkey PRIMARY KEY (id),
   constraint channels_access_number_check CHECK ((access_number ~ '^[0-9]{1,20}$'::text)),
   constraint channels_connections_check CHECK (((connections >= 1) AND (connections <= 64))),
-  constraint channels_protocol_check CHECK ((protocol = 'cmpp'::text))
+  constraint channels_protocol_check CHECK ((protocol = ANY (ARRAY['cmpp'::text, 'mm7'::text])))
 );
 
 create table chunks (
@@ -132,6 +135,7 @@ create table dispatch_queue (
   reserved_upto smallint not null default 0,
   constraint dispatch_queue_pkey PRIMARY KEY (channel_id, chunk_id)
 ) with (fillfactor=50, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=500);
+CREATE INDEX dispatch_queue_planned ON public.dispatch_queue USING btree (channel_id, ready_at) WHERE (state = 2);
 CREATE INDEX dispatch_queue_ready ON public.dispatch_queue USING btree (channel_id, class, rank) WHERE (state = 0);
 
 create table events (
@@ -190,6 +194,17 @@ create table ledger_entries (
   constraint ledger_entries_kind_check CHECK ((kind = ANY (ARRAY['hold'::text, 'release'::text, 'settle'::text, 'top_up'::text])))
 );
 CREATE INDEX ledger_entries_by_subscription ON public.ledger_entries USING btree (account_id, subscription_id, at);
+
+create table media (
+  account_id bigint not null,
+  sha256 bytea not null,
+  type text not null,
+  extension text not null,
+  size integer not null,
+  octets bytea not null,
+  created_at timestamp with time zone not null,
+  constraint media_pkey PRIMARY KEY (account_id, sha256)
+);
 
 create table messages (
   id bigint not null,
@@ -272,14 +287,14 @@ create table pushes (
   events integer not null,
   state text not null,
   started_at timestamp with time zone not null,
-  lease_until timestamp with time zone not null,
   finished_at timestamp with time zone,
   http_status integer,
   answer text,
+  event_id bigint,
   constraint pushes_pkey PRIMARY KEY (account_id, id),
-  constraint pushes_state_check CHECK ((state = ANY (ARRAY['in_flight'::text, 'done'::text, 'failed'::text])))
+  constraint pushes_state_check CHECK ((state = ANY (ARRAY['done'::text, 'failed'::text])))
 );
-CREATE INDEX pushes_in_flight ON public.pushes USING btree (lease_until) WHERE (state = 'in_flight'::text);
+CREATE INDEX pushes_by_event ON public.pushes USING btree (account_id, event_id) WHERE (event_id IS NOT NULL);
 
 create table replies (
   account_id bigint not null,
@@ -301,9 +316,11 @@ create table request_ids (
   account_id bigint not null,
   key text not null,
   digest text not null,
-  batch_id bigint not null,
+  batch_id bigint,
   at timestamp with time zone not null,
-  constraint request_ids_pkey PRIMARY KEY (account_id, key)
+  template_id bigint,
+  constraint request_ids_pkey PRIMARY KEY (account_id, key),
+  constraint request_ids_subject_check CHECK (((batch_id IS NULL) <> (template_id IS NULL)))
 );
 
 create table schema_migrations (
@@ -368,7 +385,7 @@ create table templates (
   id bigint not null,
   medium text not null,
   name text not null,
-  card jsonb not null,
+  card jsonb,
   parameters text[] not null,
   state text not null default 'pending'::text,
   reason text,
@@ -376,9 +393,13 @@ create table templates (
   link_days integer not null default 30,
   created_at timestamp with time zone not null default now(),
   decided_at timestamp with time zone,
+  frames jsonb,
+  purpose text,
+  signature text,
   constraint templates_pkey PRIMARY KEY (account_id, id),
+  constraint templates_content_check CHECK ((((medium = 'aim'::text) = (card IS NOT NULL)) AND ((medium = 'mms'::text) = ((frames IS NOT NULL) AND (purpose IS NOT NULL) AND (signature IS NOT NULL))))),
   constraint templates_link_days_check CHECK (((link_days >= 1) AND (link_days <= 365))),
-  constraint templates_medium_check CHECK ((medium = 'aim'::text)),
+  constraint templates_medium_check CHECK ((medium = ANY (ARRAY['aim'::text, 'mms'::text]))),
   constraint templates_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'approved'::text, 'rejected'::text, 'withdrawn'::text])))
 );
 
@@ -408,8 +429,13 @@ create table waiting_events (
   code text,
   cost_e4 bigint,
   replays smallint not null default 0,
+  endpoint bigint not null,
+  tries smallint not null default 0,
+  due_at timestamp with time zone,
+  lease_until timestamp with time zone,
   constraint waiting_events_pkey PRIMARY KEY (id, kind, account_id, day)
 ) with (autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=1000);
-CREATE INDEX waiting_events_in_push ON public.waiting_events USING btree (account_id, push_id) WHERE (route = 2);
+CREATE INDEX waiting_events_failed ON public.waiting_events USING btree (account_id, kind, id) WHERE (route = 3);
+CREATE INDEX waiting_events_in_push ON public.waiting_events USING btree (lease_until) WHERE (route = 2);
 CREATE INDEX waiting_events_to_pull ON public.waiting_events USING btree (account_id, subscription_id, kind, at, id) WHERE (route = 0);
-CREATE INDEX waiting_events_to_push ON public.waiting_events USING btree (account_id, subscription_id, kind, at, id) WHERE (route = 1);
+CREATE INDEX waiting_events_to_push ON public.waiting_events USING btree (account_id, endpoint, kind, due_at, id) WHERE (route = 1);

@@ -10,10 +10,11 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Directory, Tenancy } from '../core/directory.ts';
 import { yuan } from '../core/ledger.ts';
 import { type Receipt, type Recipient, Refusal, type RefusalCode, type Submission, type Subscription } from '../core/model.ts';
-import type { Outbox, ReplyEvent, ReportEvent } from '../core/outbox.ts';
+import type { Outbox, PushDialect, ReplyEvent, ReportEvent } from '../core/outbox.ts';
 import { sourceNumberLength } from '../core/routing.ts';
-import { createFailureLimiter, isListed, isPasswordHash, isSignature } from './auth.ts';
-import { type HttpPart, jsonType, type Problem, problemStatus, type PushFormat } from './dialect.ts';
+import { wallClock } from '../std/shanghai.ts';
+import { createFailureLimiter, isListed, isMd5Of, isSignature } from './auth.ts';
+import { type HttpPart, jsonType, type Problem, problemStatus } from './dialect.ts';
 import { canonicalForm, encodeValue, type Form, parseForm, TooManyParameters } from './form.ts';
 
 interface AimDeps {
@@ -59,6 +60,10 @@ const codeOf: Readonly<Record<RefusalCode, Code>> = {
   template_not_approved: 10700,
   parameters_mismatch: 10703,
   placeholder_missing: 10704,
+  // Of packages, and of request ids that forbid a repeat: there are none here.
+  content_invalid: 10001,
+  content_too_large: 10001,
+  request_repeated: 10001,
   insufficient_balance: 10011,
 };
 
@@ -110,7 +115,7 @@ export function createAim3yit({ directory, submit, outbox, balance, clock }: Aim
     const proven =
       tenancy.password !== null &&
       (signature === ''
-        ? isPasswordHash(password, tenancy.password)
+        ? isMd5Of(password, tenancy.password)
         : isSignature(signature, `${method}&%2F&${canonicalForm(form, ['signature'])}`, tenancy.password));
     if (!proven) {
       failures.failed(address, subject);
@@ -194,7 +199,7 @@ function formOf({ raw, body }: FastifyRequest): Form {
 // ── send-aim ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** The checks of section 3 that need no template and no money, in its order. */
-function readSubmission(directory: Directory, tenancy: Tenancy, form: Form, request: FastifyRequest): Submission {
+function readSubmission(directory: Directory, tenancy: Tenancy, form: Form, httpRequest: FastifyRequest): Submission {
   const {
     mobiles = '',
     content = '',
@@ -213,15 +218,21 @@ function readSubmission(directory: Directory, tenancy: Tenancy, form: Form, requ
   if (content.length > maxContentLength && Array.from(content).length > maxContentLength)
     throw new Denied(10001, `content 超过 ${maxContentLength} 个字符`);
   if (content.includes('\0')) throw new Denied(10001, 'content 含有空字符');
-  const idempotency = readIdempotencyKey(form, request);
+  const request = readIdempotencyKey(form, httpRequest);
   if (tenancy.product.medium !== 'aim') throw new Denied(10701, `产品 ${tenancy.product.name} 不是 aim 产品`);
   if (recipients.kind === 'malformed') throw new Denied(10705, recipients.reason);
   if (!/^\d{1,18}$/.test(templateId)) throw new Denied(10702, `没有模版 ${JSON.stringify(templateId.slice(0, 32))}`);
-  return { recipients: recipients.recipients, content, templateId: BigInt(templateId), ext, idempotency };
+  return {
+    recipients: recipients.recipients,
+    content: { kind: 'card', text: content, templateId: BigInt(templateId) },
+    ext,
+    sendAt: null,
+    request,
+  };
 }
 
 /** Ours, not the vendor's: the end of section 3. Another credential does not make it another request. */
-function readIdempotencyKey(form: Form, { headers }: FastifyRequest): Submission['idempotency'] {
+function readIdempotencyKey(form: Form, { headers }: FastifyRequest): Submission['request'] {
   const header = headers['idempotency-key'];
   if (header === undefined || header === '') return null;
   if (typeof header !== 'string' || !/^[\x20-\x7e]{1,128}$/.test(header))
@@ -312,11 +323,15 @@ function failedData({ intercepted }: Receipt): string {
 
 // ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** How events are written into pushes: raw UTF-8 rows (sections 4 and 5). */
-export const aimPush: PushFormat = {
-  report: (events) => ({ contentType: 'text/plain; charset=utf-8', body: reportRows(events) }),
-  reply: (events) => ({ contentType: 'text/plain; charset=utf-8', body: events.map(pushedReply).join('|') }),
-};
+/** How events are pushed: once, as raw UTF-8 rows (sections 4 and 5). */
+export const aimPush = {
+  carries: 'many',
+  afterFailure: 'pull',
+  isSuccess: ({ status }) => status >= 200 && status < 300,
+  audit: null,
+  report: (events: readonly ReportEvent[]) => ({ contentType: 'text/plain; charset=utf-8', body: reportRows(events) }),
+  reply: (events: readonly ReplyEvent[]) => ({ contentType: 'text/plain; charset=utf-8', body: events.map(pushedReply).join('|') }),
+} satisfies PushDialect;
 
 /** `ext,msg_id,mobile,status,time,price`, joined by `|` (section 4). */
 function reportRows(events: readonly ReportEvent[]): string {
@@ -339,12 +354,6 @@ function pushedReply({ content, mobile, ext, at }: ReplyEvent): string {
 
 /** What a carrier gave may not break a row. */
 const inRow = (text: string): string => (/[,|\s]/.test(text) ? text.replace(/[,|\s]/g, '_') : text);
-
-/** `YYYY-MM-DD HH:mm:ss` in Asia/Shanghai, which has had no summer time since 1991; `Intl` would be twenty times slower. */
-function wallClock(at: Date): string {
-  const shifted = new Date(at.getTime() + 8 * 3600_000).toISOString();
-  return `${shifted.slice(0, 10)} ${shifted.slice(11, 19)}`;
-}
 
 /** Yuan without trailing zeros: `0.2`, `0`. */
 const formatPrice = (amountE4: bigint): string => yuan(amountE4).replace(/\.?0+$/, '');

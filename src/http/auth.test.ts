@@ -1,13 +1,13 @@
 /** Credentials, addresses, and the limit on guessing. */
 import { describe, expect, it } from 'vitest';
-import { clientAddress, createFailureLimiter, isListed, isLoopbackHost, isPasswordHash, isSignature, normaliseAddress } from './auth.ts';
+import { clientAddress, createFailureLimiter, isListed, isLoopbackHost, isMd5Of, isSignature, normaliseAddress } from './auth.ts';
 
 const password = 'demo-aim-password';
 
-describe('isPasswordHash', () => {
+describe('isMd5Of', () => {
   it('takes the md5 of the password in either case, and nothing else', () => {
-    expect(isPasswordHash('e9fc3f64a01b954d0cfc5cb6fa554e0e', password)).toBe(true);
-    expect(isPasswordHash('E9FC3F64A01B954D0CFC5CB6FA554E0E', password)).toBe(true);
+    expect(isMd5Of('e9fc3f64a01b954d0cfc5cb6fa554e0e', password)).toBe(true);
+    expect(isMd5Of('E9FC3F64A01B954D0CFC5CB6FA554E0E', password)).toBe(true);
     for (const wrong of [
       '',
       password,
@@ -15,7 +15,7 @@ describe('isPasswordHash', () => {
       'e9fc3f64a01b954d0cfc5cb6fa554e0',
       'é9fc3f64a01b954d0cfc5cb6fa554e0e',
     ])
-      expect(isPasswordHash(wrong, password), wrong).toBe(false);
+      expect(isMd5Of(wrong, password), wrong).toBe(false);
   });
 });
 

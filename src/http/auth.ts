@@ -17,9 +17,9 @@ function equal(given: string, expected: string): boolean {
   return a.length === b.length && timingSafeEqual(a, b);
 }
 
-/** True if `given` is the hex md5 of the password, in either case (aim.md, section 2). */
-export function isPasswordHash(given: string, password: string): boolean {
-  return equal(given.toLowerCase(), createHash('md5').update(password).digest('hex'));
+/** True if `given` is the hex md5 of the text, in either case: of a password (aim.md, section 2), or as a signature (mms.md, section 2). */
+export function isMd5Of(given: string, text: string): boolean {
+  return equal(given.toLowerCase(), createHash('md5').update(text).digest('hex'));
 }
 
 /**

@@ -227,7 +227,7 @@ describe('what a request must look like', () => {
       ['/v1/messages?accountId=1&phone=13800000000&from=2026-03-02&to=2026-03-01', 'from: comes after to'],
       ['/v1/events?accountId=1&from=2026-01-01&to=2026-02-01', 'from, to: at most 31 days at once'],
       ['/v1/events?accountId=1&phone=hello', 'phone: "hello" is no valid number'],
-      ['/v1/events?accountId=1&state=lost', 'state: must be one of waiting, handed_over'],
+      ['/v1/events?accountId=1&state=lost', 'state: must be one of waiting, failed, kept, handed_over'],
       ['/v1/batches/99999999999999999999', 'id: must match pattern "^[0-9]{1,14}$"'],
     ];
     for (const [path, message] of wrong) expect(await problem('GET', path), path).toEqual([400, 'invalid', message]);

@@ -145,7 +145,13 @@ const productSettings = {
   chargeOn: Type.Enum(['delivered', 'accepted'], { description: 'delivered: any other final state gives the money back.' }),
   inDoubt: Type.Enum(['resend', 'give_up'], { description: 'What to do with a message that may or may not have been sent.' }),
   ttlHours: Type.Integer({ minimum: 1, maximum: 72 }),
-  limits: strict(optional({ packageKiB: Type.Integer({ minimum: 1, maximum: 10_240 }) })),
+  limits: strict(
+    optional({
+      packageKiB: Type.Integer({ minimum: 1, maximum: 2048, description: 'Texts and media of an MMS; 1,900 if left out.' }),
+      frames: Type.Integer({ minimum: 1, maximum: 60, description: '15 if left out.' }),
+      textCharacters: Type.Integer({ minimum: 1, maximum: 10_000, description: 'Of the text of a frame; 2,000 if left out.' }),
+    }),
+  ),
 };
 export const productSchema = named('Product', { id: configId, name: Type.String(), ...medium, ...productSettings, createdAt: time });
 export const newProduct = strict({ name, ...medium, ...optional(productSettings) });
@@ -163,7 +169,7 @@ export const poolSchema = named('Pool', { id: configId, name: Type.String(), cha
 export const newPool = strict({ name, channels: poolMembers });
 export const poolChange = strict(optional({ name, channels: poolMembers }));
 
-const protocol = Type.Enum(['cmpp']);
+const protocol = Type.Enum(['cmpp', 'mm7']);
 const carriers = Type.Array(Type.Enum(['mobile', 'unicom', 'telecom', 'broadcast', 'international']), { minItems: 1, maxItems: 5 });
 const ascii = (minLength: number, maxLength: number) => Type.String({ pattern: `^[!-~]{${minLength},${maxLength}}$` });
 const cmppSettings = strict({
@@ -184,11 +190,35 @@ const cmppSettings = strict({
     strictAuthenticator: Type.Boolean(),
   }),
 });
+const mm7Settings = strict({
+  url: Type.String({ pattern: '^https?://[!-~]{1,500}$' }),
+  vaspId: ascii(1, 100),
+  vasId: ascii(1, 100),
+  ratePerSecond: Type.Number({ exclusiveMinimum: 0, maximum: 100_000, description: 'Recipients, for each connection.' }),
+  ...optional({
+    serviceCode: ascii(0, 100),
+    authentication: Type.Enum(['none', 'basic', 'digest']),
+    username: ascii(0, 100),
+    version: ascii(1, 20),
+    namespace: ascii(1, 200),
+    prefixes: Type.Enum(['default', 'prefixed']),
+    senderStyle: Type.Enum(['shortCode', 'number', 'text', 'none']),
+    numberStyle: Type.Enum(['plus', 'e164', 'national']),
+    sourceStyle: Type.Enum(['location', 'cid']),
+    soapAction: Type.String({ pattern: '^[ -~]{0,100}$' }),
+    messageClass: Type.Enum(['Personal', 'Advertisement', 'Informational', 'Auto']),
+    readReply: Type.Boolean(),
+    validityHours: Type.Integer({ minimum: 0, maximum: 168 }),
+    recipientsPerRequest: Type.Integer({ minimum: 1, maximum: 1000 }),
+    concurrency: Type.Integer({ minimum: 1, maximum: 64, description: 'Requests under way at once, for each connection.' }),
+    probe: Type.Enum(['post', 'connect']),
+  }),
+});
 const channelSettings = {
   name,
   carriers,
   accessNumber: digits(20),
-  settings: cmppSettings,
+  settings: Type.Union([cmppSettings, mm7Settings], { description: 'Of its protocol.' }),
 };
 const channelSwitches = { enabled: Type.Boolean(), connections: Type.Integer({ minimum: 1, maximum: 64 }) };
 const secret = Type.String({ minLength: 1, maxLength: 100, description: 'The password of the login; never shown.' });
@@ -226,7 +256,16 @@ const platformSettings = {
   replyWithinDays: Type.Integer({ minimum: 1, maximum: 30, description: 'How far back the message that a reply answers is looked for.' }),
   rowsPerPull: Type.Integer({ minimum: 1, maximum: 10_000 }),
   rowsPerPush: Type.Integer({ minimum: 1, maximum: 5000 }),
-  failuresPerMinute: Type.Integer({ minimum: 1, maximum: 10_000, description: 'Failed credentials, for each address and sp_id.' }),
+  failuresPerMinute: Type.Integer({
+    minimum: 1,
+    maximum: 10_000,
+    description: 'Failed credentials, for each address and sp_id or api_id.',
+  }),
+  pushDelaysSeconds: Type.Array(Type.Number({ minimum: 0.01, maximum: 86_400 }), {
+    maxItems: 10,
+    description: 'Pauses before an MMS push that was not taken comes again; when they are used up it has failed.',
+  }),
+  pushConcurrency: Type.Integer({ minimum: 1, maximum: 256, description: 'MMS pushes to one URL at the same time.' }),
 };
 export const settingsSchema = named('Settings', platformSettings);
 export const settingsChange = strict({
@@ -236,17 +275,38 @@ export const settingsChange = strict({
   rowsPerPull: Type.Optional(nullable(platformSettings.rowsPerPull)),
   rowsPerPush: Type.Optional(nullable(platformSettings.rowsPerPush)),
   failuresPerMinute: Type.Optional(nullable(platformSettings.failuresPerMinute)),
+  pushDelaysSeconds: Type.Optional(nullable(platformSettings.pushDelaysSeconds)),
+  pushConcurrency: Type.Optional(nullable(platformSettings.pushConcurrency)),
 });
 
 // ── templates and signatures ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const mediaReference = Type.Object({
+  sha256: Type.String(),
+  type: Type.String({ examples: ['image/jpeg'] }),
+  extension: Type.String(),
+  size: Type.Integer({ description: 'Bytes.' }),
+});
+const frames = Type.Array(
+  Type.Object({
+    text: nullable(Type.String()),
+    media: nullable(mediaReference),
+    mediaFirst: Type.Boolean({ description: 'The medium is shown above the text.' }),
+  }),
+);
+export const mediaParams = Type.Object({ id: configId, sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }) });
+export const batchMediaParams = Type.Object({ id: batchId, sha256: Type.String({ pattern: '^[0-9a-f]{64}$' }) });
 
 const templateState = Type.Enum(['pending', 'approved', 'rejected', 'withdrawn']);
 export const templateSchema = named('Template', {
   id: configId,
   accountId: configId,
-  medium: Type.Enum(['aim']),
-  name: Type.String(),
-  card: cardSchema,
+  medium: Type.Enum(['aim', 'mms']),
+  name: Type.String({ description: 'Of mms: the title, for recognising it.' }),
+  card: nullable(cardSchema),
+  frames: nullable(frames),
+  purpose: nullable(Type.String()),
+  signature: nullable(Type.String()),
   parameters: Type.Array(Type.String(), { description: 'In the order in which a submission gives their values.' }),
   state: templateState,
   reason: nullable(Type.String({ description: 'Why it was rejected.' })),
@@ -260,7 +320,12 @@ export const newTemplate = strict({
   card: cardSchema,
   ...optional({ ...whose, validUntil: time, linkDays: Type.Integer({ minimum: 1, maximum: 365, description: '30 if left out.' }) }),
 });
-export const templateQuery = strict({ ...whose, ...page, state: Type.Optional(templateState) });
+export const templateQuery = strict({
+  ...whose,
+  ...page,
+  state: Type.Optional(templateState),
+  medium: Type.Optional(Type.Enum(['aim', 'mms'])),
+});
 export const rejection = strict({ reason: Type.String({ minLength: 1, maxLength: 500 }) });
 
 export const signatureSchema = named('Signature', { id: configId, accountId: configId, name: Type.String(), createdAt: time });
@@ -284,7 +349,7 @@ export const removedSchema = named('Removed', { removed: Type.Integer({ descript
 
 // ── what happened ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const eventKind = Type.Enum(['report', 'reply']);
+const eventKind = Type.Enum(['report', 'reply', 'audit']);
 const optionalPhone = { phone: Type.Optional(phone) };
 
 export const batchSchema = named('Batch', {
@@ -294,10 +359,13 @@ export const batchSchema = named('Batch', {
   templateId: nullable(configId),
   content: Type.String(),
   ext: Type.String(),
+  package: nullable(Type.Object({ subject: Type.String(), frames })),
   recipients: Type.Integer({ description: 'Distinct numbers, intercepted ones included.' }),
   createdAt: time,
+  sendAt: nullable(Type.String({ format: 'date-time', description: 'When it was planned to be sent; null: at once.' })),
+  cancelledAt: nullable(time),
 });
-const statusNames = ['queued', 'sent', 'delivered', 'undelivered', 'rejected', 'expired', 'unknown', 'intercepted'] as const;
+const statusNames = ['queued', 'sent', 'delivered', 'undelivered', 'rejected', 'expired', 'unknown', 'intercepted', 'cancelled'] as const;
 const count = Type.Integer();
 export const batchDetailSchema = named('BatchDetail', {
   ...batchSchema.properties,
@@ -310,6 +378,7 @@ export const batchDetailSchema = named('BatchDetail', {
     expired: count,
     unknown: count,
     intercepted: count,
+    cancelled: count,
   }),
   cost: money,
 });
@@ -344,14 +413,20 @@ export const messageDetailSchema = named('MessageDetail', {
 });
 export const messageQuery = strict({ ...whose, phone, ...days, ...page });
 
+const eventState = Type.Enum(['waiting', 'failed', 'kept', 'handed_over'], {
+  description:
+    'failed: pushed in vain as often as the dialect allows. kept: there was no URL to push it to, and nobody can pull it. Both wait for a replay.',
+});
 export const eventSchema = named('Event', {
   id: recordId,
   kind: eventKind,
   batchId: nullable(batchId),
-  subscriptionId: configId,
-  state: Type.Enum(['waiting', 'handed_over']),
+  subscriptionId: nullable(configId),
+  state: eventState,
   route: Type.Enum(['pull', 'push'], { description: 'How it is, or was, handed over.' }),
   pushId: nullable(recordId),
+  tries: Type.Integer({ description: 'How often a push of it was begun, since it last began to wait.' }),
+  dueAt: nullable(Type.String({ format: 'date-time', description: 'When it is pushed next.' })),
   phone: Type.String(),
   code: nullable(Type.String()),
   cost: nullable(money),
@@ -365,13 +440,17 @@ export const eventQuery = strict({
   ...days,
   ...page,
   ...optionalPhone,
-  kind: Type.Optional(Type.Enum(['report', 'reply'], { description: 'report if left out.' })),
-  state: Type.Optional(Type.Enum(['waiting', 'handed_over'])),
+  kind: Type.Optional(Type.Enum(['report', 'reply', 'audit'], { description: 'report if left out.' })),
+  state: Type.Optional(eventState),
   batchId: Type.Optional(batchId),
 });
 export const replayFilter = strict({
-  subscriptionId: configId,
+  ...whose,
+  subscriptionId: Type.Optional(
+    Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'All of the account’s if left out.' }),
+  ),
   kind: eventKind,
+  state: Type.Optional(Type.Enum(['any', 'failed'], { description: 'failed: only what has failed or was kept. any if left out.' })),
   ...days,
   ...optionalPhone,
   batchId: Type.Optional(batchId),
@@ -393,20 +472,28 @@ export const replySchema = named('Reply', {
 });
 export const replyQuery = strict({ ...whose, ...ofSubscription, ...optionalPhone, ...page });
 
-const pushState = Type.Enum(['in_flight', 'done', 'failed']);
+const pushState = Type.Enum(['done', 'failed']);
 export const pushSchema = named('Push', {
   id: recordId,
-  subscriptionId: configId,
+  subscriptionId: nullable(Type.Integer({ description: 'Null: it went to a URL of the account.' })),
   kind: eventKind,
   url: Type.String(),
   events: Type.Integer({ description: 'How many it carried.' }),
+  eventId: nullable(Type.String({ description: 'Of one that carried one.' })),
   state: pushState,
   startedAt: time,
   finishedAt: nullable(time),
   httpStatus: nullable(Type.Integer()),
   answer: nullable(Type.String()),
 });
-export const pushQuery = strict({ ...whose, ...ofSubscription, ...page, state: Type.Optional(pushState) });
+export const pushQuery = strict({
+  ...whose,
+  ...ofSubscription,
+  ...page,
+  kind: Type.Optional(eventKind),
+  state: Type.Optional(pushState),
+  eventId: Type.Optional(recordId),
+});
 
 export const ledgerEntrySchema = named('LedgerEntry', {
   kind: Type.Enum(['top_up', 'hold', 'release', 'settle']),

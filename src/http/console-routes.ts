@@ -7,19 +7,22 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
-import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from 'fastify';
-import type { Static } from 'typebox';
+import type { FastifyBaseLogger, FastifyInstance, FastifyReply, RawServerDefault } from 'fastify';
+import { type Static, Type } from 'typebox';
 import * as accounts from '../core/accounts.ts';
 import * as blocklists from '../core/blocklists.ts';
+import { cancelBatch } from '../core/cancellation.ts';
 import * as catalogue from '../core/catalogue.ts';
 import { yuan } from '../core/ledger.ts';
 import type { Management, PageRequest } from '../core/management.ts';
-import { change, Denial, mapPage } from '../core/management.ts';
-import { batchIdOf } from '../core/model.ts';
+import { change, Denial, found, mapPage } from '../core/management.ts';
+import { batchIdOf, type StoredFrame } from '../core/model.ts';
 import { parsePhone, usualForm } from '../core/numbers.ts';
 import type { Outbox } from '../core/outbox.ts';
+import { findMedia } from '../core/packages.ts';
 import * as reporting from '../core/reporting.ts';
 import { changeSettings } from '../core/settings.ts';
+import type { Signals } from '../core/signals.ts';
 import * as templates from '../core/templates.ts';
 import type { Caller } from '../core/tokens.ts';
 import { addDays, shanghaiDay, shanghaiTime } from '../std/shanghai.ts';
@@ -44,6 +47,7 @@ export type Api = FastifyInstance<RawServerDefault, IncomingMessage, ServerRespo
 
 export interface ConsoleDeps extends Management {
   readonly outbox: Pick<Outbox, 'replay'>;
+  readonly signals: Pick<Signals, 'emit'>;
   readonly clock: () => Date;
 }
 
@@ -75,7 +79,10 @@ export function addRoutes(api: Api, deps: ConsoleDeps): void {
 
 function addSettings(api: Api, deps: ConsoleDeps): void {
   const tags = ['settings'];
-  const settings = () => ({ ...deps.directory.settings(), optOutWords: [...deps.directory.settings().optOutWords] });
+  const settings = () => {
+    const { optOutWords, pushDelaysSeconds, ...others } = deps.directory.settings();
+    return { ...others, optOutWords: [...optOutWords], pushDelaysSeconds: [...pushDelaysSeconds] };
+  };
 
   api.get(
     '/v1/settings',
@@ -446,9 +453,13 @@ function addCatalogue(api: Api, deps: ConsoleDeps): void {
 // ── templates and signatures ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 function addTemplates(api: Api, deps: ConsoleDeps): void {
-  const { db, clock } = deps;
+  const { db, clock, signals } = deps;
   const tags = ['templates and signatures'];
   const answer = { params: contract.idParams, response: { 200: ref(contract.templateSchema) } };
+  const decided = (template: templates.StoredTemplate) => {
+    signals.emit('push'); // its owner may want to be told
+    return templateView(template);
+  };
 
   api.get(
     '/v1/templates',
@@ -462,13 +473,27 @@ function addTemplates(api: Api, deps: ConsoleDeps): void {
     },
     async ({ caller, query }) =>
       mapPage(
-        await templates.listTemplates(db.sql, scopeOf(caller, query.accountId), query.state ?? null, pageRequest(query)),
+        await templates.listTemplates(
+          db.sql,
+          scopeOf(caller, query.accountId),
+          { state: query.state ?? null, medium: query.medium ?? null },
+          pageRequest(query),
+        ),
         templateView,
       ),
   );
 
   api.get('/v1/templates/:id', { schema: { summary: 'One template', tags, ...answer } }, async ({ caller, params }) =>
     templateView(await templates.getTemplate(db.sql, scopeOf(caller), BigInt(params.id))),
+  );
+
+  api.get(
+    '/v1/templates/:id/media/:sha256',
+    { schema: { summary: 'A medium of a multimedia template', tags, params: contract.mediaParams, response: { 200: Type.Unknown() } } },
+    async ({ caller, params }, reply) => {
+      const { accountId, frames } = await templates.getTemplate(db.sql, scopeOf(caller), BigInt(params.id));
+      return sendMedia(deps, reply, accountId, frames ?? [], params.sha256);
+    },
   );
 
   api.post(
@@ -496,14 +521,14 @@ function addTemplates(api: Api, deps: ConsoleDeps): void {
   api.post(
     '/v1/templates/:id/approve',
     { config: operatorOnly, schema: { summary: 'Approve a template', tags, ...answer } },
-    async ({ params }) => templateView(await change(deps, (sql) => templates.approveTemplate(sql, BigInt(params.id), clock()))),
+    async ({ params }) => decided(await change(deps, (sql) => templates.approveTemplate(sql, BigInt(params.id), clock()))),
   );
 
   api.post(
     '/v1/templates/:id/reject',
     { config: operatorOnly, schema: { summary: 'Reject a template', tags, body: contract.rejection, ...answer } },
     async ({ params, body: { reason } }) =>
-      templateView(await change(deps, (sql) => templates.rejectTemplate(sql, BigInt(params.id), reason, clock()))),
+      decided(await change(deps, (sql) => templates.rejectTemplate(sql, BigInt(params.id), reason, clock()))),
   );
 
   api.post('/v1/templates/:id/withdraw', { schema: { summary: 'Withdraw a template', tags, ...answer } }, async ({ caller, params }) =>
@@ -637,7 +662,8 @@ function addBlocklists(api: Api, deps: ConsoleDeps): void {
 
 // ── batches, messages, replies ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-function addRecords(api: Api, { db, clock }: ConsoleDeps): void {
+function addRecords(api: Api, deps: ConsoleDeps): void {
+  const { db, clock, directory, signals } = deps;
   const tags = ['messages'];
 
   /** Whose batch: an account's token only ever means its own; the operator knows batches by number. */
@@ -672,8 +698,37 @@ function addRecords(api: Api, { db, clock }: ConsoleDeps): void {
     },
     async ({ caller, params }) => {
       const id = BigInt(params.id);
-      const { totals, costE4, ...batch } = await reporting.getBatch(db.sql, await accountOfBatch(caller, id), id);
-      return { ...batchView(batch), totals, cost: yuan(costE4) };
+      return batchDetailView(await reporting.getBatch(db.sql, await accountOfBatch(caller, id), id));
+    },
+  );
+
+  api.get(
+    '/v1/batches/:id/media/:sha256',
+    { schema: { summary: 'A medium of a multimedia batch', tags, params: contract.batchMediaParams, response: { 200: Type.Unknown() } } },
+    async ({ caller, params }, reply) => {
+      const id = BigInt(params.id);
+      const accountId = await accountOfBatch(caller, id);
+      const { package: stored } = await reporting.getBatch(db.sql, accountId, id);
+      return sendMedia(deps, reply, accountId, stored?.frames ?? [], params.sha256);
+    },
+  );
+
+  api.post(
+    '/v1/batches/:id/cancel',
+    {
+      schema: {
+        summary: 'Cancel a batch that was planned for later and has not begun; its messages end as CANCELED and cost nothing',
+        tags,
+        params: contract.batchParams,
+        response: { 200: ref(contract.batchDetailSchema) },
+      },
+    },
+    async ({ caller, params }) => {
+      const id = BigInt(params.id);
+      const accountId = await accountOfBatch(caller, id);
+      await db.transaction((sql) => cancelBatch(sql, directory, accountId, id, clock()));
+      signals.emit('push');
+      return batchDetailView(await reporting.getBatch(db.sql, accountId, id));
     },
   );
 
@@ -757,14 +812,15 @@ function addRecords(api: Api, { db, clock }: ConsoleDeps): void {
 
 // ── events and pushes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function addEvents(api: Api, { db, clock, outbox }: ConsoleDeps): void {
+function addEvents(api: Api, { db, clock, outbox, signals }: ConsoleDeps): void {
   const tags = ['events'];
 
   api.get(
     '/v1/events',
     {
       schema: {
-        summary: 'Reports or replies owed to an account, waiting or handed over, newest first; the last 3 days unless told otherwise',
+        summary:
+          'Reports, replies or audits owed to an account, waiting or handed over, newest first; the last 3 days unless told otherwise',
         tags,
         querystring: contract.eventQuery,
         response: { 200: listOf(contract.eventSchema) },
@@ -787,24 +843,30 @@ function addEvents(api: Api, { db, clock, outbox }: ConsoleDeps): void {
     '/v1/events/replay',
     {
       schema: {
-        summary: 'Have events that were handed over wait again: to be pushed where there is a URL, else pulled',
+        summary: 'Have events wait again that were handed over, have failed or were kept: to be pushed where there is a URL, else pulled',
         tags,
         body: contract.replayFilter,
         response: { 200: ref(contract.replayedSchema) },
       },
     },
     async ({ caller, body }) => {
-      const { accountId, id } = await accounts.getSubscription(db.sql, scopeOf(caller), BigInt(body.subscriptionId));
       const { phone, batchId, ids } = body;
+      const scope = scopeOf(caller, body.accountId);
+      const subscription =
+        body.subscriptionId === undefined ? null : await accounts.getSubscription(db.sql, scope, BigInt(body.subscriptionId));
+      const accountId = subscription?.accountId ?? accountOf(caller, body.accountId);
       const filter = {
         ...dayRange(body, clock()),
         kind: body.kind,
-        subscriptionId: id,
+        state: body.state ?? 'any',
+        subscriptionId: subscription?.id ?? null,
         ...(phone !== undefined && { phone: phoneOf('phone', phone) }),
         ...(batchId !== undefined && { batchId: BigInt(batchId) }),
         ...(ids && { ids: ids.map(BigInt) }),
       };
-      return { replayed: await outbox.replay(accountId, filter) };
+      const replayed = await outbox.replay(accountId, filter);
+      if (replayed > 0) signals.emit('push');
+      return { replayed };
     },
   );
 
@@ -819,7 +881,12 @@ function addEvents(api: Api, { db, clock, outbox }: ConsoleDeps): void {
       },
     },
     async ({ caller, query }) => {
-      const filter = { subscriptionId: optionalId(query.subscriptionId), state: query.state ?? null };
+      const filter = {
+        subscriptionId: optionalId(query.subscriptionId),
+        kind: query.kind ?? null,
+        state: query.state ?? null,
+        eventId: optionalId(query.eventId),
+      };
       return mapPage(await reporting.listPushes(db.sql, accountOf(caller, query.accountId), filter, pageRequest(query)), pushView);
     },
   );
@@ -847,6 +914,25 @@ function accountOf(caller: Caller, accountId?: number): bigint {
 function ownPushUrlsOnly(caller: Caller, body: object): void {
   const others = Object.keys(body).filter((setting) => setting !== 'pushUrls');
   if (caller.role === 'account' && others.length > 0) throw new Problem(403, 'forbidden', `${others.join(', ')}: for the operator only`);
+}
+
+/** The bytes of a medium, if these frames name it. */
+async function sendMedia(
+  { db }: ConsoleDeps,
+  reply: FastifyReply,
+  accountId: bigint,
+  frames: readonly StoredFrame[],
+  sha256: string,
+): Promise<Buffer> {
+  const isNamed = frames.some(({ media }) => media?.sha256 === sha256);
+  const { type, bytes } = found((isNamed ? await findMedia(db.sql, accountId, sha256) : null) ?? undefined, 'medium');
+  // It is what a customer sent: shown, never run.
+  void reply.headers({
+    'content-type': type,
+    'x-content-type-options': 'nosniff',
+    'content-security-policy': "default-src 'none'; sandbox",
+  });
+  return bytes;
 }
 
 // ── from the contract's JSON ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -972,11 +1058,14 @@ const templateView = (template: templates.StoredTemplate): Static<typeof contrac
   ...template,
   id: Number(template.id),
   accountId: Number(template.accountId),
+  frames: template.frames && framesView(template.frames),
   parameters: [...template.parameters],
   validUntil: timeOrNull(template.validUntil),
   createdAt: shanghaiTime(template.createdAt),
   decidedAt: timeOrNull(template.decidedAt),
 });
+
+const framesView = (frames: readonly StoredFrame[]) => frames.map((frame) => ({ ...frame, media: frame.media && { ...frame.media } }));
 
 const signatureView = ({ id, accountId, name, createdAt }: templates.StoredSignature): Static<typeof contract.signatureSchema> => ({
   id: Number(id),
@@ -1004,7 +1093,16 @@ const batchView = (batch: reporting.BatchSummary): Static<typeof contract.batchS
   accountId: Number(batch.accountId),
   subscriptionId: Number(batch.subscriptionId),
   templateId: idOrNull(batch.templateId),
+  package: batch.package && { subject: batch.package.subject, frames: framesView(batch.package.frames) },
   createdAt: shanghaiTime(batch.createdAt),
+  sendAt: timeOrNull(batch.sendAt),
+  cancelledAt: timeOrNull(batch.cancelledAt),
+});
+
+const batchDetailView = ({ totals, costE4, ...batch }: reporting.BatchDetail): Static<typeof contract.batchDetailSchema> => ({
+  ...batchView(batch),
+  totals,
+  cost: yuan(costE4),
 });
 
 const messageView = ({ priceE4, costE4, ...message }: reporting.MessageSummary): Static<typeof contract.messageSchema> => ({
@@ -1024,10 +1122,11 @@ const eventView = ({ costE4, ...event }: reporting.Event): Static<typeof contrac
   ...event,
   id: String(event.id),
   batchId: event.kind === 'report' ? String(batchIdOf(event.id)) : null,
-  subscriptionId: Number(event.subscriptionId),
+  subscriptionId: event.subscriptionId === 0n ? null : Number(event.subscriptionId),
   pushId: textOrNull(event.pushId),
   cost: moneyOrNull(costE4),
   at: shanghaiTime(event.at),
+  dueAt: timeOrNull(event.dueAt),
   handedAt: timeOrNull(event.handedAt),
 });
 
@@ -1043,7 +1142,8 @@ const replyView = (reply: reporting.Reply): Static<typeof contract.replySchema> 
 const pushView = (push: reporting.PushAttempt): Static<typeof contract.pushSchema> => ({
   ...push,
   id: String(push.id),
-  subscriptionId: Number(push.subscriptionId),
+  subscriptionId: push.subscriptionId === 0n ? null : Number(push.subscriptionId),
+  eventId: textOrNull(push.eventId),
   startedAt: shanghaiTime(push.startedAt),
   finishedAt: timeOrNull(push.finishedAt),
 });

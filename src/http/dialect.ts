@@ -2,10 +2,10 @@
  * What the listener needs to know of each family of paths it serves, and what the rest of the program needs of a customer API.
  *
  * A part owns the paths at or below its prefix: its routes, and the form in which callers there are told of what goes wrong before or
- * beside those routes. A dialect is a part that speaks a vendor's API, together with the form of the events it pushes.
+ * beside those routes. A dialect is a part that speaks a vendor's API, together with its way of pushing events (`PushDialect` in
+ * core/outbox.ts).
  */
 import type { FastifyInstance } from 'fastify';
-import type { ReplyEvent, ReportEvent } from '../core/outbox.ts';
 
 /** What the listener answers by itself. */
 export type Problem =
@@ -29,17 +29,6 @@ export interface HttpPart {
   /** Registers the routes, under their full paths. */
   routes(server: FastifyInstance): void | Promise<void>;
   failure(problem: Problem, requestId: string): Answer;
-}
-
-/** How a dialect writes the events it pushes. */
-export interface PushFormat {
-  report(events: readonly ReportEvent[]): PushBody;
-  reply(events: readonly ReplyEvent[]): PushBody;
-}
-
-interface PushBody {
-  readonly contentType: string;
-  readonly body: string;
 }
 
 export const problemStatus: Readonly<Record<Problem, number>> = {

@@ -13,6 +13,9 @@ export const shanghaiDay = (at: Date): string => shifted(at).slice(0, 10);
 /** ISO 8601: `2026-07-16T09:30:05.000+08:00` */
 export const shanghaiTime = (at: Date): string => shifted(at).replace('Z', '+08:00');
 
+/** `YYYY-MM-DD HH:mm:ss`, as customers read it. `Intl` would be twenty times slower. */
+export const wallClock = (at: Date): string => shifted(at).slice(0, 19).replace('T', ' ');
+
 /** The day `days` after (or before) another, `YYYY-MM-DD`. */
 export function addDays(day: string, days: number): string {
   return new Date(Date.parse(`${day}T00:00:00Z`) + days * 86_400_000).toISOString().slice(0, 10);

@@ -17,8 +17,8 @@ export interface RunPolicy {
   readonly inDoubt: 'resend' | 'give_up';
   readonly chargeOn: 'delivered' | 'accepted';
   readonly from: string;
-  /** The text of the message at an index. */
-  text(index: number): string;
+  /** What the message at an index says. */
+  content(index: number): OutboundMessage['content'];
 }
 
 /** What to do with a message after the connection has told its fate. */
@@ -129,7 +129,7 @@ export function createChunkRun(claim: Claim, body: DispatchBody, policy: RunPoli
       return {
         to: String(body.phones[index]),
         from: policy.from,
-        text: policy.text(index),
+        content: policy.content(index),
         reference: (Number(body.id % 128n) * 512 + index) % 65536,
         ...(before ? { only: openParts(before) } : {}),
       };

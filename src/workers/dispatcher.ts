@@ -11,12 +11,20 @@
  * policy decides about the rest below the reservation.
  */
 import { performance } from 'node:perf_hooks';
-import type { ChannelConnection, ConnectionDeps, ConnectionEvents, ConnectionState, SegmentOutcome } from '../channels/channel.ts';
+import type {
+  ChannelConnection,
+  ConnectionDeps,
+  ConnectionEvents,
+  ConnectionState,
+  OutboundMessage,
+  SegmentOutcome,
+} from '../channels/channel.ts';
 import { dispatchBodies, type DispatchBody } from '../core/batches.ts';
 import type { Directory } from '../core/directory.ts';
 import type { Links } from '../core/links.ts';
 import { type Outcome, record, recordedOf } from '../core/messages.ts';
-import { type Channel, indexOf, messageIdOf, messageStatus } from '../core/model.ts';
+import { batchIdOf, type Channel, indexOf, messageIdOf, messageStatus } from '../core/model.ts';
+import type { PackageLoader } from '../core/packages.ts';
 import {
   claim as claimChunks,
   type Claim,
@@ -26,6 +34,7 @@ import {
   lockExpired,
   type Placed,
   putBack,
+  putInLine,
   removeExpired,
   renewLeases,
   reserve,
@@ -47,6 +56,7 @@ export interface DispatcherDeps {
   readonly directory: Directory;
   readonly signals: Signals;
   readonly links: Links;
+  readonly packages: PackageLoader;
   readonly recent: Recent;
   readonly log: Log;
   readonly clock: () => Date;
@@ -79,6 +89,8 @@ const throttledRetryMs = 1000;
 const drainMs = 10_000;
 const mostChunksPerClaim = 128;
 const expiredPerBeat = 20;
+/** Planned chunks that get their place in line in one transaction. */
+const planningPortion = 500;
 
 export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   const { directory, signals, log } = deps;
@@ -94,6 +106,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       [...workers].map(async ([id, worker]) => {
         const channel = directory.channel(id);
         try {
+          await lineUpPlanned(id);
           if (channel?.enabled && worker.serves(channel)) return await worker.beat();
           await worker.stop();
           workers.delete(id);
@@ -102,6 +115,12 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
         }
       }),
     );
+  }
+
+  /** Puts what was planned and is due now in line. */
+  async function lineUpPlanned(channelId: bigint): Promise<void> {
+    for (let n = planningPortion; n === planningPortion; )
+      n = await deps.db.transaction((sql) => putInLine(sql, channelId, deps.clock(), planningPortion));
   }
 
   const beatOnce = (): void => {
@@ -330,7 +349,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
         inDoubt: product.inDoubt,
         chargeOn: product.chargeOn,
         from: sourceNumber(channel, subscription.extension, body.ext),
-        text: textOf(body),
+        content: await contentOf(body),
       };
       const run = createChunkRun(claim, body, policy, skip);
       link.runs.push(run);
@@ -357,6 +376,13 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
       }),
     );
     return found;
+  }
+
+  /** What each message of a chunk says: one package for all of them, or its own text. */
+  async function contentOf(body: DispatchBody): Promise<(index: number) => OutboundMessage['content']> {
+    if (!body.package) return textOf(body);
+    const loaded = await deps.packages.load(body.accountId, batchIdOf(messageIdOf(body.id, 0)), body.package);
+    return () => loaded;
   }
 
   /** The text of each message of a chunk: the content with that message's own short link. */

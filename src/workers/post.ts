@@ -50,7 +50,8 @@ export function createPost({ allow }: { allow: readonly string[] }): { post: Pos
     });
   const connector = buildConnector({ timeout: connectTimeoutMs, lookup });
   const agent = new Agent({
-    connections: 16,
+    // To one server, of however many customers; each of them has its own, lower bound.
+    connections: 256,
     pipelining: 1,
     headersTimeout: totalTimeoutMs,
     bodyTimeout: totalTimeoutMs,

@@ -1,83 +1,226 @@
 /**
- * Pushes events to customers' servers. A push claims its rows and commits, then posts, then records what came of it; a crash in
- * between makes the rows pullable, so that none is pushed twice.
+ * Pushes events to customers' servers. A push claims its events and commits, then posts, then records what came of it; how a dialect
+ * pushes, and what follows a failure, is told by its `PushDialect`.
  *
- * Each subscription and kind is an endpoint of its own with one push under way at a time: a slow or dead server holds up nobody else,
- * since endpoints do not share anything but a bound on how many run at once.
+ * Every endpoint has a line of its own with a bounded number of pushes under way, so a slow or dead server holds up nobody else: what
+ * lines share is this process, not each other's places. One that has stopped answering is left alone by a breaker: nothing of it is
+ * claimed until a pause is over, then a single event tries whether anybody is there again.
+ *
+ * Results are written together, a few milliseconds' worth at a time.
  */
+import { performance } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Directory } from '../core/directory.ts';
-import type { Outbox, Push, ReplyEvent, ReportEvent } from '../core/outbox.ts';
 import type { Medium } from '../core/model.ts';
+import type { Endpoint, Fate, LostClaim, Outbox, Owed, PushBody, PushClaim, PushDialect, PushResult } from '../core/outbox.ts';
 import type { Signals } from '../core/signals.ts';
 import type { Log } from '../log.ts';
-import type { Post } from './post.ts';
-
-/** How a dialect writes events; pure. */
-export interface PushFormat {
-  report(events: readonly ReportEvent[]): { contentType: string; body: string };
-  reply(events: readonly ReplyEvent[]): { contentType: string; body: string };
-}
+import type { Answer, Post } from './post.ts';
 
 export interface Pusher {
   start(): void;
   stop(): Promise<void>;
 }
 
-const pollMs = 1000;
-/** Rows gather this long before a push, unless there are enough for a full one. */
-const gatherMs = 200;
-const mostEndpointsAtOnce = 64;
+export interface PusherDeps {
+  readonly outbox: Outbox;
+  readonly directory: Directory;
+  readonly signals: Signals;
+  readonly post: Post;
+  readonly dialects: Partial<Record<Medium, PushDialect>>;
+  readonly log: Log;
+  readonly clock: () => Date;
+  count(what: 'pushed' | 'pushFailed', n: number): void;
+}
 
-export function createPusher(deps: {
-  outbox: Outbox;
-  directory: Directory;
-  signals: Signals;
-  post: Post;
-  formats: Partial<Record<Medium, PushFormat>>;
-  log: Log;
-}): Pusher {
-  const { outbox, directory, signals, post, formats, log } = deps;
-  const busy = new Map<string, Promise<void>>();
+const pollMs = 1000;
+/** Events gather this long before a push. */
+const gatherMs = 200;
+const mostLines = 1000;
+/** Of an endpoint that takes one event a push: so many rounds of its places are claimed at once, while it is quick. */
+const roundsPerClaim = 8;
+const quickMs = 1000;
+/** While one claim is written, the other is pushed. */
+const claimsAtOnce = 2;
+
+const flushDelayMs = 4;
+const mostPerFlush = 1000;
+const settleTries = 100;
+const settleRetryMs = 300;
+
+/** A push without an answer, one with the wrong answer, and how much of either in a row opens the breaker. */
+const weight = { silent: 5, wrong: 1 } as const;
+const weightToOpen = 100;
+const openMs = 15_000;
+
+/** What is known of an endpoint's health. */
+interface Breaker {
+  weight: number;
+  /** Monotonic; while it lies ahead nothing is claimed. */
+  openUntil: number;
+}
+
+export function createPusher({ outbox, directory, signals, post, dialects, log, clock, count }: PusherDeps): Pusher {
+  const lines = new Map<string, Promise<void>>();
+  const breakers = new Map<string, Breaker>();
   let timer: NodeJS.Timeout | undefined;
   let soon: NodeJS.Timeout | undefined;
   let looking: Promise<void> | undefined;
   let stopping = false;
 
-  /** Pushes to one endpoint until nothing waits for it. */
-  async function work(subscriptionId: bigint, kind: 'report' | 'reply'): Promise<void> {
-    while (!stopping) {
-      const most = directory.settings().rowsPerPush;
-      const push = await outbox.claimPush(subscriptionId, kind, most);
-      if (!push) return;
-      await deliver(push);
-      if (push.reports.length + push.replies.length < most) return; // let the next rows gather
-    }
+  const keyOf = ({ accountId, owner, kind }: Endpoint): string => `${accountId}/${owner}/${kind}`;
+
+  /** The dialect of an account's own URLs is that of MMS; a product without a dialect has nothing to push. */
+  function dialectOf({ owner }: Endpoint): PushDialect | undefined {
+    const medium = owner === 0n ? 'mms' : directory.subscription(owner)?.product.medium;
+    return medium && dialects[medium];
   }
 
-  async function deliver(push: Push): Promise<void> {
-    const format = formats[push.tenancy.product.medium];
-    if (!format) throw new Error(`no push format for ${push.tenancy.product.medium}`);
-    const { contentType, body } = push.kind === 'report' ? format.report(push.reports) : format.reply(push.replies);
-    const answer = await post(push.url, contentType, body);
-    if (answer.status !== null && answer.status >= 200 && answer.status < 300) await outbox.pushSucceeded(push, answer.status, answer.text);
-    else {
-      log.warn(
-        { subscription: String(push.tenancy.subscription.id), status: answer.status, kind: push.kind },
-        'a push failed; its events can be pulled',
-      );
-      await outbox.pushFailed(push, answer.status, answer.text);
-    }
+  /** What a failed try means, of an event that was tried so often. */
+  function afterFailure(dialect: PushDialect | undefined, tries: number): Fate {
+    if (dialect?.afterFailure !== 'again') return { kind: 'pull' };
+    const delay = directory.settings().pushDelaysSeconds[tries - 1];
+    return delay === undefined ? { kind: 'failed' } : { kind: 'again', at: new Date(clock().getTime() + delay * 1000) };
   }
+
+  // ── results ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  let results: { readonly result: PushResult; done(): void }[] = [];
+  let flushing = false;
+
+  /** Resolves once the result is committed, or once that has become hopeless: then the claim runs out and is found. */
+  function settle(result: PushResult): Promise<void> {
+    return new Promise((done) => {
+      results.push({ result, done });
+      if (!flushing) void flushAll();
+    });
+  }
+
+  async function flushAll(): Promise<void> {
+    flushing = true;
+    while (results.length > 0) {
+      await sleep(flushDelayMs);
+      const batch = results.splice(0, mostPerFlush);
+      for (let tries = 1; ; tries++) {
+        try {
+          await outbox.settle(batch.map(({ result }) => result));
+          break;
+        } catch (error) {
+          log.error({ err: error, results: batch.length }, 'what came of pushes could not be written');
+          if (tries >= settleTries) break;
+          await sleep(settleRetryMs);
+        }
+      }
+      for (const { done } of batch) done();
+    }
+    flushing = false;
+  }
+
+  // ── one endpoint ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Pushes to one endpoint until nothing is due for it. */
+  async function work(endpoint: Endpoint): Promise<void> {
+    const dialect = dialectOf(endpoint);
+    const key = keyOf(endpoint);
+    const breaker = breakers.get(key) ?? { weight: 0, openUntil: 0 };
+    breakers.set(key, breaker);
+    const { rowsPerPush, pushConcurrency } = directory.settings();
+    const alone = dialect?.carries !== 'one';
+    const places = createPlaces(alone ? 1 : pushConcurrency);
+    const isProbe = breaker.weight >= weightToOpen;
+
+    async function feed(): Promise<void> {
+      let rounds = 1;
+      while (!stopping && breaker.openUntil <= performance.now()) {
+        const limit = isProbe && breaker.weight > 0 ? 1 : alone ? rowsPerPush : pushConcurrency * rounds;
+        const began = performance.now();
+        const claim = await outbox.claim(endpoint, limit);
+        if (!claim) return;
+        await pushAll(claim, dialect, breaker, places, began + claim.sendWithinMs);
+        if (claim.owed.length < limit) return; // let the next ones gather
+        rounds = performance.now() - began < quickMs ? Math.min(rounds * 2, roundsPerClaim) : 1;
+      }
+    }
+
+    await Promise.all(Array.from({ length: alone || isProbe ? 1 : claimsAtOnce }, feed));
+    if (breaker.weight === 0) breakers.delete(key);
+  }
+
+  async function pushAll(
+    claim: PushClaim,
+    dialect: PushDialect | undefined,
+    breaker: Breaker,
+    places: Places,
+    deadline: number,
+  ): Promise<void> {
+    const parcels = dialect?.carries === 'one' ? claim.owed.map((owed) => [owed]) : [claim.owed];
+    await Promise.all(
+      parcels.map(async (parcel) => {
+        const result = await places.use(() => push(claim, parcel, dialect, breaker, deadline));
+        await settle(result);
+      }),
+    );
+  }
+
+  async function push(
+    { id: claimId, endpoint, url }: PushClaim,
+    owed: readonly Owed[],
+    dialect: PushDialect | undefined,
+    breaker: Breaker,
+    deadline: number,
+  ): Promise<PushResult> {
+    const ids = owed.map(({ id }) => id);
+    const body = dialect && bodyOf(dialect, owed);
+    if (!body) return { claimId, endpoint, ids, fate: { kind: 'pull' }, attempt: null };
+    const now = performance.now();
+    if (stopping || now > deadline || breaker.openUntil > now) return { claimId, endpoint, ids, fate: { kind: 'unsent' }, attempt: null };
+
+    const startedAt = clock();
+    const { status, text } = await post(url, body.contentType, body.body);
+    const isSuccess = status !== null && dialect.isSuccess({ status, text });
+    heard(endpoint, dialect, breaker, isSuccess, status);
+    const fate: Fate = isSuccess ? { kind: 'done' } : afterFailure(dialect, owed[0]?.tries ?? 1);
+    count(isSuccess ? 'pushed' : 'pushFailed', ids.length);
+    return { claimId, endpoint, ids, fate, attempt: { url, startedAt, status, answer: text } };
+  }
+
+  /** A dialect that falls back to pull needs no breaker: what it cannot push is out of the way at once. */
+  function heard(endpoint: Endpoint, dialect: PushDialect, breaker: Breaker, isSuccess: boolean, status: Answer['status']): void {
+    if (isSuccess || dialect.afterFailure === 'pull') {
+      breaker.weight = 0;
+      breaker.openUntil = 0;
+      return;
+    }
+    breaker.weight += status === null ? weight.silent : weight.wrong;
+    if (breaker.weight < weightToOpen || breaker.openUntil > performance.now()) return;
+    // Short schedules must not wait for a long pause.
+    const [firstDelay = openMs / 1000] = directory.settings().pushDelaysSeconds;
+    breaker.openUntil = performance.now() + Math.min(openMs, firstDelay * 250);
+    log.warn({ account: String(endpoint.accountId), kind: endpoint.kind, status }, 'pushes are not taken; pausing');
+  }
+
+  /** What a process that was lost in the middle of its pushes has left: each was a try, and whether it arrived is not known. */
+  function judgeLost({ id: claimId, endpoint, owed }: LostClaim): PushResult[] {
+    const dialect = dialectOf(endpoint);
+    const attempt = { url: '', startedAt: clock(), status: null, answer: 'the process that pushed was lost' };
+    if (dialect?.carries === 'one')
+      return owed.map(({ id, tries }) => ({ claimId, endpoint, ids: [id], fate: afterFailure(dialect, tries), attempt }));
+    return [{ claimId, endpoint, ids: owed.map(({ id }) => id), fate: afterFailure(dialect, owed[0]?.tries ?? 1), attempt }];
+  }
+
+  // ── all endpoints ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   async function look(): Promise<void> {
-    await outbox.recoverPushes();
-    for (const { subscriptionId, kind } of await outbox.awaitingPush()) {
-      const key = `${subscriptionId}/${kind}`;
-      if (stopping || busy.has(key) || busy.size >= mostEndpointsAtOnce) continue;
-      const running = work(subscriptionId, kind)
-        .catch((error: unknown) => log.error({ err: error, subscription: String(subscriptionId) }, 'pushing failed'))
-        .finally(() => busy.delete(key));
-      busy.set(key, running);
+    const lost = await outbox.recover(judgeLost);
+    if (lost > 0) log.warn({ events: lost }, 'pushes of a process that was lost');
+    for (const endpoint of await outbox.due()) {
+      const key = keyOf(endpoint);
+      if (stopping || lines.has(key) || lines.size >= mostLines) continue;
+      if ((breakers.get(key)?.openUntil ?? 0) > performance.now()) continue;
+      const running = work(endpoint)
+        .catch((error: unknown) => log.error({ err: error, account: String(endpoint.accountId), kind: endpoint.kind }, 'pushing failed'))
+        .finally(() => lines.delete(key));
+      lines.set(key, running);
     }
   }
 
@@ -104,7 +247,45 @@ export function createPusher(deps: {
       clearInterval(timer);
       clearTimeout(soon);
       await looking;
-      await Promise.all(busy.values());
+      await Promise.all(lines.values());
+    },
+  };
+}
+
+/** What a push says; null if the dialect has no words for such events. */
+function bodyOf(dialect: PushDialect, owed: readonly Owed[]): PushBody | null {
+  const [first] = owed;
+  switch (first?.event.kind) {
+    case 'report':
+      return dialect.report(owed.flatMap(({ event }) => (event.kind === 'report' ? [event.report] : [])));
+    case 'reply':
+      return dialect.reply(owed.flatMap(({ event }) => (event.kind === 'reply' ? [event.reply] : [])));
+    case 'audit':
+      return dialect.audit?.(first.event.audit) ?? null;
+    default:
+      return null;
+  }
+}
+
+interface Places {
+  use<T>(work: () => Promise<T>): Promise<T>;
+}
+
+/** Lets so many pieces of work run at once; the others wait for their turn. */
+function createPlaces(count: number): Places {
+  let free = count;
+  const waiting: (() => void)[] = [];
+  return {
+    async use(work) {
+      if (free > 0) free--;
+      else await new Promise<void>((resolve) => waiting.push(resolve));
+      try {
+        return await work();
+      } finally {
+        const next = waiting.shift();
+        if (next) next();
+        else free++;
+      }
     },
   };
 }
