@@ -142,10 +142,3 @@ export async function rebuildReceipt(sql: Sql, accountId: bigint, batchId: bigin
   );
   return { batchId, intercepted };
 }
-
-/** Which of these batches exist: the answer after a commit whose outcome was lost with the connection. */
-export async function existing(sql: Sql, accountId: bigint, batchIds: readonly bigint[]): Promise<ReadonlySet<bigint>> {
-  const rows = await sql<{ id: bigint }[]>`
-    select id from batches where account_id = ${accountId} and id = any(${batchIds}::bigint[])`;
-  return new Set(rows.map(({ id }) => id));
-}

@@ -42,8 +42,9 @@ export async function enqueue(sql: Sql, order: QueueOrder, rows: readonly QueueR
         on conflict (channel_id, account_id)
           do update set finish = greatest(t.finish, excluded.finish - ${total}::bigint) + ${total}::bigint
         returning finish - ${total}::bigint as start)
-      insert into dispatch_queue (channel_id, chunk_id, account_id, subscription_id, n, class, rank, ready_at, expires_at)
-      select ${channelId}, chunk_id, ${order.accountId}, ${order.subscriptionId}, n, ${order.class}, line.start + o, ${order.readyAt}, ${order.expiresAt}
+      insert into dispatch_queue (channel_id, chunk_id, account_id, subscription_id, n, class, rank, ready_at, expires_at, reserved_upto)
+      select ${channelId}, chunk_id, ${order.accountId}, ${order.subscriptionId}, n, ${order.class}, line.start + o, ${order.readyAt},
+             ${order.expiresAt}, ${neverClaimed}::smallint
       from line, unnest(${own.map(({ chunkId }) => chunkId)}::bigint[], ${own.map(({ n }) => n)}::smallint[], ${offsets}::bigint[])
         as t(chunk_id, n, o)`;
   }
@@ -136,13 +137,16 @@ export async function standing(sql: Sql, channelId: bigint, leases: readonly Lea
 
 // ── claiming and leaving ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/** The `reserved_upto` of a chunk that nobody has claimed yet. */
+export const neverClaimed = -1;
+
 export interface Claim {
   readonly chunkId: bigint;
   readonly accountId: bigint;
   readonly subscriptionId: bigint;
   readonly n: number;
   readonly expiresAt: Date;
-  /** Indexes below it may have been sent by an earlier claimant. */
+  /** Indexes below it may have been sent by an earlier claimant, and any may have an outcome; `neverClaimed` if there was none. */
   readonly doubtUpto: number;
   /** Indexes below it may be sent now. */
   readonly reservedUpto: number;
@@ -168,7 +172,7 @@ export async function claim(
       order by rank limit ${limit} for update skip locked),
     r as (
       select chunk_id, reserved_upto as doubt,
-             greatest(reserved_upto, least(n, ${budget}::bigint - sum(n) over (order by rank, chunk_id) + n)) as upto
+             greatest(reserved_upto, 0, least(n, ${budget}::bigint - sum(n) over (order by rank, chunk_id) + n)) as upto
       from c)
     update dispatch_queue q set state = 1, connection = ${connection}, epoch = ${epoch}, reserved_upto = r.upto
     from r

@@ -20,6 +20,8 @@ const analyzeAt = [1000, 10_000, 100_000];
 export interface Retention {
   /** Makes the partitions from yesterday to a week ahead. Safe on several nodes at once. */
   makePartitions(): Promise<void>;
+  /** The oldest day that has a partition of messages. */
+  oldestDay(): Promise<string>;
   /** Takes statistics of today's partitions when they have grown tenfold. */
   analyzeToday(): Promise<void>;
 }
@@ -45,6 +47,13 @@ export function createRetention({ db, clock }: { db: Db; clock: () => Date }): R
                 `create table ${partition(table, day)} partition of ${table} for values from ('${day}') to ('${addDays(day, 1)}') with (fillfactor = ${fillfactor})`,
               );
       });
+    },
+
+    async oldestDay() {
+      const [oldest] = await db.sql<{ day: string | null }[]>`
+        select min(to_date(right(c.relname, 8), 'YYYYMMDD')) as day from pg_inherits i join pg_class c on c.oid = i.inhrelid
+        where i.inhparent = 'public.messages'::regclass`;
+      return oldest?.day ?? shanghaiDay(clock());
     },
 
     async analyzeToday() {

@@ -5,14 +5,15 @@
  * Small submissions of one subscription share transactions: while one is under way the next ones gather, so the lock of the balance
  * row is paid once per group and a lone submission never waits. What is refused stores nothing.
  */
-import { type Db, isUnknownCommit } from '../db/db.ts';
+import { performance } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Db, isConnectionLoss, isUniqueViolation, isUnknownCommit } from '../db/db.ts';
 import { billedSegments } from '../protocols/text.ts';
 import { groupBy } from '../std/group.ts';
 import { shanghaiDay } from '../std/shanghai.ts';
 import {
   type BatchRow,
   type ChunkBody,
-  existing,
   findRequestId,
   insertBatches,
   insertChunks,
@@ -21,7 +22,7 @@ import {
   reserveRequestIds,
 } from './batches.ts';
 import type { Directory, Tenancy } from './directory.ts';
-import { balanceOf, hold } from './ledger.ts';
+import { balanceOf, hold, insufficient } from './ledger.ts';
 import { linkCodeLength } from './links.ts';
 import { type Outcome, record } from './messages.ts';
 import { chunkCapacity, chunkIdOf, messageIdOf, messageStatus, type Receipt, Refusal, type Submission } from './model.ts';
@@ -45,6 +46,8 @@ interface SubmitDeps {
 /** Most recipients that one shared transaction takes in; larger submissions have one of their own. */
 const groupRecipients = 1000;
 const placeholder = '$url$';
+/** How long a submission waits for a database that went away while committing it. */
+const unknownForMs = 10_000;
 
 /** A submission that has passed every check, in columns; indexes run over its distinct recipients. */
 interface Plan {
@@ -105,8 +108,8 @@ export function createSubmit({ db, directory, signals, clock, linkBase }: Submit
     const at = clock();
     const stored = plans.map((plan, index) => materialise(plan, ids[index] ?? 0n, shanghaiDay(at)));
     const queueRows = stored.flatMap(({ queue }) => queue);
-    try {
-      await db.transaction(async (sql) => {
+    const store = () =>
+      db.transaction(async (sql) => {
         for (const { plan, batch } of stored) {
           const requestId = requestIdOf(plan);
           if (!requestId) continue;
@@ -150,10 +153,7 @@ export function createSubmit({ db, directory, signals, clock, linkBase }: Submit
           ),
         ]);
       });
-    } catch (error) {
-      // The connection broke while committing: the rows themselves tell whether it happened.
-      if (!isUnknownCommit(error) || (await existing(db.sql, account.id, ids)).size === 0) throw error;
-    }
+    await untilKnown(store);
     if (queueRows.length > 0) signals.emit('queue');
     if (stored.some(({ intercepted }) => intercepted.length > 0)) signals.emit('push');
     return stored.map(({ receipt }) => receipt);
@@ -174,7 +174,7 @@ export function createSubmit({ db, directory, signals, clock, linkBase }: Submit
       for (const one of group) {
         // An empty balance is common enough among failures to be asked about before writing anything.
         const { account, subscription } = one.plan.tenancy;
-        if ((await balanceOf(db.sql, account.id, subscription.id)) < one.plan.holdE4) one.reject(error);
+        if ((await balanceOf(db.sql, account.id, subscription.id)) < one.plan.holdE4) one.reject(insufficient(one.plan.holdE4));
         else await commitGroup([one]);
       }
     }
@@ -233,6 +233,25 @@ export function createSubmit({ db, directory, signals, clock, linkBase }: Submit
       throw error;
     }
   };
+}
+
+/**
+ * Runs a transaction until it is known to be committed. If the connection breaks while it commits, the same rows are stored once more:
+ * where the first try did happen, or is still about to, their keys say so.
+ */
+async function untilKnown(store: () => Promise<void>): Promise<void> {
+  let lastTry = 0;
+  for (;;) {
+    try {
+      return await store();
+    } catch (error) {
+      if (lastTry > 0 && isUniqueViolation(error)) return;
+      const isOpen = isUnknownCommit(error) || (lastTry > 0 && isConnectionLoss(error));
+      lastTry ||= performance.now() + unknownForMs;
+      if (!isOpen || performance.now() > lastTry) throw error;
+      await sleep(100);
+    }
+  }
 }
 
 /** Thrown inside the transaction when the request id was taken by a request that committed first. */

@@ -108,6 +108,7 @@ export function createDb(url: string, options: DbOptions = {}): Db {
       TimeZone: 'UTC',
       statement_timeout: timeout,
       lock_timeout: Math.min(timeout, 20_000),
+      // Far below the time of a lease: a node that is stopped in the middle of a transaction must not hold up who takes over from it.
       idle_in_transaction_session_timeout: 5000,
     },
   };

@@ -17,14 +17,14 @@ function equal(given: string, expected: string): boolean {
   return a.length === b.length && timingSafeEqual(a, b);
 }
 
-/** True if `given` is the hex md5 of the password, in either case (aim.md, section 2). */
+/** True if `given` is the hex md5 of the password, in either case. */
 export function isPasswordHash(given: string, password: string): boolean {
   return equal(given.toLowerCase(), createHash('md5').update(password).digest('hex'));
 }
 
 /**
  * True if `given` is the HMAC-SHA1 of the text under the password in one of the three encodings that clients use: base64 of the
- * digest, base64 of its hex text, or the hex text (aim.md, section 2). A `+` that became a space on its way is taken as a `+`.
+ * digest, base64 of its hex text, or the hex text. A `+` that became a space on its way is taken as a `+`.
  */
 export function isSignature(given: string, text: string, password: string): boolean {
   const digest = createHmac('sha1', password).update(text).digest();

@@ -85,7 +85,8 @@ export function createChunkRun(claim: Claim, body: DispatchBody, policy: RunPoli
   let outcomes = skip.size;
   let committed = 0;
   let reserved = claim.reservedUpto;
-  let touchedUpto = claim.doubtUpto;
+  /** One more than the highest index that may have been sent: it has an outcome, or was left in doubt. */
+  let doubtUpto = Math.max(0, claim.doubtUpto);
   const retries: number[] = [];
   const tries = new Map<number, number>();
   /** What is known of the segments of messages that needed more than one try or more than one segment. */
@@ -121,7 +122,6 @@ export function createChunkRun(claim: Claim, body: DispatchBody, policy: RunPoli
       if (again !== undefined) return again;
       while (cursor < n && skip.has(cursor)) cursor++;
       if (cursor >= n || cursor >= reserved) return null;
-      touchedUpto = Math.max(touchedUpto, cursor + 1);
       return cursor++;
     },
     message(index) {
@@ -136,6 +136,7 @@ export function createChunkRun(claim: Claim, body: DispatchBody, policy: RunPoli
     },
     judge(index, heard, gone) {
       const all = merge(index, heard);
+      if (all.some(({ kind }) => kind !== 'unsent' && kind !== 'throttled')) doubtUpto = Math.max(doubtUpto, index + 1);
       const rejected = all.find((outcome) => outcome.kind === 'rejected');
       const list = all.length > 1 ? all.map((outcome, seg) => ({ seg, ...told(outcome) })) : none;
       if (rejected) return ended(index, messageStatus.rejected, rejected.code, { parts: list });
@@ -166,7 +167,7 @@ export function createChunkRun(claim: Claim, body: DispatchBody, policy: RunPoli
     },
     reservedUpto: () => reserved,
     complete: () => outcomes >= n,
-    doubtUpto: () => touchedUpto,
+    doubtUpto: () => doubtUpto,
   };
 }
 

@@ -24,6 +24,7 @@ import {
   giveUpLeases,
   type Lease,
   lockExpired,
+  neverClaimed,
   type Placed,
   putBack,
   removeExpired,
@@ -83,25 +84,43 @@ const expiredPerBeat = 20;
 export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   const { directory, signals, log } = deps;
   const workers = new Map<bigint, ChannelWorker>();
+  /** Workers that are stopping: they drain at their own pace, keep their leases meanwhile, and hold up nobody. */
+  const retiring = new Map<bigint, Promise<void>>();
+  let stopping = false;
   let timer: NodeJS.Timeout | undefined;
   let beating: Promise<void> | undefined;
 
   /** Starts and stops channel workers as the configuration says, and lets each renew its leases. */
   async function beat(): Promise<void> {
     for (const channel of directory.channels())
-      if (channel.enabled && !workers.has(channel.id)) workers.set(channel.id, createChannelWorker(deps, channel));
+      if (channel.enabled && !stopping && !workers.has(channel.id)) workers.set(channel.id, createChannelWorker(deps, channel));
+    for (const [id, worker] of workers) {
+      const channel = directory.channel(id);
+      if (!channel?.enabled || !worker.serves(channel)) retire(id, worker);
+    }
     await Promise.all(
-      [...workers].map(async ([id, worker]) => {
-        const channel = directory.channel(id);
+      [...directory.channels()].map(async ({ id }) => {
         try {
-          if (channel?.enabled && worker.serves(channel)) return await worker.beat();
-          await worker.stop();
-          workers.delete(id);
+          await workers.get(id)?.beat();
+          await endExpired(deps, id);
         } catch (error) {
           log.error({ channel: String(id), err: error }, 'a channel could not be served; trying again');
         }
       }),
     );
+  }
+
+  function retire(id: bigint, worker: ChannelWorker): void {
+    if (retiring.has(id)) return;
+    const stopped = worker
+      .stop()
+      .catch((error: unknown) => log.error({ channel: String(id), err: error }, 'a channel was not given back; its leases run out'))
+      .finally(() => {
+        workers.delete(id);
+        retiring.delete(id);
+        if (!stopping) beatOnce();
+      });
+    retiring.set(id, stopped);
   }
 
   const beatOnce = (): void => {
@@ -120,10 +139,12 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       beatOnce();
     },
     async stop() {
+      stopping = true;
+      await beating;
+      for (const [id, worker] of workers) retire(id, worker);
+      await Promise.all(retiring.values());
       clearInterval(timer);
       await beating;
-      await Promise.all([...workers.values()].map((worker) => worker.stop()));
-      workers.clear();
     },
   };
 }
@@ -137,6 +158,8 @@ interface Link {
   /** Set when the connection was lost or the link is stopping: nothing is claimed or sent, its chunks go back with the next flush. */
   leaving: boolean;
   inFlight: number;
+  /** The last write of what the operator sees; the next waits for it, so that they cannot overtake each other. */
+  shown: Promise<void>;
   /** What the flush under way is about to add to the reservations. */
   reserving: number;
   pumping: boolean;
@@ -154,7 +177,7 @@ interface Heard {
 interface ChannelWorker {
   /** False once the channel's settings differ from those the worker was made for. */
   serves(channel: Channel): boolean;
-  /** Renews and takes leases, ends expired chunks, looks for work. */
+  /** Renews and takes leases, looks for work. */
   beat(): Promise<void>;
   wake(): void;
   stop(): Promise<void>;
@@ -310,7 +333,8 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
       const tenancy = directory.subscription(claim.subscriptionId);
       if (!body || !tenancy) throw new Error(`chunk ${claim.chunkId} has no body or no subscription`);
       const { product, subscription } = tenancy;
-      const rows = claim.doubtUpto > 0 ? await recordedOf(db.sql, claim.accountId, claim.chunkId, body.day) : new Set<bigint>();
+      const rows =
+        claim.doubtUpto !== neverClaimed ? await recordedOf(db.sql, claim.accountId, claim.chunkId, body.day) : new Set<bigint>();
       const recordedBefore = new Set([...rows].map(indexOf));
       const decided: Outcome[] = [];
       const isExpired = claim.expiresAt <= clock();
@@ -516,6 +540,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
       leaving: false,
       inFlight: 0,
       reserving: 0,
+      shown: Promise.resolve(),
       pumping: false,
     };
     link.connection = deps.connect(channel, secret, {
@@ -533,7 +558,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
 
   function stateChanged(link: Link, state: ConnectionState, reason: string): void {
     log.info({ channel: String(channelId), connection: link.lease.connection, state, reason }, 'connection');
-    void showState(db.sql, link.lease, state, reason).catch(() => {}); // for display; the next change or lease writes it again
+    link.shown = link.shown.then(() => showState(db.sql, link.lease, state, reason)).catch(() => {}); // only shown; the next change writes anew
     if (state === 'up') {
       pump(link);
       void claimWork();
@@ -568,53 +593,23 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
         else drop(link, 'the lease was not renewed');
       }
     }
+    if (stopping) return;
     const most = channel.connections - links.size;
-    if (most > 0 && !stopping) {
+    if (most > 0) {
       const taken = await db.transaction((sql) =>
         takeLeases(sql, { channelId, connections: channel.connections, most, node, leaseSeconds }),
       );
       for (const lease of taken) open(lease, deadline);
     }
-    await endExpired();
     void claimWork();
     for (const link of links.values()) pump(link);
-  }
-
-  /** Ends waiting chunks whose time to live is over, also when no connection of the channel is up. */
-  async function endExpired(): Promise<void> {
-    await db.transaction(async (sql) => {
-      const at = clock();
-      const chunks = await lockExpired(sql, channelId, at, expiredPerBeat);
-      for (const [accountId, own] of groupBy(chunks, (chunk) => chunk.accountId)) {
-        const bodies = await dispatchBodies(
-          sql,
-          accountId,
-          own.map(({ chunkId }) => chunkId),
-        );
-        for (const body of bodies) {
-          const rows = await recordedOf(sql, accountId, body.id, body.day);
-          const outcomes = body.phones.flatMap((_, index) =>
-            rows.has(messageIdOf(body.id, index))
-              ? []
-              : [outcomeOf(body, index, { channelId: null, status: messageStatus.expired, code: 'EXPIRED' })],
-          );
-          await record(sql, directory, outcomes, at, false);
-        }
-      }
-      await removeExpired(
-        sql,
-        channelId,
-        chunks.map(({ chunkId }) => chunkId),
-      );
-      if (chunks.length > 0) deps.signals.emit('push');
-    });
   }
 
   async function stop(): Promise<void> {
     stopping = true;
     await Promise.all([...links.values()].map((link) => link.connection.stop(drainMs)));
     for (const link of links.values()) link.leaving = true;
-    while (flushing || flushTimer || heard.length > 0 || [...links.values()].some(({ runs }) => runs.length > 0)) {
+    while (claiming || flushing || flushTimer || heard.length > 0 || [...links.values()].some(({ runs }) => runs.length > 0)) {
       scheduleFlush();
       await (flushing ?? new Promise((resolve) => setTimeout(resolve, flushDelayMs)));
     }
@@ -629,4 +624,34 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
     wake: () => void claimWork(),
     stop,
   };
+}
+
+/** Ends waiting chunks whose time to live is over, also when no connection of the channel is up or the channel is off. */
+async function endExpired({ db, directory, signals, clock }: DispatcherDeps, channelId: bigint): Promise<void> {
+  await db.transaction(async (sql) => {
+    const at = clock();
+    const chunks = await lockExpired(sql, channelId, at, expiredPerBeat);
+    for (const [accountId, own] of groupBy(chunks, (chunk) => chunk.accountId)) {
+      const bodies = await dispatchBodies(
+        sql,
+        accountId,
+        own.map(({ chunkId }) => chunkId),
+      );
+      for (const body of bodies) {
+        const rows = await recordedOf(sql, accountId, body.id, body.day);
+        const outcomes = body.phones.flatMap((_, index) =>
+          rows.has(messageIdOf(body.id, index))
+            ? []
+            : [outcomeOf(body, index, { channelId: null, status: messageStatus.expired, code: 'EXPIRED' })],
+        );
+        await record(sql, directory, outcomes, at, false);
+      }
+    }
+    await removeExpired(
+      sql,
+      channelId,
+      chunks.map(({ chunkId }) => chunkId),
+    );
+    if (chunks.length > 0) signals.emit('push');
+  });
 }
