@@ -170,7 +170,7 @@ it('many long replies at once, their segments on several connections, are all jo
   const many = Array.from({ length: 30 }, (_, n) => segments('at once', 20 + n));
   await Promise.all(many.flat().map((part) => inbound().receive(part)));
   const rows = await replies(many.length);
-  expect(rows.map(({ mobile }) => mobile).sort()).toEqual(many.map(([part]) => part?.from).sort());
+  expect(rows.map(({ mobile }) => mobile).sort()).toEqual(many.map(([part]) => part?.from ?? '').sort());
   expect(rows.filter(({ content }) => content !== longText)).toEqual([]);
 });
 

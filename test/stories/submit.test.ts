@@ -79,13 +79,19 @@ describe('repeats', () => {
   });
 });
 
-/** Between a node and the database; does something to the next COMMIT that passes. */
+/**
+ * Between a node and the database; does something to the next COMMIT that passes. It knows one by its text, which a connection sends once
+ * and then calls by a name, so it begins by making the node connect anew.
+ */
 async function startMeddler(databaseUrl: string) {
   const target = new URL(databaseUrl);
   const host = decodeURIComponent(target.hostname);
   const port = Number(target.port);
   let plan: 'answer lost' | 'delayed and lost' | 'never arrives' | null = null;
+  const clients = new Set<net.Socket>();
   const server = net.createServer((client) => {
+    clients.add(client);
+    client.on('close', () => clients.delete(client));
     const upstream = net.connect(host.startsWith('/') ? { path: `${host}/.s.PGSQL.${port}` } : { host, port });
     client.on('data', (data: Buffer) => {
       const cut = plan !== null && data.includes('commit\0') ? plan : null;
@@ -113,7 +119,9 @@ async function startMeddler(databaseUrl: string) {
   target.port = String((server.address() as net.AddressInfo).port);
   return {
     url: target.href,
-    meddle: (wanted: NonNullable<typeof plan>) => {
+    async meddle(wanted: NonNullable<typeof plan>) {
+      for (const client of clients) client.destroy();
+      await sleep(100);
       plan = wanted;
     },
     isDone: () => plan === null,
@@ -144,10 +152,10 @@ describe('a connection that breaks while committing', () => {
       it(`is found out about: the answer agrees with what is stored (${how}${key === undefined ? '' : ', with an Idempotency-Key'})`, async () => {
         const before = await batchesOf(customer);
         const balance = await client.balanceE4();
-        meddler.meddle(how);
+        await meddler.meddle(how);
         const answer = await client.submit(['123', ...plainNumbers(3)], key === undefined ? {} : { key });
-        expect(meddler.isDone()).toBe(true);
         expect(answer).toMatchObject({ code: 0, failed: { '123': 'WL:CWHM' } });
+        expect(meddler.isDone()).toBe(true);
         await sleep(400);
         expect(await batchesOf(customer)).toEqual([...before, answer.msgId]);
         expect(await client.balanceE4()).toBe(balance - 3n * priceE4);
