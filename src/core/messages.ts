@@ -146,8 +146,8 @@ export interface Applicable {
   readonly delivered: boolean;
 }
 
-/** How far back the message of a report is looked for, and ended. */
-const reportDays = 4;
+/** How far back the message of a report is looked for: a time to live of 72 hours, as long again for the report, and a day of slack. */
+const reportDays = 7;
 
 /** Finds the messages of carrier ids of one channel; the exception to "account first", since only the channel is known. */
 export async function resolve(sql: Sql, channelId: bigint, carrierIds: readonly string[], today: string): Promise<Map<string, Sent>> {

@@ -6,7 +6,7 @@
  * transaction that hands it over: by a pull, or by a push that succeeded. A push claims its rows and commits before anything is sent,
  * so a crash in between leaves rows "being pushed", which are found by their lease and become pullable: a row is pushed once.
  */
-import type { Db, Sql } from '../db/db.ts';
+import { type Db, planAnew, type Sql } from '../db/db.ts';
 import type { Directory, Tenancy } from './directory.ts';
 import { batchIdOf, type EventKind, eventKind } from './model.ts';
 import { usualForm } from './numbers.ts';
@@ -31,6 +31,17 @@ export interface ReplyEvent {
   readonly batchId: bigint | null;
   readonly ext: string;
   readonly at: Date;
+}
+
+/** How a dialect writes the events it pushes; pure. */
+export interface PushFormat {
+  report(events: readonly ReportEvent[]): PushBody;
+  reply(events: readonly ReplyEvent[]): PushBody;
+}
+
+interface PushBody {
+  readonly contentType: string;
+  readonly body: string;
 }
 
 interface WaitingRow {
@@ -175,12 +186,16 @@ export interface Outbox {
 }
 
 export function createOutbox({ db, directory, clock }: { db: Db; directory: Directory; clock: () => Date }): Outbox {
-  /** Locks the oldest rows of a subscription, skipping what others are taking. */
-  const lock = (sql: Sql, { account, subscription }: Tenancy, kind: EventKind, route: 0 | 1, limit: number) =>
-    sql<WaitingRow[]>`
+  /** Locks the oldest rows of a subscription, skipping what others are taking. First in its transaction. */
+  async function lock(sql: Sql, { account, subscription }: Tenancy, kind: EventKind, route: 0 | 1, limit: number): Promise<WaitingRow[]> {
+    const planning = planAnew(sql);
+    const rows = await sql<WaitingRow[]>`
       select id, phone, form, code, cost_e4 as cost, at from waiting_events
       where account_id = ${account.id} and subscription_id = ${subscription.id} and kind = ${kind} and route = ${route}
       order by at, id limit ${limit} for update skip locked`;
+    await planning;
+    return rows;
+  }
 
   async function pull<T>(
     tenancy: Tenancy,

@@ -43,9 +43,9 @@ export function createRetention({ db, clock }: { db: Db; clock: () => Date }): R
         for (const [table, fillfactor] of Object.entries(tables))
           for (const day of days)
             if (!names.has(partition(table, day)))
-              await sql.unsafe(
-                `create table ${partition(table, day)} partition of ${table} for values from ('${day}') to ('${addDays(day, 1)}') with (fillfactor = ${fillfactor})`,
-              );
+              await sql.unsafe(`
+                create table ${partition(table, day)} (like ${table} including all) with (fillfactor = ${fillfactor});
+                alter table ${table} attach partition ${partition(table, day)} for values from ('${day}') to ('${addDays(day, 1)}')`);
       });
     },
 

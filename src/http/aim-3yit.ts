@@ -10,10 +10,10 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Directory, Tenancy } from '../core/directory.ts';
 import { yuan } from '../core/ledger.ts';
 import { type Receipt, type Recipient, Refusal, type RefusalCode, type Submission, type Subscription } from '../core/model.ts';
-import type { Outbox, ReplyEvent, ReportEvent } from '../core/outbox.ts';
+import type { Outbox, PushFormat, ReplyEvent, ReportEvent } from '../core/outbox.ts';
 import { sourceNumberLength } from '../core/routing.ts';
 import { createFailureLimiter, isListed, isPasswordHash, isSignature } from './auth.ts';
-import { type HttpPart, jsonType, type Problem, problemStatus, type PushFormat } from './dialect.ts';
+import { type HttpPart, jsonType, type Problem, problemStatus } from './dialect.ts';
 import { canonicalForm, encodeValue, type Form, parseForm, TooManyParameters } from './form.ts';
 
 interface AimDeps {

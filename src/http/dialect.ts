@@ -5,7 +5,6 @@
  * beside those routes. A dialect is a part that speaks a vendor's API, together with the form of the events it pushes.
  */
 import type { FastifyInstance } from 'fastify';
-import type { ReplyEvent, ReportEvent } from '../core/outbox.ts';
 
 /** What the listener answers by itself. */
 export type Problem =
@@ -29,17 +28,6 @@ export interface HttpPart {
   /** Registers the routes, under their full paths. */
   routes(server: FastifyInstance): void | Promise<void>;
   failure(problem: Problem, requestId: string): Answer;
-}
-
-/** How a dialect writes the events it pushes. */
-export interface PushFormat {
-  report(events: readonly ReportEvent[]): PushBody;
-  reply(events: readonly ReplyEvent[]): PushBody;
-}
-
-interface PushBody {
-  readonly contentType: string;
-  readonly body: string;
 }
 
 export const problemStatus: Readonly<Record<Problem, number>> = {

@@ -56,7 +56,7 @@ export interface ChunkRun {
 }
 
 /** A message's outcome, with what it has from its chunk. */
-export function outcomeOf(
+function outcomeOf(
   body: DispatchBody,
   index: number,
   rest: Pick<Outcome, 'channelId' | 'status' | 'code'> & Partial<Pick<Outcome, 'carrierId' | 'paid' | 'parts'>>,
@@ -73,6 +73,36 @@ export function outcomeOf(
     paid: rest.paid ?? false,
     parts: rest.parts ?? none,
   };
+}
+
+/**
+ * Outcomes that need no sending, of a chunk as it is claimed: given up because an earlier claimant may have sent them and the product
+ * says so, expired, or opted out since. `recordedBefore` are the indexes that have an outcome already.
+ */
+export function decideWithoutSending(
+  claim: Claim,
+  body: DispatchBody,
+  given: {
+    readonly channelId: bigint;
+    readonly recordedBefore: ReadonlySet<number>;
+    readonly givesUp: boolean;
+    readonly isExpired: boolean;
+    readonly optedOut: ReadonlySet<bigint>;
+  },
+): { readonly outcomes: Outcome[]; readonly inDoubt: number } {
+  const outcomes: Outcome[] = [];
+  let inDoubt = 0;
+  body.phones.forEach((phone, index) => {
+    if (given.recordedBefore.has(index)) return;
+    const isInDoubt = index < claim.doubtUpto;
+    if (isInDoubt) inDoubt++;
+    if (isInDoubt && given.givesUp)
+      outcomes.push(outcomeOf(body, index, { channelId: given.channelId, status: messageStatus.unknown, code: 'UNKNOWN' }));
+    else if (given.isExpired) outcomes.push(outcomeOf(body, index, { channelId: null, status: messageStatus.expired, code: 'EXPIRED' }));
+    else if (given.optedOut.has(phone))
+      outcomes.push(outcomeOf(body, index, { channelId: null, status: messageStatus.intercepted, code: 'WL:SHLJ' }));
+  });
+  return { outcomes, inDoubt };
 }
 
 const none: Outcome['parts'] = [];

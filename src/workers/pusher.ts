@@ -2,21 +2,15 @@
  * Pushes events to customers' servers. A push claims its rows and commits, then posts, then records what came of it; a crash in
  * between makes the rows pullable, so that none is pushed twice.
  *
- * Each subscription and kind is an endpoint of its own with one push under way at a time: a slow or dead server holds up nobody else,
- * since endpoints do not share anything but a bound on how many run at once.
+ * Each subscription and kind is an endpoint of its own with one push under way at a time. They share a bound on how many run at once, and
+ * take turns within it push by push, so a slow or dead server costs the others a place for one time-out and no more.
  */
 import type { Directory } from '../core/directory.ts';
-import type { Outbox, Push, ReplyEvent, ReportEvent } from '../core/outbox.ts';
+import type { Outbox, Push, PushFormat } from '../core/outbox.ts';
 import type { Medium } from '../core/model.ts';
 import type { Signals } from '../core/signals.ts';
 import type { Log } from '../log.ts';
 import type { Post } from './post.ts';
-
-/** How a dialect writes events; pure. */
-export interface PushFormat {
-  report(events: readonly ReportEvent[]): { contentType: string; body: string };
-  reply(events: readonly ReplyEvent[]): { contentType: string; body: string };
-}
 
 export interface Pusher {
   start(): void;
@@ -27,6 +21,9 @@ const pollMs = 1000;
 /** Rows gather this long before a push, unless there are enough for a full one. */
 const gatherMs = 200;
 const mostEndpointsAtOnce = 64;
+/** For most of the time that a push is leased for. */
+const recordTries = 80;
+const recordRetryMs = 500;
 
 export function createPusher(deps: {
   outbox: Outbox;
@@ -38,45 +35,63 @@ export function createPusher(deps: {
 }): Pusher {
   const { outbox, directory, signals, post, formats, log } = deps;
   const busy = new Map<string, Promise<void>>();
+  const servedAt = new Map<string, number>();
+  let turn = 0;
   let timer: NodeJS.Timeout | undefined;
   let soon: NodeJS.Timeout | undefined;
   let looking: Promise<void> | undefined;
   let stopping = false;
 
-  /** Pushes to one endpoint until nothing waits for it. */
-  async function work(subscriptionId: bigint, kind: 'report' | 'reply'): Promise<void> {
-    while (!stopping) {
-      const most = directory.settings().rowsPerPush;
-      const push = await outbox.claimPush(subscriptionId, kind, most);
-      if (!push) return;
-      await deliver(push);
-      if (push.reports.length + push.replies.length < most) return; // let the next rows gather
-    }
+  /** One push to one endpoint, if anything waits for it; after a full one there may be more at once, for which it queues anew. */
+  async function work(subscriptionId: bigint, kind: 'report' | 'reply'): Promise<boolean> {
+    const most = directory.settings().rowsPerPush;
+    const push = await outbox.claimPush(subscriptionId, kind, most);
+    if (!push) return false;
+    await deliver(push);
+    return push.reports.length + push.replies.length >= most;
   }
 
   async function deliver(push: Push): Promise<void> {
     const format = formats[push.tenancy.product.medium];
     if (!format) throw new Error(`no push format for ${push.tenancy.product.medium}`);
     const { contentType, body } = push.kind === 'report' ? format.report(push.reports) : format.reply(push.replies);
-    const answer = await post(push.url, contentType, body);
-    if (answer.status !== null && answer.status >= 200 && answer.status < 300) await outbox.pushSucceeded(push, answer.status, answer.text);
-    else {
-      log.warn(
-        { subscription: String(push.tenancy.subscription.id), status: answer.status, kind: push.kind },
-        'a push failed; its events can be pulled',
-      );
-      await outbox.pushFailed(push, answer.status, answer.text);
+    const { status, text } = await post(push.url, contentType, body);
+    const isDone = status !== null && status >= 200 && status < 300;
+    if (!isDone) {
+      const subscription = String(push.tenancy.subscription.id);
+      log.warn({ subscription, status, kind: push.kind }, 'a push failed; its events can be pulled');
+    }
+    // We know the answer, so it must be recorded: left to its lease, what was pushed could be pulled too.
+    for (let tries = 1; ; tries++) {
+      try {
+        return await (isDone ? outbox.pushSucceeded(push, status, text) : outbox.pushFailed(push, status, text));
+      } catch (error) {
+        if (tries === recordTries) throw error;
+        await new Promise((resolve) => setTimeout(resolve, recordRetryMs));
+      }
     }
   }
 
   async function look(): Promise<void> {
     await outbox.recoverPushes();
-    for (const { subscriptionId, kind } of await outbox.awaitingPush()) {
-      const key = `${subscriptionId}/${kind}`;
+    const endpoints = (await outbox.awaitingPush()).map((endpoint) => ({
+      ...endpoint,
+      key: `${endpoint.subscriptionId}/${endpoint.kind}`,
+    }));
+    // Who was served longest ago goes first, so that more endpoints than places take turns.
+    endpoints.sort((a, b) => (servedAt.get(a.key) ?? 0) - (servedAt.get(b.key) ?? 0));
+    for (const { subscriptionId, kind, key } of endpoints) {
       if (stopping || busy.has(key) || busy.size >= mostEndpointsAtOnce) continue;
+      servedAt.set(key, ++turn);
       const running = work(subscriptionId, kind)
-        .catch((error: unknown) => log.error({ err: error, subscription: String(subscriptionId) }, 'pushing failed'))
-        .finally(() => busy.delete(key));
+        .catch((error: unknown) => {
+          log.error({ err: error, subscription: String(subscriptionId) }, 'pushing failed');
+          return false;
+        })
+        .then((more) => {
+          busy.delete(key);
+          if (more) lookOnce();
+        });
       busy.set(key, running);
     }
   }

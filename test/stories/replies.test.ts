@@ -117,6 +117,15 @@ it('a reply names the ext and the batch that it answers, also when later batches
   ]);
 });
 
+it('a reply with a NUL in it, which the database cannot hold, arrives without it and only once', async () => {
+  const customer = await platform.customer();
+  const client = clientOf(app, customer);
+  const refused = platform.carrier.counters.refused;
+  platform.carrier.reply({ from: '13900000077', to: platform.accessNumber + customer.extension, content: '好\0的' });
+  await until('the reply', async () => (await client.replies()).some(({ content }) => content === '好的'));
+  expect(platform.carrier.counters.refused).toBe(refused);
+});
+
 it('a reply to an extension that nobody has goes to the unassigned list', async () => {
   const [mobile = ''] = plainNumbers(1, 14);
   write(mobile, '找谁', `${platform.accessNumber}999999`);

@@ -6,6 +6,8 @@ import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { App } from '../../src/app.ts';
+import { changeProduct, createChannel, createPool } from '../../src/core/catalogue.ts';
+import { change } from '../../src/core/management.ts';
 import { type Client, type Customer, clientOf, type Platform, plainNumbers, startPlatform } from '../platform.ts';
 
 const priceE4 = 500n;
@@ -27,6 +29,35 @@ async function batchesOf({ accountId }: Customer): Promise<string[]> {
   const rows = await platform.management.db.sql<{ id: bigint }[]>`select id from batches where account_id = ${accountId} order by id`;
   return rows.map(({ id }) => String(id));
 }
+
+it('submits at once over several channels in any company wait for each other and for nothing else', async () => {
+  const { management } = platform;
+  const customer = await platform.customer();
+  const channels = [21n, 22n];
+  await change(management, async (sql) => {
+    for (const [index, id] of channels.entries())
+      await createChannel(sql, management.box, {
+        id,
+        name: `nowhere ${id}`,
+        protocol: 'cmpp',
+        carriers: index === 0 ? ['mobile'] : ['unicom'],
+        accessNumber: `10690${id}`,
+        secret: 'nowhere',
+        settings: { host: '127.0.0.1', port: 1, spId: '901234', serviceId: 'STORY', ratePerSecond: 1 },
+      });
+    const pool = await createPool(sql, { name: 'two', channels: channels.map((channelId) => ({ channelId, priority: 1, weight: 1 })) });
+    await changeProduct(sql, customer.productId, { poolId: pool.id });
+  });
+  const client = clientOf(app, customer);
+  const unicom = (count: number) => plainNumbers(count).map((number) => number.replace(/^1[0-9]{2}/, '186'));
+  const began = Date.now();
+  const answers = await Promise.all(
+    Array.from({ length: 40 }, (_, i) => client.submit(i % 2 ? [...plainNumbers(2), ...unicom(2)] : unicom(3), { key: `mixed ${i}` })),
+  );
+  expect(new Set(answers.map(({ code }) => code))).toEqual(new Set([0]));
+  // A deadlock is found after a second, and a storm of them took half a minute.
+  expect(Date.now() - began).toBeLessThan(5000);
+});
 
 describe('money', () => {
   it('50 submits at once for a balance that covers 10 are accepted ten times and overdraw nothing', async () => {
