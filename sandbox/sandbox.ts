@@ -6,7 +6,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { createIsmg, type Ismg } from '../simulators/ismg.ts';
 import { type App, createApp } from '../src/app.ts';
-import { type EmbeddedPostgres, startEmbeddedPostgres } from '../src/db/embedded.ts';
+import { type EmbeddedPostgres, freePort, startEmbeddedPostgres } from '../src/db/embedded.ts';
 import type { Log } from '../src/log.ts';
 import { generateKey } from '../src/std/secret-box.ts';
 import { type DemoCarrier, demoCarriers, seed } from './demo-data.ts';
@@ -18,7 +18,8 @@ export interface SandboxOptions {
   readonly databaseUrl?: string | undefined;
   readonly secretKeys?: string | undefined;
   readonly port: number;
-  readonly linkBase: string;
+  /** Default: `/m` of the sandbox's own address. */
+  readonly linkBase: string | undefined;
   readonly metrics: { readonly host: string; readonly port: number } | null;
   readonly pushAllow: readonly string[];
   /** Ports of the simulated carriers in their order; free ones where left out. */
@@ -30,6 +31,7 @@ export interface SandboxOptions {
 
 export interface Sandbox {
   readonly port: number;
+  readonly carriers: readonly { readonly name: string; readonly port: number }[];
   readonly app: App;
   stop(): Promise<void>;
 }
@@ -54,8 +56,11 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
       postgres = await startEmbeddedPostgres({ dataDir: path.join(dataDir, 'postgres'), log: (message) => log.info(message) });
       databaseUrl = postgres.url('postgres');
     }
+    // Links are made of the port, so it must be known before the listener opens.
+    const port = options.port === 0 ? await freePort() : options.port;
+    const linkBase = options.linkBase ?? `http://127.0.0.1:${port}/m`;
     const phones = createPhones({
-      linkBase: options.linkBase,
+      linkBase,
       reply: (message) => [...carriers.values()].some((ismg) => ismg.reply(message)),
     });
     for (const [index, carrier] of demoCarriers.entries()) {
@@ -72,10 +77,10 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     app = await createApp({
       databaseUrl,
       secretKeys,
-      linkBase: options.linkBase,
+      linkBase,
       roles: ['api', 'dispatch', 'push', 'janitor'],
       host: '127.0.0.1',
-      port: options.port,
+      port,
       server: { loopbackHostOnly: true },
       metrics: options.metrics,
       pushAllow: options.pushAllow,
@@ -83,7 +88,8 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
       prepare: (management) => seed(management, (carrier) => carriers.get(carrier)?.port ?? 0),
       parts: [phones.part],
     });
-    return { port: app.port, app, stop };
+    const ports = [...carriers].map(([{ name }, ismg]) => ({ name, port: ismg.port }));
+    return { port: app.port, carriers: ports, app, stop };
   } catch (error) {
     await stop();
     throw error;

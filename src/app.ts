@@ -72,6 +72,8 @@ export interface App {
 export async function createApp(options: AppOptions): Promise<App> {
   const { log, roles, clock = () => new Date(), linkBase } = options;
   const db = createDb(options.databaseUrl, options.database);
+  // Carriers' work has connections of its own: however many requests wait for the others, leases are renewed and outcomes recorded.
+  const carrierDb = createDb(options.databaseUrl, { max: 6, applicationName: 'hongyan carriers', ...options.database });
   const box = createSecretBox(options.secretKeys);
   await migrate(db);
   const retention = createRetention({ db, clock });
@@ -89,15 +91,15 @@ export async function createApp(options: AppOptions): Promise<App> {
 
   const recent = createRecent();
   const receiver = createReceiver({
-    reports: createReports({ db, directory, clock }),
-    inbound: createInbound({ db, directory, clock }),
+    reports: createReports({ db: carrierDb, directory, clock }),
+    inbound: createInbound({ db: carrierDb, directory, clock }),
     recent,
     signals,
     log,
     count: metrics.count,
   });
   const dispatcher = createDispatcher({
-    db,
+    db: carrierDb,
     directory,
     signals,
     links,
@@ -180,7 +182,7 @@ export async function createApp(options: AppOptions): Promise<App> {
       await metrics.close();
       await signals.stop();
       await directory.stop();
-      await db.end();
+      await Promise.all([carrierDb.end(), db.end()]);
     },
   };
 }

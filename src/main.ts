@@ -18,9 +18,7 @@ import { packageRoot } from './std/package-root.ts';
 const print = (line: string): void => void process.stdout.write(`${line}\n`);
 
 const { version } = JSON.parse(fs.readFileSync(path.join(packageRoot(), 'package.json'), 'utf8')) as { version: string };
-const program = new Command('hongyan')
-  .description('鸿雁 Hongyan: a self-hosted messaging platform / 自托管的短信与彩信平台')
-  .version(version);
+const program = new Command('hongyan').description('鸿雁 Hongyan: a self-hosted messaging platform / 自托管的消息平台').version(version);
 
 program
   .command('start')
@@ -66,7 +64,7 @@ program
       databaseUrl: config.databaseUrl,
       secretKeys: config.secretKey,
       port: config.port,
-      linkBase: config.linkBase ?? '',
+      linkBase: config.linkBase,
       metrics: config.metricsAddress ?? null,
       pushAllow: config.pushAllow,
       carrierPorts: config.sandboxCarrierPorts,
@@ -79,6 +77,7 @@ program
   API        ${base}/api/send-aim        sp_id 500001, password demo-aim-password
   管理 API   ${base}/v1/openapi.json     Bearer sandbox-operator-token
   手机       ${base}/sandbox/v1/messages
+${sandbox.carriers.map(({ name, port }) => `  运营商     127.0.0.1:${port}  ${name}`).join('\n')}
 
   按 Ctrl-C 停止 · Ctrl-C stops it; data is kept in ${path.resolve(config.dataDir)}
 `);

@@ -2,7 +2,7 @@
  * A platform with a few customers, for tests of what customers and phones meet over HTTP: the real application on a database and a port
  * of its own, without carriers. What a carrier would say is put in by `deliver` and `reply`, through the same core functions.
  *
- * The customers are those of the sandbox (DESIGN.md, section 6), as far as these tests need them.
+ * The customers are those of the sandbox, as far as these tests need them.
  */
 import { createHmac } from 'node:crypto';
 import { pino } from 'pino';
@@ -159,7 +159,7 @@ export async function startAimPlatform(): Promise<Platform> {
 const encode = (text: string): string =>
   new URLSearchParams({ '': text }).toString().slice(1).replace(/\+/g, '%20').replace(/\*/g, '%2A').replace(/%7E/g, '~');
 
-/** The signature of a request, as the vendor's document computes it (aim.md, section 2); written apart from the code under test. */
+/** The signature of a request, as the vendor's document computes it; written apart from the code under test. */
 export function sign(method: string, parameters: Readonly<Record<string, string>>): string {
   const query = Object.keys(parameters)
     .sort()

@@ -129,8 +129,8 @@ export async function startPlatform(options: PlatformOptions = {}): Promise<Plat
     accessNumber,
     shown,
 
-    customer: ({ balanceE4 = 10_000_000_000n, priceE4 = 500n, class: priority = 1, pushUrls = {}, ...product } = {}) =>
-      change(management, async (sql) => {
+    async customer({ balanceE4 = 10_000_000_000n, priceE4 = 500n, class: priority = 1, pushUrls = {}, ...product } = {}) {
+      const customer = await change(management, async (sql) => {
         const name = `customer ${++customers}`;
         const { account } = await createAccount(sql, box, { name });
         const { id: productId } = await createProduct(sql, { name, medium: 'aim', unit: 'yuan', poolId: 1n, ...product });
@@ -154,7 +154,10 @@ export async function startPlatform(options: PlatformOptions = {}): Promise<Plat
           spId: String(subscription.spId),
           password: password ?? '',
         };
-      }),
+      });
+      await Promise.all([...apps].map((app) => app.management.directory.refresh()));
+      return customer;
+    },
 
     async startApp(changed) {
       const app = await createApp({

@@ -346,6 +346,7 @@ const read = (file: string): Source => ({ file, text: readFileSync(path.join(pac
 
 /** What git tracks, or would if it were added; without git (a tarball), nothing to check. */
 function trackedFiles(): string[] {
+  if (!existsSync(path.join(packageRoot(), '.git'))) return [];
   const list = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard'], { cwd: packageRoot(), encoding: 'utf8' });
   return list.split('\n').filter((file) => file !== '' && existsSync(path.join(packageRoot(), file)));
 }

@@ -318,6 +318,15 @@ describe('sending', () => {
     expect(await wired.send({})).toMatchObject([{ kind: 'accepted' }]);
   });
 
+  test('what was made while it could be written, and not sent before that ended, is not sent', async () => {
+    let asked = 0;
+    // Once when it is made, not any more when it is to leave: the process slept in between.
+    const { ismg, wired } = await connected({}, {}, { mayWrite: () => ++asked === 1 });
+    expect(await wired.send({})).toEqual([{ kind: 'unknown' }]);
+    expect(ismg.counters.submits).toBe(0);
+    expect(wired.states).toContain('down');
+  });
+
   test('what is handed over without a connection is unsent', async () => {
     const wired = wire(1);
     expect(wired.connection.room()).toBe(0);

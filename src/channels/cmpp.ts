@@ -156,6 +156,7 @@ export function createCmppConnection(given: CmppSettings, deps: ConnectionDeps):
     caughtUp: pump,
     unanswered: (flight) => decide(flight.job, flight.position, unknown),
     isDrained: () => queue.length === 0,
+    mayWrite: deps.mayWrite,
     onState(state, reason) {
       if (state === 'connecting') unacknowledged = 0;
       if (state === 'down' || state === 'refused' || state === 'draining' || state === 'stopped') giveUp(state === 'draining');

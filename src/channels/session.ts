@@ -52,6 +52,8 @@ export interface SessionProtocol<R extends Tracked> {
   unanswered(request: R): void;
   /** Nothing of a drain is left to be written. */
   isDrained(): boolean;
+  /** Asked once more right before requests reach the socket: the process may have slept since they were made. */
+  mayWrite(): boolean;
   onState(state: ConnectionState, reason: string): void;
 }
 
@@ -97,6 +99,7 @@ export function createSession<R extends Tracked>(settings: SessionSettings, prot
   const pending = new Map<number, R>();
 
   let out: Buffer[] = [];
+  let hasRequest = false;
   let isFlushDue = false;
   let isPausedByOwner = false;
   let isPausedByOutput = false;
@@ -139,7 +142,13 @@ export function createSession<R extends Tracked>(settings: SessionSettings, prot
     isFlushDue = false;
     if (!socket || out.length === 0) return;
     const pdus = out;
+    const isStale = hasRequest && !protocol.mayWrite();
     out = [];
+    hasRequest = false;
+    if (isStale) {
+      socket.destroy(new Error('slept while sending'));
+      return;
+    }
     socket.write(pdus.length === 1 ? pdus[0]! : Buffer.concat(pdus));
     if (socket.writableLength > maxUnwrittenBytes && !isPausedByOutput) {
       isPausedByOutput = true;
@@ -220,6 +229,7 @@ export function createSession<R extends Tracked>(settings: SessionSettings, prot
     socket = null;
     epoch += 1;
     out = [];
+    hasRequest = false;
     old.destroySoon();
     // A peer that does not read would keep it half closed for ever.
     setTimeout(() => old.destroy(), leaveMs).unref();
@@ -324,6 +334,7 @@ export function createSession<R extends Tracked>(settings: SessionSettings, prot
     request(sequenceId, pdu, request, now) {
       request.writtenAt = now;
       pending.set(sequenceId, request);
+      hasRequest = true;
       write(pdu);
     },
     answered(sequenceId) {

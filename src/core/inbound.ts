@@ -82,8 +82,14 @@ export function createInbound({ db, directory, clock }: { db: Db; directory: Dir
     return match?.batchId ?? null;
   }
 
-  /** The octets of a long reply were cut anywhere, so they are joined before they are decoded. */
-  const join = (parts: readonly Part[]): string => joinParts([...parts].sort((a, b) => a.number - b.number));
+  /**
+   * The octets of a long reply were cut anywhere, so they are joined before they are decoded; a segment that came twice counts once.
+   * NUL, which some phones send, is the one character that the database cannot hold.
+   */
+  function join(parts: readonly Part[]): string {
+    const byNumber = new Map(parts.map((part) => [part.number, part]));
+    return joinParts([...byNumber.values()].sort((a, b) => a.number - b.number)).replaceAll('\0', '');
+  }
 
   return {
     receive: (part) =>
@@ -103,17 +109,17 @@ export function createInbound({ db, directory, clock }: { db: Db; directory: Dir
         // Two segments may arrive on two connections at once: whoever comes second must see the first, so they queue for a lock.
         const key = `${part.channelId}/${part.from}/${part.to}/${concat.reference}`;
         await sql`select pg_advisory_xact_lock(hashtextextended(${key}, 7))`;
-        const waiting = await sql<(Part & { carrierId: string })[]>`
-          select distinct on (number) carrier_id as "carrierId", number::int, encoding, octets from inbound_parts
-          where channel_id = ${part.channelId} and phone = ${part.from} and dest = ${part.to} and reference = ${concat.reference}
-            and total = ${concat.total} and not joined
-          order by number, received_at`;
-        if (waiting.length < concat.total) return;
-        await sql`
-          update inbound_parts set joined = true
+        const [arrived] = await sql<{ n: number }[]>`
+          select count(distinct number)::int as n from inbound_parts
           where channel_id = ${part.channelId} and phone = ${part.from} and dest = ${part.to} and reference = ${concat.reference}
             and total = ${concat.total} and not joined`;
-        await store(sql, channel, part.from, part.to, join(waiting), at);
+        if ((arrived?.n ?? 0) < concat.total) return;
+        const parts = await sql<Part[]>`
+          update inbound_parts set joined = true
+          where channel_id = ${part.channelId} and phone = ${part.from} and dest = ${part.to} and reference = ${concat.reference}
+            and total = ${concat.total} and not joined
+          returning number::int, encoding, octets`;
+        await store(sql, channel, part.from, part.to, join(parts), at);
       }),
 
     giveUpWaiting: () =>

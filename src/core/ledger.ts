@@ -62,8 +62,11 @@ export async function hold(sql: Sql, accountId: bigint, subscriptionId: bigint, 
         as t(batch_id, amount)
       returning 1)
     select 1 from covered`;
-  if (!taken) throw new Refusal('insufficient_balance', `本次需 ${yuan(total)}`);
+  if (!taken) throw insufficient(total);
 }
+
+/** The refusal of a submission that costs so much. */
+export const insufficient = (amountE4: bigint): Refusal => new Refusal('insufficient_balance', `本次需 ${yuan(amountE4)}`);
 
 /** What a set of messages of one batch, ended (or paid for) in one transaction, means in money. */
 export interface Conclusion {

@@ -46,7 +46,7 @@ export interface Outcome {
 const sparse = <T>(column: readonly (T | null)[]): readonly (T | null)[] => (column.every((value) => value === null) ? [] : column);
 
 /** One statement that inserts rows of a kind; what they have in common goes over once for each chunk. */
-function insertOf(sql: Sql, rows: readonly Outcome[], final: boolean, at: Date, again: boolean) {
+function insertOf(sql: Sql, rows: readonly Outcome[], final: boolean, at: Date) {
   const commons = [...new Set(rows.map(({ common }) => common))];
   const ordinals = new Map(commons.map((common, ordinal) => [common, ordinal + 1]));
   return sql`
@@ -61,25 +61,26 @@ function insertOf(sql: Sql, rows: readonly Outcome[], final: boolean, at: Date, 
                 ${rows.map((r) => r.phone)}::bigint[], ${sparse(rows.map((r) => r.form))}::text[],
                 ${sparse(rows.map((r) => r.channelId))}::bigint[], ${sparse(rows.map((r) => r.carrierId))}::text[],
                 ${rows.map((r) => r.status)}::smallint[], ${sparse(rows.map((r) => r.code))}::text[], ${rows.map((r) => r.paid)}::boolean[])
-      as t(id, c, phone, form, channel_id, carrier_id, status, code, paid)
-    ${again ? sql`on conflict do nothing` : sql``}`;
+      as t(id, c, phone, form, channel_id, carrier_id, status, code, paid)`;
 }
 
 /**
  * Records outcomes of any accounts, with the events and the money of those that are final. `again` after a commit whose outcome is
- * unknown: rows that are there already stay as they are.
+ * unknown: what is there already has had its event and moved its money, and is left out, even if it then came in another company.
  */
-export async function record(sql: Sql, directory: Directory, outcomes: readonly Outcome[], at: Date, again: boolean): Promise<void> {
+export async function record(sql: Sql, directory: Directory, heard: readonly Outcome[], at: Date, again: boolean): Promise<void> {
+  const present = again ? await presentOf(sql, heard) : null;
+  const outcomes = present ? heard.filter(({ id }) => !present.has(id)) : heard;
   if (outcomes.length === 0) return;
   const work: Promise<unknown>[] = [];
   const sent = outcomes.filter(({ status }) => !isFinal(status));
-  if (sent.length > 0) work.push(insertOf(sql, sent, false, at, again));
+  if (sent.length > 0) work.push(insertOf(sql, sent, false, at));
   const ended = outcomes.filter(({ status }) => isFinal(status));
   if (ended.length > 0) {
     const accounts = [...new Set(ended.map(({ common }) => common.accountId))];
     work.push(sql`
       with ended as (
-        ${insertOf(sql, ended, true, at, again)}
+        ${insertOf(sql, ended, true, at)}
         returning id, account_id, day, subscription_id, phone, form, code, cost_e4, final_at)
       ${reportsFrom(sql, destinations(directory, accounts, 'report'))}`);
   }
@@ -90,8 +91,7 @@ export async function record(sql: Sql, directory: Directory, outcomes: readonly 
       select * from unnest(${parts.map((p) => p.id)}::bigint[], ${parts.map((p) => p.seg)}::smallint[],
                            ${parts.map((p) => p.common.accountId)}::bigint[], ${parts.map((p) => p.common.day)}::date[],
                            ${parts.map((p) => p.channelId)}::bigint[], ${parts.map((p) => p.carrierId)}::text[],
-                           ${parts.map((p) => p.code)}::text[])
-      ${again ? sql`on conflict do nothing` : sql``}`);
+                           ${parts.map((p) => p.code)}::text[])`);
   await Promise.all(work);
 
   const moving = outcomes.filter(({ status, paid, common }) => (isFinal(status) || paid) && common.priceE4 > 0n);
@@ -107,6 +107,16 @@ function conclusionsOf(rows: readonly Outcome[]): Conclusion[] {
     settledE4: own.reduce((sum, { paid, common }) => (paid ? sum + common.priceE4 : sum), 0n),
     releasedE4: own.reduce((sum, { paid, common }) => (paid ? sum : sum + common.priceE4), 0n),
   }));
+}
+
+/** Which of these have a row: after a commit whose outcome is unknown. Should it come through even now, the keys say so. */
+async function presentOf(sql: Sql, outcomes: readonly Outcome[]): Promise<ReadonlySet<bigint>> {
+  const days = outcomes.map(({ common }) => common.day).sort();
+  const rows = await sql<{ id: bigint }[]>`
+    select id from messages
+    where id = any(${outcomes.map(({ id }) => id)}::bigint[]) and day between ${days[0] ?? ''} and ${days.at(-1) ?? ''}
+      and account_id = any(${[...new Set(outcomes.map(({ common }) => common.accountId))]}::bigint[])`;
+  return new Set(rows.map(({ id }) => id));
 }
 
 /** Which messages of a chunk have a row already: what a claimant must know of indexes that may have been sent. */
@@ -135,8 +145,8 @@ export interface Applicable {
   readonly delivered: boolean;
 }
 
-/** How far back the message of a report is looked for, and ended. */
-const reportDays = 4;
+/** How far back the message of a report is looked for: a time to live of 72 hours, as long again for the report, and a day of slack. */
+const reportDays = 7;
 
 /** Finds the messages of carrier ids of one channel; the exception to "account first", since only the channel is known. */
 export async function resolve(sql: Sql, channelId: bigint, carrierIds: readonly string[], today: string): Promise<Map<string, Sent>> {
@@ -243,7 +253,7 @@ export async function applyReports<Report extends Applicable>(
   // The common case ends here: every verdict ended a message. Otherwise some had ended before, or have no row.
   if (conclusions.reduce((sum, { n }) => sum + n, 0) < verdicts.size) {
     const justEnded = await sql<{ id: bigint; before: boolean }[]>`
-      select id, final_at < ${at} as before from messages
+      select id, final_at <> ${at} as before from messages
       where account_id = ${accountId} and day between ${range[0]} and ${range[1]} and id = any(${[...verdicts.keys()]}::bigint[])`;
     const known = new Map(justEnded.map(({ id, before }) => [id, before]));
     for (const report of reports) {

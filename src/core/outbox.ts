@@ -11,7 +11,7 @@
  * what a lost process has left behind is found. What a try that failed means (again later, to be pulled, failed for good) is decided by
  * the dialect's `PushDialect`, and written here.
  */
-import type { Db, Sql } from '../db/db.ts';
+import { type Db, planAnew, type Sql } from '../db/db.ts';
 import { groupBy } from '../std/group.ts';
 import type { Directory, Tenancy } from './directory.ts';
 import { batchIdOf, type EventKind, type EventKindName, eventKind, eventKindName } from './model.ts';
@@ -323,7 +323,7 @@ export interface ReplayFilter {
   readonly fromDay: string;
   readonly toDay: string;
   /** `failed`: only what has failed or was kept, and was never handed over. */
-  readonly state: 'any' | 'failed';
+  readonly state?: 'any' | 'failed';
   readonly ids?: readonly bigint[];
   readonly batchId?: bigint;
   readonly phone?: bigint;
@@ -353,10 +353,11 @@ export function createOutbox({ db, directory, clock }: { db: Db; directory: Dire
     load: (sql: Sql, accountId: bigint, rows: readonly WaitingRow[]) => Promise<T[]>,
   ): Promise<T[]> {
     return db.transaction(async (sql) => {
-      const rows = await sql<WaitingRow[]>`
+      const query = sql<WaitingRow[]>`
         select id, day, phone, form, code, cost_e4 as cost, at, tries::int from waiting_events
-        where account_id = ${account.id} and subscription_id = ${subscription.id} and kind = ${kind} and route = ${route.pull}
+        where account_id = ${account.id} and subscription_id = ${subscription.id} and kind = ${kind} and route = 0
         order by at, id limit ${limit} for update skip locked`;
+      const [, rows] = await Promise.all([planAnew(sql), query]);
       if (rows.length === 0) return [];
       const ids = rows.map(({ id }) => id);
       const [events] = await Promise.all([load(sql, account.id, rows), handOver(sql, account.id, kind, ids, null, clock())]);
@@ -456,10 +457,11 @@ export function createOutbox({ db, directory, clock }: { db: Db; directory: Dire
         return null;
       }
       return db.transaction(async (sql) => {
-        const rows = await sql<WaitingRow[]>`
+        const query = sql<WaitingRow[]>`
           select id, day, phone, form, code, cost_e4 as cost, at, tries + 1 as tries from waiting_events
           where account_id = ${accountId} and endpoint = ${owner} and kind = ${kind} and route = 1 and due_at <= ${clock()}
           order by due_at, id limit ${limit} for update skip locked`;
+        const [, rows] = await Promise.all([planAnew(sql), query]);
         if (rows.length === 0) return null;
         const [id = 0n] = await nextIds(sql, 1);
         await sql`
@@ -475,15 +477,18 @@ export function createOutbox({ db, directory, clock }: { db: Db; directory: Dire
       const at = clock();
       // Numbered before, so that a repeat after an unknown commit meets its own keys.
       const attemptIds = await nextIds(db.sql, results.length);
-      await db.transaction((sql) => settleIn(sql, results, attemptIds, at));
+      await db.transaction(async (sql) => {
+        await Promise.all([planAnew(sql), settleIn(sql, results, attemptIds, at)]);
+      });
     },
 
     recover: (judge) =>
       db.transaction(async (sql) => {
-        const rows = await sql<{ id: bigint; accountId: bigint; owner: bigint; kind: EventKind; tries: number; claimId: bigint }[]>`
+        const query = sql<{ id: bigint; accountId: bigint; owner: bigint; kind: EventKind; tries: number; claimId: bigint }[]>`
           select id, account_id as "accountId", endpoint as owner, kind::int, tries::int, push_id as "claimId" from waiting_events
-          where route = ${route.pushing} and lease_until < now()
+          where route = 2 and lease_until < now()
           order by lease_until limit ${portion} for update skip locked`;
+        const [, rows] = await Promise.all([planAnew(sql), query]);
         if (rows.length === 0) return 0;
         const results = [...groupBy(rows, ({ claimId }) => claimId)].flatMap(([id, own]) => {
           const [{ accountId, owner, kind } = { accountId: 0n, owner: 0n, kind: eventKind.report }] = own;

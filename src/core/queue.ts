@@ -10,7 +10,7 @@
  * Order is fair among accounts: a chunk's rank is where it begins on its account's own line, which begins no earlier than the
  * channel's virtual time (the rank last claimed). So an account with a million waiting delays a newcomer by one chunk, not a million.
  */
-import type { Sql } from '../db/db.ts';
+import { planAnew, type Sql } from '../db/db.ts';
 import { groupBy } from '../std/group.ts';
 
 export interface QueueRow {
@@ -29,21 +29,28 @@ export interface QueueOrder {
   readonly planned?: boolean;
 }
 
-/** Queues chunks of one subscription: at the end of the account's line on each channel, or apart until they are due. */
+/**
+ * Queues chunks of one subscription: at the end of the account's line on each channel, or apart until they are due. Lines are locked in
+ * the order of the channels, all statements going out before the first answer, so that whatever the caller sends next is locked after
+ * them: every transaction locks in one order.
+ */
 export async function enqueue(sql: Sql, order: QueueOrder, rows: readonly QueueRow[]): Promise<void> {
   const byChannel = groupBy(rows, ({ channelId }) => channelId);
   const { planned = false } = order;
-  for (const [channelId, own] of [...byChannel].sort(([a], [b]) => (a < b ? -1 : 1))) {
+  const inOrder = [...byChannel].sort(([a], [b]) => (a < b ? -1 : 1));
+  const statements = inOrder.map(([channelId, own]) => {
     const { total, offsets } = lengths(own);
     const line = planned ? sql`select 0::bigint as start` : lineOf(sql, channelId, order.accountId, total);
-    await sql`
+    return sql`
       with line as (${line})
-      insert into dispatch_queue (channel_id, chunk_id, account_id, subscription_id, n, class, rank, state, ready_at, expires_at)
+      insert into dispatch_queue (channel_id, chunk_id, account_id, subscription_id, n, class, rank, state, ready_at, expires_at, reserved_upto)
       select ${channelId}, chunk_id, ${order.accountId}, ${order.subscriptionId}, n, ${order.class},
-             case when ${planned}::boolean then 0 else line.start + o end, ${planned ? 2 : 0}::smallint, ${order.readyAt}, ${order.expiresAt}
+             case when ${planned}::boolean then 0 else line.start + o end, ${planned ? 2 : 0}::smallint, ${order.readyAt},
+             ${order.expiresAt}, ${neverClaimed}::smallint
       from line, unnest(${own.map(({ chunkId }) => chunkId)}::bigint[], ${own.map(({ n }) => n)}::smallint[], ${offsets}::bigint[])
         as t(chunk_id, n, o)`;
-  }
+  });
+  await Promise.all(statements);
 }
 
 /** Prolongs an account's line on a channel by so many messages, and tells where they begin. */
@@ -101,7 +108,7 @@ export interface Lease {
   readonly epoch: bigint;
 }
 
-/** Takes free or expired connections of a channel, and puts what older epochs had claimed back to ready. Run it in a transaction. */
+/** Takes free or expired connections of a channel. */
 export async function takeLeases(
   sql: Sql,
   taking: { channelId: bigint; connections: number; most: number; node: string; leaseSeconds: number },
@@ -111,7 +118,7 @@ export async function takeLeases(
     insert into channel_leases (channel_id, connection)
     select ${channelId}, c from generate_series(0, ${connections - 1}::int) as c
     on conflict do nothing`;
-  const leases = await sql<Lease[]>`
+  return sql<Lease[]>`
     with free as materialized (
       select connection from channel_leases
       where channel_id = ${channelId} and connection < ${connections} and until < now()
@@ -121,17 +128,24 @@ export async function takeLeases(
     from free
     where l.channel_id = ${channelId} and l.connection = free.connection
     returning l.channel_id as "channelId", l.connection::int, l.epoch`;
-  // Connections the channel no longer has: raise their epoch too, so that what they had claimed is found below.
-  const surplus = await sql`
-    update channel_leases set epoch = epoch + 1, node = null, state = 'down', reason = '', state_at = now()
-    where channel_id = ${channelId} and connection >= ${connections} and until < now() and node is not null
-    returning 1`;
-  if (leases.length + surplus.length === 0) return [];
+}
+
+/**
+ * Puts back to ready what was claimed under leases that no longer stand: their epoch was raised, or they have run out and nobody has
+ * taken them (a channel that is off, a connection it no longer has); the latter's epoch is raised first, so that a holder who only
+ * slept finds out. To be run in a transaction, now and then, for every channel, by any node.
+ */
+export async function recoverChunks(sql: Sql, channelId: bigint): Promise<void> {
+  await planAnew(sql);
+  await sql`
+    update channel_leases l set epoch = epoch + 1, node = null, state = 'down', reason = '', state_at = now()
+    where l.channel_id = ${channelId} and l.until < now() and exists (
+      select 1 from dispatch_queue q
+      where q.channel_id = ${channelId} and q.state = 1 and q.connection = l.connection and q.epoch = l.epoch)`;
   await sql`
     update dispatch_queue q set state = 0, connection = null, epoch = null
     from channel_leases l
     where q.channel_id = ${channelId} and l.channel_id = ${channelId} and q.state = 1 and l.connection = q.connection and l.epoch > q.epoch`;
-  return leases;
 }
 
 /**
@@ -154,7 +168,7 @@ export async function renewLeases(
 /** Gives connections back, so that another node can take them at once. */
 export async function giveUpLeases(sql: Sql, channelId: bigint, node: string, connections: readonly number[]): Promise<void> {
   await sql`
-    update channel_leases set until = '-infinity', node = null, state = 'down', reason = '', state_at = now()
+    update channel_leases set epoch = epoch + 1, until = '-infinity', node = null, state = 'down', reason = '', state_at = now()
     where channel_id = ${channelId} and node = ${node} and connection = any(${connections}::smallint[])`;
 }
 
@@ -170,15 +184,20 @@ export async function showState(sql: Sql, lease: Lease, state: string, reason: s
  * recorded while it stands, or not at all.
  */
 export async function standing(sql: Sql, channelId: bigint, leases: readonly Lease[]): Promise<ReadonlySet<Lease>> {
+  const planning = planAnew(sql); // for what is done to the queue under these leases
   const rows = await sql<{ connection: number; epoch: bigint }[]>`
     select connection::int, epoch from channel_leases
     where channel_id = ${channelId} and connection = any(${leases.map(({ connection }) => connection)}::smallint[])
     order by connection for share`;
+  await planning;
   const epochs = new Map(rows.map(({ connection, epoch }) => [connection, epoch]));
   return new Set(leases.filter(({ connection, epoch }) => epochs.get(connection) === epoch));
 }
 
 // ── claiming and leaving ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The `reserved_upto` of a chunk that nobody has claimed yet. */
+export const neverClaimed = -1;
 
 export interface Claim {
   readonly chunkId: bigint;
@@ -186,22 +205,23 @@ export interface Claim {
   readonly subscriptionId: bigint;
   readonly n: number;
   readonly expiresAt: Date;
-  /** Indexes below it may have been sent by an earlier claimant. */
+  /** Indexes below it may have been sent by an earlier claimant, and any may have an outcome; `neverClaimed` if there was none. */
   readonly doubtUpto: number;
   /** Indexes below it may be sent now. */
   readonly reservedUpto: number;
 }
 
 /**
- * Claims up to `limit` ready chunks of one class, in fair order, and reserves up to `budget` of their messages for sending. Nothing
+ * Claims ready chunks of one class, in fair order: at most `limit`, and no more once they hold `most` messages. Reserves up to `budget` of their messages for sending. Nothing
  * may be sent from a chunk beyond its reservation. Under a lease that has run out nothing is claimed: whoever takes it next would not
  * look for it again.
  */
 export async function claim(
   sql: Sql,
-  { lease, class: wanted, limit, budget, at }: { lease: Lease; class: number; limit: number; budget: number; at: Date },
+  { lease, class: wanted, limit, most, budget, at }: { lease: Lease; class: number; limit: number; most: number; budget: number; at: Date },
 ): Promise<Claim[]> {
   const { channelId, connection, epoch } = lease;
+  const planning = planAnew(sql);
   const claims = await sql<(Claim & { rank: bigint })[]>`
     with lease as materialized (
       select 1 from channel_leases
@@ -210,15 +230,16 @@ export async function claim(
       select chunk_id, n, reserved_upto, rank from dispatch_queue
       where channel_id = ${channelId} and exists (select 1 from lease) and state = 0 and class = ${wanted} and ready_at <= ${at}
       order by rank limit ${limit} for update skip locked),
+    o as (select *, sum(n) over (order by rank, chunk_id) - n as before from c),
     r as (
-      select chunk_id, reserved_upto as doubt,
-             greatest(reserved_upto, least(n, ${budget}::bigint - sum(n) over (order by rank, chunk_id) + n)) as upto
-      from c)
+      select chunk_id, reserved_upto as doubt, greatest(reserved_upto, 0, least(n, ${budget}::bigint - before)) as upto
+      from o where before < ${most})
     update dispatch_queue q set state = 1, connection = ${connection}, epoch = ${epoch}, reserved_upto = r.upto
     from r
     where q.channel_id = ${channelId} and q.chunk_id = r.chunk_id
     returning q.chunk_id as "chunkId", q.account_id as "accountId", q.subscription_id as "subscriptionId", q.n::int, q.expires_at as "expiresAt",
               r.doubt::int as "doubtUpto", q.reserved_upto::int as "reservedUpto", q.rank`;
+  await planning;
   if (claims.length === 0) return [];
   const reached = claims.reduce((most, { rank }) => (rank > most ? rank : most), 0n);
   await sql`
@@ -244,7 +265,7 @@ export async function reserve(sql: Sql, channelId: bigint, rows: readonly Placed
   await sql`
     update dispatch_queue q set reserved_upto = t.upto
     from ${placed(sql, rows)}
-    where q.channel_id = ${channelId} and q.chunk_id = t.chunk_id and q.state = 1 and q.connection = t.connection and q.epoch = t.epoch`;
+    where q.channel_id = ${channelId} and q.chunk_id = t.chunk_id and q.connection = t.connection and q.epoch = t.epoch`;
 }
 
 /** Takes chunks off the queue whose every message has an outcome. */
@@ -253,7 +274,7 @@ export async function finish(sql: Sql, channelId: bigint, rows: readonly Placed[
   await sql`
     delete from dispatch_queue q
     using ${placed(sql, rows)}
-    where q.channel_id = ${channelId} and q.chunk_id = t.chunk_id and q.state = 1 and q.connection = t.connection and q.epoch = t.epoch`;
+    where q.channel_id = ${channelId} and q.chunk_id = t.chunk_id and q.connection = t.connection and q.epoch = t.epoch`;
 }
 
 /** Puts claimed chunks back; indexes below `upto` without an outcome may have been sent. */
@@ -262,17 +283,18 @@ export async function putBack(sql: Sql, channelId: bigint, rows: readonly Placed
   await sql`
     update dispatch_queue q set state = 0, connection = null, epoch = null, reserved_upto = t.upto
     from ${placed(sql, rows)}
-    where q.channel_id = ${channelId} and q.chunk_id = t.chunk_id and q.state = 1 and q.connection = t.connection and q.epoch = t.epoch`;
+    where q.channel_id = ${channelId} and q.chunk_id = t.chunk_id and q.connection = t.connection and q.epoch = t.epoch`;
 }
 
 /** Waiting chunks whose time to live is over, locked for the transaction that ends them. */
 export async function lockExpired(sql: Sql, channelId: bigint, at: Date, limit: number): Promise<Claim[]> {
+  await planAnew(sql);
   return sql<Claim[]>`
     select chunk_id as "chunkId", account_id as "accountId", subscription_id as "subscriptionId", n::int, expires_at as "expiresAt",
            reserved_upto::int as "doubtUpto", reserved_upto::int as "reservedUpto"
     from dispatch_queue
     where channel_id = ${channelId} and state = 0 and expires_at <= ${at}
-    order by chunk_id limit ${limit} for update skip locked`;
+    order by expires_at limit ${limit} for update skip locked`;
 }
 
 /** Takes off the queue what `lockExpired` has locked in this transaction. */

@@ -53,7 +53,8 @@ export function createReports({ db, directory, clock }: { db: Db; directory: Dir
   /** One transaction per account; returns what turned out to have no row. */
   async function apply(known: readonly Known[], at: Date, within?: Sql): Promise<Report[]> {
     const missing: Report[] = [];
-    for (const [accountId, own] of groupBy(known, ({ sent }) => sent.accountId)) {
+    const byAccount = [...groupBy(known, ({ sent }) => sent.accountId)].sort(([a], [b]) => (a < b ? -1 : 1));
+    for (const [accountId, own] of byAccount) {
       const work = (sql: Sql) => applyReports(sql, directory, accountId, own, at);
       missing.push(...(within ? await work(within) : await db.transaction(work)));
     }

@@ -21,6 +21,8 @@ const analyzeAt = [1000, 10_000, 100_000];
 export interface Retention {
   /** Makes the partitions from yesterday to a month ahead. Safe on several nodes at once. */
   makePartitions(): Promise<void>;
+  /** The oldest day that has a partition of messages. */
+  oldestDay(): Promise<string>;
   /** Takes statistics of today's partitions when they have grown tenfold. */
   analyzeToday(): Promise<void>;
 }
@@ -42,10 +44,17 @@ export function createRetention({ db, clock }: { db: Db; clock: () => Date }): R
         for (const [table, fillfactor] of Object.entries(tables))
           for (const day of days)
             if (!names.has(partition(table, day)))
-              await sql.unsafe(
-                `create table ${partition(table, day)} partition of ${table} for values from ('${day}') to ('${addDays(day, 1)}') with (fillfactor = ${fillfactor})`,
-              );
+              await sql.unsafe(`
+                create table ${partition(table, day)} (like ${table} including all) with (fillfactor = ${fillfactor});
+                alter table ${table} attach partition ${partition(table, day)} for values from ('${day}') to ('${addDays(day, 1)}')`);
       });
+    },
+
+    async oldestDay() {
+      const [oldest] = await db.sql<{ day: string | null }[]>`
+        select min(to_date(right(c.relname, 8), 'YYYYMMDD')) as day from pg_inherits i join pg_class c on c.oid = i.inhrelid
+        where i.inhparent = 'public.messages'::regclass`;
+      return oldest?.day ?? shanghaiDay(clock());
     },
 
     async analyzeToday() {

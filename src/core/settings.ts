@@ -30,3 +30,15 @@ export async function linkSecret(db: Db, box: SecretBox): Promise<Buffer> {
   if (!row) throw new Error('the setting link_secret is missing');
   return Buffer.from(box.open(row.value), 'hex');
 }
+
+/** The day before which no message waits for a report any more, or null if nobody has looked yet. */
+export async function overdueEndedBefore(sql: Sql): Promise<string | null> {
+  const [row] = await sql<{ value: string }[]>`select value from settings where name = 'overdue_ended_before'`;
+  return row?.value ?? null;
+}
+
+export async function setOverdueEndedBefore(sql: Sql, day: string): Promise<void> {
+  await sql`
+    insert into settings (name, value) values ('overdue_ended_before', ${day})
+    on conflict (name) do update set value = excluded.value where settings.value <> excluded.value`;
+}

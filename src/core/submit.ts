@@ -5,7 +5,9 @@
  * Small submissions of one subscription share transactions: while one is under way the next ones gather, so the lock of the balance
  * row is paid once per group and a lone submission never waits. What is refused stores nothing.
  */
-import { type Db, isUnknownCommit } from '../db/db.ts';
+import { performance } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Db, isConnectionLoss, isUniqueViolation, isUnknownCommit } from '../db/db.ts';
 import { billedSegments } from '../protocols/text.ts';
 import { groupBy } from '../std/group.ts';
 import { shanghaiDay } from '../std/shanghai.ts';
@@ -21,7 +23,7 @@ import {
   reserveRequestId,
 } from './batches.ts';
 import type { Directory, Tenancy } from './directory.ts';
-import { balanceOf, hold } from './ledger.ts';
+import { balanceOf, hold, insufficient } from './ledger.ts';
 import { linkCodeLength } from './links.ts';
 import { type Outcome, record } from './messages.ts';
 import {
@@ -57,6 +59,8 @@ interface SubmitDeps {
 /** Most recipients that one shared transaction takes in; larger submissions have one of their own. */
 const groupRecipients = 1000;
 const placeholder = '$url$';
+/** How long a submission waits for a database that went away while committing it. */
+const unknownForMs = 10_000;
 
 /** What is sent, whatever its kind. */
 interface Content {
@@ -139,8 +143,8 @@ export function createSubmit({ db, directory, signals, clock, linkBase }: Submit
     // What is planned is stored by itself.
     const sendAt = plans[0]?.submission.sendAt ?? null;
     const readyAt = sendAt ?? at;
-    try {
-      await db.transaction(async (sql) => {
+    const store = () =>
+      db.transaction(async (sql) => {
         for (const { plan, batch } of stored) {
           const requestId = requestIdOf(plan);
           if (!requestId) continue;
@@ -187,10 +191,10 @@ export function createSubmit({ db, directory, signals, clock, linkBase }: Submit
           ),
         ]);
       });
-    } catch (error) {
-      // The connection broke while committing: the rows themselves tell whether it happened.
-      if (!isUnknownCommit(error) || (await existing(db.sql, account.id, ids)).size === 0) throw error;
-    }
+    // A commit that was lost on its way and did happen holds our own request ids.
+    await untilKnown(store).catch(async (error: unknown) => {
+      if (!(error instanceof Repeated) || (await existing(db.sql, account.id, ids)).size === 0) throw error;
+    });
     if (queueRows.length > 0 && !sendAt) signals.emit('queue');
     if (stored.some(({ intercepted }) => intercepted.length > 0)) signals.emit('push');
     return stored.map(({ receipt }) => receipt);
@@ -211,7 +215,7 @@ export function createSubmit({ db, directory, signals, clock, linkBase }: Submit
       for (const one of group) {
         // An empty balance is common enough among failures to be asked about before writing anything.
         const { account, subscription } = one.plan.tenancy;
-        if ((await balanceOf(db.sql, account.id, subscription.id)) < one.plan.holdE4) one.reject(error);
+        if ((await balanceOf(db.sql, account.id, subscription.id)) < one.plan.holdE4) one.reject(insufficient(one.plan.holdE4));
         else await commitGroup([one]);
       }
     }
@@ -270,6 +274,25 @@ export function createSubmit({ db, directory, signals, clock, linkBase }: Submit
       throw error;
     }
   };
+}
+
+/**
+ * Runs a transaction until it is known to be committed. If the connection breaks while it commits, the same rows are stored once more:
+ * where the first try did happen, or is still about to, their keys say so.
+ */
+async function untilKnown(store: () => Promise<void>): Promise<void> {
+  let lastTry = 0;
+  for (;;) {
+    try {
+      return await store();
+    } catch (error) {
+      if (lastTry > 0 && isUniqueViolation(error)) return;
+      const isOpen = isUnknownCommit(error) || (lastTry > 0 && isConnectionLoss(error));
+      lastTry ||= performance.now() + unknownForMs;
+      if (!isOpen || performance.now() > lastTry) throw error;
+      await sleep(100);
+    }
+  }
 }
 
 /** Thrown inside the transaction when the request id was taken by a request that committed first. */

@@ -504,7 +504,7 @@ function openLog(file: string): { fd: number; read(): string } {
   return { fd, read: () => fs.readFileSync(file).subarray(start).toString('utf8').slice(-4000).trim() };
 }
 
-function freePort(): Promise<number> {
+export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = net.createServer();
     server.once('error', reject);

@@ -133,8 +133,10 @@ create table dispatch_queue (
   connection smallint,
   epoch bigint,
   reserved_upto smallint not null default 0,
-  constraint dispatch_queue_pkey PRIMARY KEY (channel_id, chunk_id)
+  constraint dispatch_queue_pkey PRIMARY KEY (chunk_id, channel_id)
 ) with (fillfactor=50, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=500);
+CREATE INDEX dispatch_queue_claimed ON public.dispatch_queue USING btree (channel_id, connection) WHERE (state = 1);
+CREATE INDEX dispatch_queue_expiry ON public.dispatch_queue USING btree (expires_at, channel_id) WHERE (state = 0);
 CREATE INDEX dispatch_queue_planned ON public.dispatch_queue USING btree (channel_id, ready_at) WHERE (state = 2);
 CREATE INDEX dispatch_queue_ready ON public.dispatch_queue USING btree (channel_id, class, rank) WHERE (state = 0);
 
@@ -322,6 +324,7 @@ create table request_ids (
   constraint request_ids_pkey PRIMARY KEY (account_id, key),
   constraint request_ids_subject_check CHECK (((batch_id IS NULL) <> (template_id IS NULL)))
 );
+CREATE INDEX request_ids_by_time ON public.request_ids USING btree (at);
 
 create table schema_migrations (
   version integer not null,

@@ -2,7 +2,7 @@
  * The AIM dialect: the smart SMS API of 3yit, so that a client written against that vendor works by changing its base URL. Four
  * endpoints under /api, and the form of the rows that are pulled and pushed.
  *
- * The text behind every decision is the vendor's document as read by spec/aim.md; sections named here are that page's. Owns what is on
+ * The text behind every decision is the vendor's document; docs/api/aim.md says how it is read where it leaves something open. Owns what is on
  * the wire: parameters, order of checks, codes, texts, formats. What happens to a submission is the core's.
  */
 import { createHash } from 'node:crypto';
@@ -94,7 +94,7 @@ export function createAim3yit({ directory, submit, outbox, balance, clock }: Aim
   const failures = createFailureLimiter({ clock, perMinute: () => directory.settings().failuresPerMinute });
 
   /**
-   * Says whose request this is, or why it is not listened to, in the order of section 2. Reads nothing but sp_id and the credential:
+   * Says whose request this is, or why it is not listened to, in the documented order. Reads nothing but sp_id and the credential:
    * a stranger must not make us work, nor learn whether an account is locked.
    */
   function authenticate({ method, clientAddress: address }: FastifyRequest, form: Form): Tenancy {
@@ -160,7 +160,7 @@ export function createAim3yit({ directory, submit, outbox, balance, clock }: Aim
   return {
     prefix: '/api',
     routes(server) {
-      // Clients send any Content-Type or none (section 1): whatever it says, the body is read as a form.
+      // Clients send any Content-Type or none: whatever it says, the body is read as a form.
       server.removeAllContentTypeParsers();
       server.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
       server.addHook('onRequest', (request, _reply, done) => {
@@ -174,7 +174,7 @@ export function createAim3yit({ directory, submit, outbox, balance, clock }: Aim
     },
     failure(problem, requestId) {
       const [code, detail] = problems[problem];
-      // Every answer with a vendor code is a 200, but for the few that section 1 names.
+      // Every answer with a vendor code is a 200, but for what the listener answers by itself.
       const status = problem === 'malformed' || problem === 'fault' ? 200 : problemStatus[problem];
       return { status, contentType: jsonType, body: failureBody(code, problem === 'fault' ? `${detail} ${requestId}` : detail) };
     },
@@ -183,7 +183,7 @@ export function createAim3yit({ directory, submit, outbox, balance, clock }: Aim
 
 const success = (data: unknown): string => JSON.stringify({ code: 0, msg: 'success', data });
 
-/** Query and body as one; the body wins (section 1). */
+/** Query and body as one; the body wins. */
 function formOf({ raw, body }: FastifyRequest): Form {
   const url = raw.url ?? '';
   const question = url.indexOf('?');
@@ -249,7 +249,7 @@ type Recipients =
   | { readonly kind: 'malformed'; readonly reason: string };
 
 /**
- * Reads `mobiles`: `["138…",…]` or `[["138…",["v1",…]],…]`, numbers as strings or integers (section 3). Whether a well-formed entry is
+ * Reads `mobiles`: `["138…",…]` or `[["138…",["v1",…]],…]`, numbers as strings or integers. Whether a well-formed entry is
  * a number that exists is for the core to say; here it only may not break the comma-separated reports.
  */
 export function readRecipients(text: string): Recipients {
@@ -333,7 +333,7 @@ export const aimPush = {
   reply: (events: readonly ReplyEvent[]) => ({ contentType: 'text/plain; charset=utf-8', body: events.map(pushedReply).join('|') }),
 } satisfies PushDialect;
 
-/** `ext,msg_id,mobile,status,time,price`, joined by `|` (section 4). */
+/** `ext,msg_id,mobile,status,time,price`, joined by `|`. */
 function reportRows(events: readonly ReportEvent[]): string {
   return events
     .map(
@@ -342,7 +342,7 @@ function reportRows(events: readonly ReportEvent[]): string {
     .join('|');
 }
 
-/** `urlencode(content),mobile,msg_id,ext,time` (section 5). */
+/** `urlencode(content),mobile,msg_id,ext,time`. */
 function pulledReply({ content, mobile, batchId, ext, at }: ReplyEvent): string {
   return `${encodeValue(content)},${mobile},${batchId ?? ''},${inRow(ext)},${wallClock(at).replace(/[- :]/g, '')}`;
 }

@@ -24,7 +24,7 @@ export function isMd5Of(given: string, text: string): boolean {
 
 /**
  * True if `given` is the HMAC-SHA1 of the text under the password in one of the three encodings that clients use: base64 of the
- * digest, base64 of its hex text, or the hex text (aim.md, section 2). A `+` that became a space on its way is taken as a `+`.
+ * digest, base64 of its hex text, or the hex text. A `+` that became a space on its way is taken as a `+`.
  */
 export function isSignature(given: string, text: string, password: string): boolean {
   const digest = createHmac('sha1', password).update(text).digest();

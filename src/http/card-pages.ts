@@ -1,6 +1,6 @@
 /**
  * What a phone shows when its owner opens a short link: the card as a small page without any framework; and the same card as JSON for
- * handsets that draw it themselves (aim.md, section 8).
+ * handsets that draw it themselves (docs/api/aim.md).
  *
  * A page trusts nothing it shows: every text is escaped, scripts and styles run only with the page's own nonce, and a click leaves
  * through `/<code>/<index of the button>`, never through an address in a parameter. A code that opens nothing gets a plain 404; who
@@ -95,7 +95,7 @@ function targetOf({ action, value }: Button): string | undefined {
   return action === 'url' ? value : `tel:${value.replace(/[ -]/g, '')}`;
 }
 
-/** What a handset that draws cards itself fetches: keys in the order of section 8. */
+/** What a handset that draws cards itself fetches: keys in the documented order. */
 function cardJson({ template, card, media, expiresAt }: OpenedCard): string {
   const { layout, ...rest } = card;
   const fields = Object.fromEntries(Object.entries(rest).filter(([name]) => name !== 'media'));

@@ -53,7 +53,7 @@ const englishProblem: Readonly<Record<Problem, string>> = {
   fault: 'Something went wrong on our side; the operator finds it by the request id.',
 };
 
-/** The form of the management API (DESIGN.md, section 5), and of paths that are nobody's. */
+/** The form of the management API, and of paths that are nobody's. */
 export function plainFailure(problem: Problem, requestId: string): Answer {
   const message = problem === 'fault' ? `${englishProblem.fault} (${requestId})` : englishProblem[problem];
   return { status: problemStatus[problem], contentType: jsonType, body: JSON.stringify({ error: { code: problem, message } }) };

@@ -47,7 +47,7 @@ export function parseForm(...sources: readonly (string | Buffer)[]): Form {
 
 /**
  * Key and value of every parameter but `without`, sorted by key in code units and joined `k=v&…`; encoded as the AIM dialect demands
- * (section 2, steps 1 to 3): UTF-8 form encoding, then space `%20`, `*` `%2A`, `~` as it is.
+ *: UTF-8 form encoding, then space `%20`, `*` `%2A`, `~` as it is.
  */
 export function canonicalForm(form: Form, without: readonly string[]): string {
   const keys = [...form.keys()].filter((key) => !without.includes(key)).sort();

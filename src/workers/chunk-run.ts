@@ -56,7 +56,7 @@ export interface ChunkRun {
 }
 
 /** A message's outcome, with what it has from its chunk. */
-export function outcomeOf(
+function outcomeOf(
   body: DispatchBody,
   index: number,
   rest: Pick<Outcome, 'channelId' | 'status' | 'code'> & Partial<Pick<Outcome, 'carrierId' | 'paid' | 'parts'>>,
@@ -75,6 +75,36 @@ export function outcomeOf(
   };
 }
 
+/**
+ * Outcomes that need no sending, of a chunk as it is claimed: given up because an earlier claimant may have sent them and the product
+ * says so, expired, or opted out since. `recordedBefore` are the indexes that have an outcome already.
+ */
+export function decideWithoutSending(
+  claim: Claim,
+  body: DispatchBody,
+  given: {
+    readonly channelId: bigint;
+    readonly recordedBefore: ReadonlySet<number>;
+    readonly givesUp: boolean;
+    readonly isExpired: boolean;
+    readonly optedOut: ReadonlySet<bigint>;
+  },
+): { readonly outcomes: Outcome[]; readonly inDoubt: number } {
+  const outcomes: Outcome[] = [];
+  let inDoubt = 0;
+  body.phones.forEach((phone, index) => {
+    if (given.recordedBefore.has(index)) return;
+    const isInDoubt = index < claim.doubtUpto;
+    if (isInDoubt) inDoubt++;
+    if (isInDoubt && given.givesUp)
+      outcomes.push(outcomeOf(body, index, { channelId: given.channelId, status: messageStatus.unknown, code: 'UNKNOWN' }));
+    else if (given.isExpired) outcomes.push(outcomeOf(body, index, { channelId: null, status: messageStatus.expired, code: 'EXPIRED' }));
+    else if (given.optedOut.has(phone))
+      outcomes.push(outcomeOf(body, index, { channelId: null, status: messageStatus.intercepted, code: 'WL:SHLJ' }));
+  });
+  return { outcomes, inDoubt };
+}
+
 const none: Outcome['parts'] = [];
 
 /** `skip`: indexes that have an outcome already and are not sent. */
@@ -85,7 +115,8 @@ export function createChunkRun(claim: Claim, body: DispatchBody, policy: RunPoli
   let outcomes = skip.size;
   let committed = 0;
   let reserved = claim.reservedUpto;
-  let touchedUpto = claim.doubtUpto;
+  /** One more than the highest index that may have been sent: it has an outcome, or was left in doubt. */
+  let doubtUpto = Math.max(0, claim.doubtUpto);
   const retries: number[] = [];
   const tries = new Map<number, number>();
   /** What is known of the segments of messages that needed more than one try or more than one segment. */
@@ -121,7 +152,6 @@ export function createChunkRun(claim: Claim, body: DispatchBody, policy: RunPoli
       if (again !== undefined) return again;
       while (cursor < n && skip.has(cursor)) cursor++;
       if (cursor >= n || cursor >= reserved) return null;
-      touchedUpto = Math.max(touchedUpto, cursor + 1);
       return cursor++;
     },
     message(index) {
@@ -136,6 +166,7 @@ export function createChunkRun(claim: Claim, body: DispatchBody, policy: RunPoli
     },
     judge(index, heard, gone) {
       const all = merge(index, heard);
+      if (all.some(({ kind }) => kind !== 'unsent' && kind !== 'throttled')) doubtUpto = Math.max(doubtUpto, index + 1);
       const rejected = all.find((outcome) => outcome.kind === 'rejected');
       const list = all.length > 1 ? all.map((outcome, seg) => ({ seg, ...told(outcome) })) : none;
       if (rejected) return ended(index, messageStatus.rejected, rejected.code, { parts: list });
@@ -166,7 +197,7 @@ export function createChunkRun(claim: Claim, body: DispatchBody, policy: RunPoli
     },
     reservedUpto: () => reserved,
     complete: () => outcomes >= n,
-    doubtUpto: () => touchedUpto,
+    doubtUpto: () => doubtUpto,
   };
 }
 

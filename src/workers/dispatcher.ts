@@ -23,7 +23,7 @@ import { dispatchBodies, type DispatchBody } from '../core/batches.ts';
 import type { Directory } from '../core/directory.ts';
 import type { Links } from '../core/links.ts';
 import { type Outcome, record, recordedOf } from '../core/messages.ts';
-import { batchIdOf, type Channel, indexOf, messageIdOf, messageStatus } from '../core/model.ts';
+import { batchIdOf, type Channel, chunkCapacity, indexOf, messageIdOf, messageStatus } from '../core/model.ts';
 import type { PackageLoader } from '../core/packages.ts';
 import {
   claim as claimChunks,
@@ -32,9 +32,11 @@ import {
   giveUpLeases,
   type Lease,
   lockExpired,
+  neverClaimed,
   type Placed,
   putBack,
   putInLine,
+  recoverChunks,
   removeExpired,
   renewLeases,
   reserve,
@@ -48,7 +50,7 @@ import type { Signals } from '../core/signals.ts';
 import { type Db, isConnectionLoss, isUnknownCommit } from '../db/db.ts';
 import type { Log } from '../log.ts';
 import { groupBy } from '../std/group.ts';
-import { type ChunkRun, createChunkRun, outcomeOf } from './chunk-run.ts';
+import { type ChunkRun, createChunkRun, decideWithoutSending } from './chunk-run.ts';
 import type { Recent, RecentEntry } from './recent.ts';
 
 export interface DispatcherDeps {
@@ -87,29 +89,38 @@ const beatMs = 1000;
 const flushDelayMs = 3;
 const throttledRetryMs = 1000;
 const drainMs = 10_000;
+const mostFailures = 25;
 const mostChunksPerClaim = 128;
 const expiredPerBeat = 20;
 /** Planned chunks that get their place in line in one transaction. */
 const planningPortion = 500;
+/** The priority classes as they are stored: the lower number goes first. */
+const classOf = { high: 0, low: 1 } as const;
 
 export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   const { directory, signals, log } = deps;
   const workers = new Map<bigint, ChannelWorker>();
+  /** Workers that are stopping: they drain at their own pace, keep their leases meanwhile, and hold up nobody. */
+  const retiring = new Map<bigint, Promise<void>>();
+  let stopping = false;
   let timer: NodeJS.Timeout | undefined;
   let beating: Promise<void> | undefined;
 
   /** Starts and stops channel workers as the configuration says, and lets each renew its leases. */
   async function beat(): Promise<void> {
     for (const channel of directory.channels())
-      if (channel.enabled && !workers.has(channel.id)) workers.set(channel.id, createChannelWorker(deps, channel));
+      if (channel.enabled && !stopping && !workers.has(channel.id)) workers.set(channel.id, createChannelWorker(deps, channel));
+    for (const [id, worker] of workers) {
+      const channel = directory.channel(id);
+      if (!channel?.enabled || !worker.serves(channel)) retire(id, worker);
+    }
     await Promise.all(
-      [...workers].map(async ([id, worker]) => {
-        const channel = directory.channel(id);
+      [...directory.channels()].map(async ({ id }) => {
         try {
           await lineUpPlanned(id);
-          if (channel?.enabled && worker.serves(channel)) return await worker.beat();
-          await worker.stop();
-          workers.delete(id);
+          await workers.get(id)?.beat();
+          await deps.db.transaction((sql) => recoverChunks(sql, id));
+          await endExpired(deps, id);
         } catch (error) {
           log.error({ channel: String(id), err: error }, 'a channel could not be served; trying again');
         }
@@ -121,6 +132,19 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   async function lineUpPlanned(channelId: bigint): Promise<void> {
     for (let n = planningPortion; n === planningPortion; )
       n = await deps.db.transaction((sql) => putInLine(sql, channelId, deps.clock(), planningPortion));
+  }
+
+  function retire(id: bigint, worker: ChannelWorker): void {
+    if (retiring.has(id)) return;
+    const stopped = worker
+      .stop()
+      .catch((error: unknown) => log.error({ channel: String(id), err: error }, 'a channel was not given back; its leases run out'))
+      .finally(() => {
+        workers.delete(id);
+        retiring.delete(id);
+        if (!stopping) beatOnce();
+      });
+    retiring.set(id, stopped);
   }
 
   const beatOnce = (): void => {
@@ -139,23 +163,27 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       beatOnce();
     },
     async stop() {
+      stopping = true;
+      await beating;
+      for (const [id, worker] of workers) retire(id, worker);
+      await Promise.all(retiring.values());
       clearInterval(timer);
       await beating;
-      await Promise.all([...workers.values()].map((worker) => worker.stop()));
-      workers.clear();
     },
   };
 }
 
 interface Link {
   readonly lease: Lease;
-  connection: ChannelConnection;
+  readonly connection: ChannelConnection;
   /** Monotonic time after which nothing may be sent. */
   deadline: number;
-  readonly runs: ChunkRun[];
+  runs: readonly ChunkRun[];
   /** Set when the connection was lost or the link is stopping: nothing is claimed or sent, its chunks go back with the next flush. */
   leaving: boolean;
   inFlight: number;
+  /** The last write of what the operator sees; the next waits for it, so that they cannot overtake each other. */
+  shown: Promise<void>;
   /** What the flush under way is about to add to the reservations. */
   reserving: number;
   pumping: boolean;
@@ -173,7 +201,7 @@ interface Heard {
 interface ChannelWorker {
   /** False once the channel's settings differ from those the worker was made for. */
   serves(channel: Channel): boolean;
-  /** Renews and takes leases, ends expired chunks, looks for work. */
+  /** Renews and takes leases, looks for work. */
   beat(): Promise<void>;
   wake(): void;
   stop(): Promise<void>;
@@ -192,7 +220,8 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
   let claiming = false;
   let claimAgain = false;
   let stopping = false;
-  let turns = 0;
+  /** Messages claimed of each class since the lower one last had nothing. */
+  const served = { high: 0, low: 0 };
   let averageN = 500;
   /** Entries of the memory of sent messages that wait for their row. */
   let unrecorded: RecentEntry[] = [];
@@ -280,21 +309,31 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
     }
   }
 
-  /** Claims once for a link; false if there was nothing. Every tenth time the lower class goes first, so that it keeps its share. */
+  /**
+   * Claims once for a link; false if there was nothing. The lower class keeps at least a tenth of the messages: it goes first once it
+   * is owed a chunk's worth. What it is owed is forgotten when it has nothing waiting.
+   */
   async function claimFor(link: Link): Promise<boolean> {
-    const classes = ++turns % 10 === 0 ? [1, 0] : [0, 1];
+    const classes = served.high / 9 - served.low >= chunkCapacity ? (['low', 'high'] as const) : (['high', 'low'] as const);
     const limit = Math.min(mostChunksPerClaim, Math.max(1, Math.ceil(reservation / averageN)));
     for (const wanted of classes) {
       const budget = Math.max(0, reservation - openOf(link));
       const claims = await db
-        .transaction((sql) => claimChunks(sql, { lease: link.lease, class: wanted, limit, budget, at: clock() }))
+        .transaction((sql) =>
+          claimChunks(sql, { lease: link.lease, class: classOf[wanted], limit, most: chunkCapacity, budget, at: clock() }),
+        )
         .catch((error: unknown) => {
           // What it may have claimed goes back when the lease is taken anew.
           if (isUnknownCommit(error)) drop(link, 'whether it claimed anything is not known');
           throw error;
         });
-      if (claims.length === 0) continue;
-      averageN = claims.reduce((sum, { n }) => sum + n, 0) / claims.length;
+      if (claims.length === 0) {
+        if (wanted === 'low') served.high = served.low = 0;
+        continue;
+      }
+      const messages = claims.reduce((sum, { n }) => sum + n, 0);
+      averageN = messages / claims.length;
+      served[wanted] += messages;
       try {
         await takeUp(link, claims);
       } catch (error) {
@@ -329,20 +368,17 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
       const tenancy = directory.subscription(claim.subscriptionId);
       if (!body || !tenancy) throw new Error(`chunk ${claim.chunkId} has no body or no subscription`);
       const { product, subscription } = tenancy;
-      const rows = claim.doubtUpto > 0 ? await recordedOf(db.sql, claim.accountId, claim.chunkId, body.day) : new Set<bigint>();
+      const rows =
+        claim.doubtUpto !== neverClaimed ? await recordedOf(db.sql, claim.accountId, claim.chunkId, body.day) : new Set<bigint>();
       const recordedBefore = new Set([...rows].map(indexOf));
-      const decided: Outcome[] = [];
-      const isExpired = claim.expiresAt <= clock();
-      body.phones.forEach((phone, index) => {
-        if (recordedBefore.has(index)) return;
-        const inDoubt = index < claim.doubtUpto;
-        if (inDoubt) deps.count('inDoubt', 1);
-        if (inDoubt && product.inDoubt === 'give_up')
-          decided.push(outcomeOf(body, index, { channelId, status: messageStatus.unknown, code: 'UNKNOWN' }));
-        else if (isExpired) decided.push(outcomeOf(body, index, { channelId: null, status: messageStatus.expired, code: 'EXPIRED' }));
-        else if (outs.get(claim.subscriptionId)?.has(phone))
-          decided.push(outcomeOf(body, index, { channelId: null, status: messageStatus.intercepted, code: 'WL:SHLJ' }));
+      const { outcomes: decided, inDoubt } = decideWithoutSending(claim, body, {
+        channelId,
+        recordedBefore,
+        givesUp: product.inDoubt === 'give_up',
+        isExpired: claim.expiresAt <= clock(),
+        optedOut: outs.get(claim.subscriptionId) ?? nobody,
       });
+      deps.count('inDoubt', inDoubt);
       const skip = new Set([...recordedBefore, ...decided.map(({ id }) => indexOf(id))]);
       const policy = {
         channelId,
@@ -352,7 +388,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
         content: await contentOf(body),
       };
       const run = createChunkRun(claim, body, policy, skip);
-      link.runs.push(run);
+      link.runs = [...link.runs, run];
       for (const outcome of decided) heard.push({ link, run, outcome, sent: false });
       if (run.complete() || decided.length > 0) scheduleFlush();
     }
@@ -425,26 +461,31 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
     }
     for (const entry of entries) entry.recorded = true;
     for (const link of leaving) {
-      link.runs.length = 0;
-      link.leaving = stopping || links.get(link.lease.connection) !== link;
+      // A claim that was being loaded may have added a run meanwhile: it goes back with the next flush.
+      if (link.runs.length > 0) scheduleFlush();
+      else link.leaving = stopping || links.get(link.lease.connection) !== link;
     }
     for (const link of links.values()) pump(link);
   }
 
-  /** Tries until the transaction is known to be committed; gives up only when every lease concerned has run out. */
+  /**
+   * Tries until the transaction is known to be committed; gives up when every lease concerned has run out, or when the database is there
+   * and keeps refusing.
+   */
   async function writeUntilDone(
     concerned: readonly Link[],
     outcomes: readonly Heard[],
     leaving: readonly Link[],
   ): Promise<ReadonlySet<Lease>> {
-    for (let again = false; ; ) {
+    for (let again = false, failures = 0; ; ) {
       try {
         return await write(concerned, outcomes, leaving, again);
       } catch (error) {
-        if (concerned.every(({ deadline }) => performance.now() > deadline + leaseMarginMs)) {
+        if (!isConnectionLoss(error)) failures++;
+        if (failures > mostFailures || concerned.every(({ deadline }) => performance.now() > deadline + leaseMarginMs)) {
           log.error(
             { channel: String(channelId), err: error, outcomes: outcomes.length },
-            'outcomes could not be recorded within the lease',
+            'outcomes could not be recorded; their chunks are left to whoever takes the leases next',
           );
           return new Set();
         }
@@ -462,10 +503,11 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
     again: boolean,
   ): Promise<ReadonlySet<Lease>> {
     const steps = new Map<ChunkRun, number>();
-    const finished: ChunkRun[] = [];
+    /** Runs that leave this node: finished, or put back. */
+    const gone = new Set<ChunkRun>();
     const held = await db.transaction(async (sql) => {
       steps.clear();
-      finished.length = 0;
+      gone.clear();
       const held = await standing(
         sql,
         channelId,
@@ -487,10 +529,12 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
         for (const run of link.runs) {
           const place = { lease: link.lease, chunkId: run.claim.chunkId };
           if (run.complete() && !sinceThen.has(run)) {
-            finished.push(run);
+            gone.add(run);
             done.push({ ...place, upto: 0 });
-          } else if (leaving.includes(link)) returned.push({ ...place, upto: run.doubtUpto() });
-          else if (!link.leaving && budget > 0) {
+          } else if (leaving.includes(link)) {
+            gone.add(run);
+            returned.push({ ...place, upto: run.doubtUpto() });
+          } else if (!link.leaving && budget > 0) {
             const upto = Math.min(run.claim.n, run.reservedUpto() + budget);
             if (upto === run.reservedUpto()) continue;
             steps.set(run, upto);
@@ -523,7 +567,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
     for (const [run, upto] of steps) run.reserveTo(upto);
     for (const link of concerned) {
       link.reserving = 0;
-      for (const run of finished) if (link.runs.includes(run)) link.runs.splice(link.runs.indexOf(run), 1);
+      link.runs = link.runs.filter((run) => !gone.has(run));
     }
     for (const status of ['sent', 'rejected'] as const)
       deps.count(status, outcomes.filter(({ outcome }) => outcome.status === messageStatus[status]).length);
@@ -534,17 +578,8 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
   // ── links ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   function open(lease: Lease, deadline: number): void {
-    const link: Link = {
-      lease,
-      connection: undefined as unknown as ChannelConnection,
-      deadline,
-      runs: [],
-      leaving: false,
-      inFlight: 0,
-      reserving: 0,
-      pumping: false,
-    };
-    link.connection = deps.connect(channel, secret, {
+    // The connection calls back only once it is started, and by then the link is there.
+    const connection = deps.connect(channel, secret, {
       mayWrite: () => performance.now() < link.deadline,
       events: {
         onState: (state, reason) => stateChanged(link, state, reason),
@@ -553,13 +588,24 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
         onInbound: (inbound, acknowledge) => deps.onInbound(channelId, inbound, acknowledge),
       },
     });
+    const link: Link = {
+      lease,
+      connection,
+      deadline,
+      runs: [],
+      leaving: false,
+      inFlight: 0,
+      reserving: 0,
+      shown: Promise.resolve(),
+      pumping: false,
+    };
     links.set(lease.connection, link);
-    link.connection.start();
+    connection.start();
   }
 
   function stateChanged(link: Link, state: ConnectionState, reason: string): void {
     log.info({ channel: String(channelId), connection: link.lease.connection, state, reason }, 'connection');
-    void showState(db.sql, link.lease, state, reason).catch(() => {}); // for display; the next change or lease writes it again
+    link.shown = link.shown.then(() => showState(db.sql, link.lease, state, reason)).catch(() => {}); // only shown; the next change writes anew
     if (state === 'up') {
       pump(link);
       void claimWork();
@@ -578,7 +624,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
     links.delete(link.lease.connection);
     link.deadline = 0;
     link.leaving = true;
-    link.runs.length = 0;
+    link.runs = [];
     log.warn({ channel: String(channelId), connection: link.lease.connection, reason }, 'connection given up');
     void link.connection.stop(0);
   }
@@ -594,53 +640,23 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
         else drop(link, 'the lease was not renewed');
       }
     }
+    if (stopping) return;
     const most = channel.connections - links.size;
-    if (most > 0 && !stopping) {
+    if (most > 0) {
       const taken = await db.transaction((sql) =>
         takeLeases(sql, { channelId, connections: channel.connections, most, node, leaseSeconds }),
       );
       for (const lease of taken) open(lease, deadline);
     }
-    await endExpired();
     void claimWork();
     for (const link of links.values()) pump(link);
-  }
-
-  /** Ends waiting chunks whose time to live is over, also when no connection of the channel is up. */
-  async function endExpired(): Promise<void> {
-    await db.transaction(async (sql) => {
-      const at = clock();
-      const chunks = await lockExpired(sql, channelId, at, expiredPerBeat);
-      for (const [accountId, own] of groupBy(chunks, (chunk) => chunk.accountId)) {
-        const bodies = await dispatchBodies(
-          sql,
-          accountId,
-          own.map(({ chunkId }) => chunkId),
-        );
-        for (const body of bodies) {
-          const rows = await recordedOf(sql, accountId, body.id, body.day);
-          const outcomes = body.phones.flatMap((_, index) =>
-            rows.has(messageIdOf(body.id, index))
-              ? []
-              : [outcomeOf(body, index, { channelId: null, status: messageStatus.expired, code: 'EXPIRED' })],
-          );
-          await record(sql, directory, outcomes, at, false);
-        }
-      }
-      await removeExpired(
-        sql,
-        channelId,
-        chunks.map(({ chunkId }) => chunkId),
-      );
-      if (chunks.length > 0) deps.signals.emit('push');
-    });
   }
 
   async function stop(): Promise<void> {
     stopping = true;
     await Promise.all([...links.values()].map((link) => link.connection.stop(drainMs)));
     for (const link of links.values()) link.leaving = true;
-    while (flushing || flushTimer || heard.length > 0 || [...links.values()].some(({ runs }) => runs.length > 0)) {
+    while (claiming || flushing || flushTimer || heard.length > 0 || [...links.values()].some(({ runs }) => runs.length > 0)) {
       scheduleFlush();
       await (flushing ?? new Promise((resolve) => setTimeout(resolve, flushDelayMs)));
     }
@@ -655,4 +671,43 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
     wake: () => void claimWork(),
     stop,
   };
+}
+
+const nobody: ReadonlySet<bigint> = new Set();
+
+/** Ends waiting chunks whose time to live is over, also when no connection of the channel is up or the channel is off. */
+async function endExpired({ db, directory, signals, clock, count }: DispatcherDeps, channelId: bigint): Promise<void> {
+  const ended = await db.transaction(async (sql) => {
+    const at = clock();
+    const claims = await lockExpired(sql, channelId, at, expiredPerBeat);
+    const outcomes: Outcome[] = [];
+    let inDoubt = 0;
+    for (const [accountId, own] of groupBy(claims, (claim) => claim.accountId)) {
+      const chunkIds = own.map(({ chunkId }) => chunkId);
+      const bodies = new Map((await dispatchBodies(sql, accountId, chunkIds)).map((body) => [body.id, body]));
+      for (const claim of own) {
+        const body = bodies.get(claim.chunkId);
+        if (!body) throw new Error(`chunk ${claim.chunkId} has no body`);
+        const rows = claim.doubtUpto === neverClaimed ? [] : await recordedOf(sql, accountId, body.id, body.day);
+        const decided = decideWithoutSending(claim, body, {
+          channelId,
+          recordedBefore: new Set([...rows].map(indexOf)),
+          givesUp: directory.subscription(claim.subscriptionId)?.product.inDoubt === 'give_up',
+          isExpired: true,
+          optedOut: nobody,
+        });
+        outcomes.push(...decided.outcomes);
+        inDoubt += decided.inDoubt;
+      }
+    }
+    await record(sql, directory, outcomes, at, false);
+    await removeExpired(
+      sql,
+      channelId,
+      claims.map(({ chunkId }) => chunkId),
+    );
+    return { chunks: claims.length, inDoubt };
+  });
+  count('inDoubt', ended.inDoubt);
+  if (ended.chunks > 0) signals.emit('push');
 }

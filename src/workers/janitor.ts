@@ -6,6 +6,7 @@ import { purgeRequestIds } from '../core/batches.ts';
 import type { Directory } from '../core/directory.ts';
 import { expireOverdue } from '../core/messages.ts';
 import type { Retention } from '../core/retention.ts';
+import { overdueEndedBefore, setOverdueEndedBefore } from '../core/settings.ts';
 import type { Signals } from '../core/signals.ts';
 import type { Db } from '../db/db.ts';
 import type { Log } from '../log.ts';
@@ -18,8 +19,8 @@ export interface Janitor {
   expireOverdue(): Promise<number>;
 }
 
-/** A message may be sent up to a day after the day it was planned for. */
-const daysLooked = 2;
+/** A message may be sent up to three days (the longest time to live) after the day it was planned for, and one for midnights. */
+const daysLooked = 4;
 const perTransaction = 5000;
 
 export function createJanitor(deps: {
@@ -50,11 +51,15 @@ export function createJanitor(deps: {
     const at = clock();
     const sentBefore = new Date(at.getTime() - directory.settings().reportWithinHours * 3600_000);
     const last = shanghaiDay(sentBefore);
+    const usual = addDays(last, -daysLooked);
+    // Further back only after a time without a janitor: each look ends a day, and where it began is kept.
+    const kept = (await overdueEndedBefore(db.sql)) ?? (await retention.oldestDay());
     let total = 0;
-    for (let back = daysLooked; back >= 0; back--) {
+    for (let day = kept < usual ? kept : usual; day <= last; day = addDays(day, 1)) {
       for (let n = perTransaction; n === perTransaction; total += n)
-        n = await db.transaction((sql) => expireOverdue(sql, directory, addDays(last, -back), sentBefore, perTransaction, at));
+        n = await db.transaction((sql) => expireOverdue(sql, directory, day, sentBefore, perTransaction, at));
     }
+    await setOverdueEndedBefore(db.sql, usual);
     if (total > 0) signals.emit('push');
     return total;
   }

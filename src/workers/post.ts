@@ -32,8 +32,8 @@ function isAllowed(address: string, allowed: readonly Range[]): boolean {
   return parsed.range() === 'unicast';
 }
 
-const refused = (host: string, address: string): Error =>
-  Object.assign(new Error(`destination ${host} (${address}) is not allowed`), { code: 'EDESTINATION' });
+/** Says the name and not where it leads: the text is shown to customers, who are not to explore our network with it. */
+const refused = (host: string): Error => Object.assign(new Error(`destination ${host} is not allowed`), { code: 'EDESTINATION' });
 
 /** `allow`: addresses and CIDR ranges that customers' servers may be in although they are private (the sandbox allows loopback). */
 export function createPost({ allow }: { allow: readonly string[] }): { post: Post; close(): Promise<void> } {
@@ -43,10 +43,10 @@ export function createPost({ allow }: { allow: readonly string[] }): { post: Pos
     dns.lookup(host, { ...options, all: true }, (error, list) => {
       if (error) return done(error, []);
       const bad = list.find(({ address }) => !isAllowed(address, allowed));
-      if (bad) return done(refused(host, bad.address), []);
+      if (bad) return done(refused(host), []);
       if (options.all) return done(null, list);
       const [first] = list;
-      return first ? done(null, first.address, first.family) : done(refused(host, 'no address'), []);
+      return first ? done(null, first.address, first.family) : done(refused(host), []);
     });
   const connector = buildConnector({ timeout: connectTimeoutMs, lookup });
   const agent = new Agent({
@@ -58,7 +58,7 @@ export function createPost({ allow }: { allow: readonly string[] }): { post: Pos
     connect(options, done) {
       const host = options.hostname.replace(/^\[|\]$/g, '');
       // The look-up is not asked about literal addresses.
-      if (net.isIP(host) && !isAllowed(host, allowed)) return done(refused(host, host), null);
+      if (net.isIP(host) && !isAllowed(host, allowed)) return done(refused(host), null);
       return connector(options, done);
     },
   });

@@ -63,6 +63,8 @@ interface Breaker {
 export function createPusher({ outbox, directory, signals, post, dialects, log, clock, count }: PusherDeps): Pusher {
   const lines = new Map<string, Promise<void>>();
   const breakers = new Map<string, Breaker>();
+  const servedAt = new Map<string, number>();
+  let turn = 0;
   let timer: NodeJS.Timeout | undefined;
   let soon: NodeJS.Timeout | undefined;
   let looking: Promise<void> | undefined;
@@ -213,9 +215,12 @@ export function createPusher({ outbox, directory, signals, post, dialects, log, 
   async function look(): Promise<void> {
     const lost = await outbox.recover(judgeLost);
     if (lost > 0) log.warn({ events: lost }, 'pushes of a process that was lost');
-    for (const endpoint of await outbox.due()) {
-      const key = keyOf(endpoint);
+    const endpoints = (await outbox.due()).map((endpoint) => ({ endpoint, key: keyOf(endpoint) }));
+    // Who was served longest ago goes first, so that more endpoints than lines take turns.
+    endpoints.sort((a, b) => (servedAt.get(a.key) ?? 0) - (servedAt.get(b.key) ?? 0));
+    for (const { endpoint, key } of endpoints) {
       if (stopping || lines.has(key) || lines.size >= mostLines) continue;
+      servedAt.set(key, ++turn);
       if ((breakers.get(key)?.openUntil ?? 0) > performance.now()) continue;
       const running = work(endpoint)
         .catch((error: unknown) => log.error({ err: error, account: String(endpoint.accountId), kind: endpoint.kind }, 'pushing failed'))

@@ -1,6 +1,7 @@
 /**
- * What was sent lately, by the carrier's id: so that most reports find their message without asking the database. Bounded; what has
- * fallen out, or was sent by another node, is found by a query.
+ * What was sent lately, by the carrier's id: so that most reports find their message without asking the database. Bounded: two
+ * generations for each channel, of which the older is forgotten when the younger is full. What has been forgotten, or was sent by
+ * another node, is found by a query.
  */
 import type { Sent } from '../core/messages.ts';
 
@@ -16,24 +17,30 @@ export interface Recent {
   forget(channelId: bigint, carrierId: string): void;
 }
 
-/** Twenty seconds of full speed; an entry is about 150 bytes. */
-const mostPerChannel = 400_000;
+/** Ten seconds of full speed in each; an entry is about 150 bytes. */
+const mostPerGeneration = 200_000;
 
 export function createRecent(): Recent {
-  const channels = new Map<bigint, Map<string, RecentEntry>>();
+  const channels = new Map<bigint, { young: Map<string, RecentEntry>; old: Map<string, RecentEntry> }>();
   return {
     remember(channelId, carrierId, sent) {
-      let entries = channels.get(channelId);
-      if (!entries) channels.set(channelId, (entries = new Map()));
-      if (entries.size >= mostPerChannel) {
-        const oldest = entries.keys().next();
-        if (!oldest.done) entries.delete(oldest.value);
+      let generations = channels.get(channelId);
+      if (!generations) channels.set(channelId, (generations = { young: new Map(), old: new Map() }));
+      if (generations.young.size >= mostPerGeneration) {
+        generations.old = generations.young;
+        generations.young = new Map();
       }
       const entry = { sent, recorded: false };
-      entries.set(carrierId, entry);
+      generations.young.set(carrierId, entry);
       return entry;
     },
-    find: (channelId, carrierId) => channels.get(channelId)?.get(carrierId),
-    forget: (channelId, carrierId) => void channels.get(channelId)?.delete(carrierId),
+    find(channelId, carrierId) {
+      const generations = channels.get(channelId);
+      return generations?.young.get(carrierId) ?? generations?.old.get(carrierId);
+    },
+    forget(channelId, carrierId) {
+      const generations = channels.get(channelId);
+      if (!generations?.young.delete(carrierId)) generations?.old.delete(carrierId);
+    },
   };
 }

@@ -3,7 +3,7 @@
  * up late sends nothing more.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, type TestContext } from 'vitest';
 import { clientOf, createPuller, plainNumbers, startPlatform, tally, until } from '../platform.ts';
 
 const connections = 2;
@@ -12,7 +12,7 @@ const leaseMs = 10_000;
 const balanceE4 = 100_000_000n;
 
 /** One node that holds every connection and is in the middle of 6,000 messages, and one that waits. */
-async function busyAndIdle() {
+async function busyAndIdle({ onTestFinished }: TestContext) {
   const platform = await startPlatform({ connections, ratePerSecond: 1000, window: 16 });
   onTestFinished(() => platform.stop());
   const { carrier } = platform;
@@ -43,11 +43,11 @@ async function busyAndIdle() {
 }
 
 describe.concurrent('two nodes', () => {
-  it('a node that slept through its leases sends nothing more under them, and nothing is lost', async () => {
-    const { platform, busy, check } = await busyAndIdle();
+  it('a node that slept through its leases sends nothing more under them, and nothing is lost', async (context) => {
+    const { platform, busy, check } = await busyAndIdle(context);
     const { carrier, shown } = platform;
     busy.process.kill('SIGSTOP');
-    onTestFinished(() => void busy.process.kill('SIGCONT'));
+    context.onTestFinished(() => void busy.process.kill('SIGCONT'));
     await sleep(200);
     const before = carrier.counters.submits;
     expect(before).toBeLessThan(5000);
@@ -60,8 +60,8 @@ describe.concurrent('two nodes', () => {
     expect(busy.process.exitCode).toBeNull();
   }, 40_000);
 
-  it('the connections of a node that was killed are taken over within the time of a lease', async () => {
-    const { platform, busy, check } = await busyAndIdle();
+  it('the connections of a node that was killed are taken over within the time of a lease', async (context) => {
+    const { platform, busy, check } = await busyAndIdle(context);
     const { carrier } = platform;
     await busy.kill();
     const killedAt = Date.now();

@@ -173,6 +173,7 @@ create table request_ids (
   at timestamptz not null,
   primary key (account_id, key)
 );
+create index request_ids_by_time on request_ids (at);
 
 create table batches (
   id bigint not null,
@@ -209,6 +210,8 @@ alter table chunks alter column phones set storage external;
 
 -- ── the queue ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+-- Statistics of a queue are always of another hour. So there is one way only to do each thing to it, whatever the planner believes: by
+-- chunk (the primary key; such statements do not speak of the state, which the other indexes need), or in the order of one of the others.
 create table dispatch_queue (
   channel_id bigint not null,
   chunk_id bigint not null,
@@ -223,9 +226,11 @@ create table dispatch_queue (
   connection smallint,
   epoch bigint,
   reserved_upto smallint not null default 0,        -- indexes below may have been sent
-  primary key (channel_id, chunk_id)
+  primary key (chunk_id, channel_id)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500);
 create index dispatch_queue_ready on dispatch_queue (channel_id, class, rank) where state = 0;
+create index dispatch_queue_expiry on dispatch_queue (expires_at, channel_id) where state = 0;
+create index dispatch_queue_claimed on dispatch_queue (channel_id, connection) where state = 1;
 
 -- Fair order: an account's row holds where its last queued chunk ends, the row of account 0 the channel's virtual time.
 create table channel_turns (
