@@ -2,7 +2,9 @@
  * The composition root: builds every part and hands each what it needs. Read it to see what exists.
  */
 import { randomUUID } from 'node:crypto';
+import type { ChannelConnection, ConnectionDeps } from './channels/channel.ts';
 import { type CmppSettings, createCmppConnection } from './channels/cmpp.ts';
+import { createMm7Connection, type Mm7Settings } from './channels/mm7.ts';
 import { findRequestId } from './core/batches.ts';
 import { createCards } from './core/cards.ts';
 import { createDirectory } from './core/directory.ts';
@@ -10,6 +12,7 @@ import { createInbound } from './core/inbound.ts';
 import { balanceOf } from './core/ledger.ts';
 import { createLinks } from './core/links.ts';
 import { change, type Management } from './core/management.ts';
+import type { Channel } from './core/model.ts';
 import { createOutbox } from './core/outbox.ts';
 import { createPackageLoader } from './core/packages.ts';
 import { createReports } from './core/reports.ts';
@@ -22,6 +25,7 @@ import { createDb, type DbOptions } from './db/db.ts';
 import { migrate } from './db/migrate.ts';
 import { aimPush, createAim3yit } from './http/aim-3yit.ts';
 import { createCardPages } from './http/card-pages.ts';
+import { createCarrierPosts as createCarrierPostRoutes } from './http/carrier-posts.ts';
 import { createConsoleApi } from './http/console-api.ts';
 import type { HttpPart } from './http/dialect.ts';
 import { createIhuyiMmsV1, mmsPush } from './http/ihuyi-mms-v1.ts';
@@ -30,6 +34,7 @@ import type { Config } from './config.ts';
 import type { Log } from './log.ts';
 import { createMetrics } from './metrics.ts';
 import { createSecretBox } from './std/secret-box.ts';
+import { createCarrierPosts } from './workers/carrier-posts.ts';
 import { createDispatcher } from './workers/dispatcher.ts';
 import { createJanitor } from './workers/janitor.ts';
 import { createPost } from './workers/post.ts';
@@ -67,6 +72,12 @@ export interface App {
   readonly management: Management;
   /** Stops accepting, drains every part in the order work flows, closes the database. */
   stop(): Promise<void>;
+}
+
+/** The connection that a channel's protocol asks for; its settings were checked when they were stored. */
+function connect({ protocol, settings }: Channel, secret: string, deps: ConnectionDeps): ChannelConnection {
+  if (protocol === 'mm7') return createMm7Connection({ ...(settings as unknown as Omit<Mm7Settings, 'secret'>), secret }, deps);
+  return createCmppConnection({ ...(settings as unknown as Omit<CmppSettings, 'secret'>), secret }, deps);
 }
 
 export async function createApp(options: AppOptions): Promise<App> {
@@ -109,8 +120,7 @@ export async function createApp(options: AppOptions): Promise<App> {
     clock,
     node: randomUUID(),
     linkBase,
-    connect: (channel, secret, deps) =>
-      createCmppConnection({ ...(channel.settings as unknown as Omit<CmppSettings, 'secret'>), secret }, deps),
+    connect,
     onReport: receiver.onReport,
     onInbound: receiver.onInbound,
     count: metrics.count,
@@ -154,15 +164,15 @@ export async function createApp(options: AppOptions): Promise<App> {
     );
     server.register(createCardPages({ cards: createCards({ db, links, clock }), clock, linkBase }));
     server.register(createConsoleApi({ ...management, outbox, signals, clock }));
+    server.register(createCarrierPostRoutes(createCarrierPosts({ directory, receiver, log })));
     for (const part of options.parts ?? []) server.register(part);
   }
 
   const port = await server.listen({ host: options.host, port: options.port });
   if (options.metrics) await metrics.listen(options.metrics);
-  if (roles.includes('dispatch')) {
-    receiver.start();
-    dispatcher.start();
-  }
+  // Carriers post to the listener, so the receiver runs wherever there is one.
+  if (roles.includes('dispatch') || roles.includes('api')) receiver.start();
+  if (roles.includes('dispatch')) dispatcher.start();
   if (roles.includes('push')) pusher.start();
   if (roles.includes('janitor')) janitor.start();
   server.open();
@@ -172,10 +182,8 @@ export async function createApp(options: AppOptions): Promise<App> {
     management,
     async stop() {
       await server.stop();
-      if (roles.includes('dispatch')) {
-        await dispatcher.stop();
-        await receiver.stop();
-      }
+      if (roles.includes('dispatch')) await dispatcher.stop();
+      await receiver.stop();
       if (roles.includes('push')) await pusher.stop();
       await poster.close();
       if (roles.includes('janitor')) await janitor.stop();

@@ -202,6 +202,9 @@ interface Mm7ChannelSettings {
   /** Requests under way at once. */
   readonly concurrency?: number;
   readonly probe?: 'post' | 'connect';
+  /** Who may post reports and replies: from which addresses, or as whom (with the channel's password), or both. Nobody, if neither. */
+  readonly allowedAddresses?: readonly string[];
+  readonly callbackUsername?: string;
 }
 
 export interface StoredChannel extends Channel {

@@ -212,6 +212,15 @@ const mm7Settings = strict({
     recipientsPerRequest: Type.Integer({ minimum: 1, maximum: 1000 }),
     concurrency: Type.Integer({ minimum: 1, maximum: 64, description: 'Requests under way at once, for each connection.' }),
     probe: Type.Enum(['post', 'connect']),
+    allowedAddresses: Type.Array(ascii(2, 50), {
+      minItems: 1,
+      maxItems: 100,
+      description: 'Who may post reports and replies to /mm7/{id}.',
+    }),
+    callbackUsername: Type.String({
+      pattern: '^[!-~]{1,100}$',
+      description: 'What the carrier posts with; its password is the channel’s.',
+    }),
   }),
 });
 const channelSettings = {
