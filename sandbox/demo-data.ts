@@ -6,7 +6,7 @@ import { createAccount, createSubscription, payIn } from '../src/core/accounts.t
 import { addNumbers, ensureBlocklist } from '../src/core/blocklists.ts';
 import { changeChannel, createChannel, createPool, createProduct } from '../src/core/catalogue.ts';
 import { change, type Management } from '../src/core/management.ts';
-import { approveTemplate, createSignature, createTemplate } from '../src/core/templates.ts';
+import { approveTemplate, createPackageTemplate, createSignature, createTemplate } from '../src/core/templates.ts';
 import { createToken } from '../src/core/tokens.ts';
 
 const operatorToken = 'sandbox-operator-token';
@@ -45,8 +45,19 @@ export const demoCarriers: readonly DemoCarrier[] = [
   },
 ];
 
+/** The simulated MMSC, and the channel that leads to it. It posts to us with the same password that we post with. */
+export const demoMmsc = {
+  channelId: 3n,
+  name: '彩信中心 MM7(模拟)',
+  vaspId: 'hongyan',
+  accessNumber: '10690003',
+  username: 'hongyan',
+  callbackUsername: 'mmsc',
+  secret: 'sandbox-mmsc',
+} as const;
+
 const accounts = { demo: 1n, locked: 2n, fenced: 3n, other: 4n };
-const products = { aim: 2001n, sms: 2002n };
+const products = { aim: 2001n, sms: 2002n, mmsEstate: 1018n, mmsRetail: 1020n };
 const connections = 2;
 
 const imageText = (title: string) => ({
@@ -70,10 +81,12 @@ const bill = {
 };
 
 /** Seeds an empty installation, and points the channels at the ports that the simulated carriers have got this time. */
-export async function seed(management: Management, portOf: (carrier: DemoCarrier) => number): Promise<void> {
+export async function seed(management: Management, portOf: (carrier: DemoCarrier) => number, mmscUrl: string): Promise<void> {
   const { db, box, directory } = management;
   const [seeded] = await db.sql`select 1 from accounts limit 1`;
   if (!seeded) await change(management, (sql) => seedAll(sql, box, portOf));
+  // Apart, so that a sandbox of before there was MMS gets it too.
+  if (!directory.product(products.mmsEstate)) await change(management, (sql) => seedMms(sql, box, mmscUrl));
   for (const carrier of demoCarriers) {
     const channel = directory.channel(carrier.channelId);
     const { host, port } = channel?.settings ?? {};
@@ -81,6 +94,54 @@ export async function seed(management: Management, portOf: (carrier: DemoCarrier
     const settings = { ...settingsOf(carrier, 0), ...channel.settings, port: portOf(carrier) };
     await change(management, (sql) => changeChannel(sql, box, carrier.channelId, { settings }));
   }
+  const mms = directory.channel(demoMmsc.channelId);
+  const url = String(mms?.settings.url ?? '');
+  if (mms && url !== mmscUrl && url.startsWith('http://127.0.0.1:'))
+    await change(management, (sql) =>
+      changeChannel(sql, box, demoMmsc.channelId, { settings: { ...mmscSettings(mmscUrl), ...mms.settings, url: mmscUrl } }),
+    );
+}
+
+const mmscSettings = (url: string) => ({
+  url,
+  vaspId: demoMmsc.vaspId,
+  vasId: demoMmsc.accessNumber,
+  username: demoMmsc.username,
+  authentication: 'digest' as const,
+  ratePerSecond: 500,
+  callbackUsername: demoMmsc.callbackUsername,
+});
+
+async function seedMms(sql: Sql, box: Management['box'], mmscUrl: string): Promise<void> {
+  const at = new Date();
+  const { channelId, name, accessNumber, secret } = demoMmsc;
+  const carriers = ['mobile', 'unicom', 'telecom', 'broadcast', 'international'] as const;
+  const settings = mmscSettings(mmscUrl);
+  await createChannel(sql, box, { id: channelId, name, protocol: 'mm7', connections: 1, carriers, accessNumber, settings, secret });
+  const pool = await createPool(sql, { id: 2n, name: '模拟彩信中心', channels: [{ channelId, priority: 1, weight: 1 }] });
+  const mms = [
+    { id: products.mmsEstate, name: '营销彩信-房产类', balance: 188_888n },
+    { id: products.mmsRetail, name: '营销彩信-商超类', balance: 200_000n },
+  ];
+  for (const { id, name, balance } of mms) {
+    await createProduct(sql, { id, name, medium: 'mms', unit: 'messages', poolId: pool.id, limits: { packageKiB: 1900 } });
+    await createSubscription(sql, box, { id: 500_000n + id, accountId: accounts.demo, productId: id, priceE4: 10_000n });
+    await payIn(sql, 500_000n + id, { amountE4: balance * 10_000n, note: 'sandbox', at, idempotencyKey: 'sandbox' });
+    await addNumbers(sql, await ensureBlocklist(sql, 'product', id), [8613800000022n], 'operator', at);
+  }
+  const frames = [{ text: '周末看房有礼,凭此彩信到店领取。', media: null, mediaFirst: false }];
+  const draft = { frames, media: [] };
+  await createPackageTemplate(sql, {
+    id: 1001n,
+    accountId: accounts.demo,
+    title: '周末看房',
+    purpose: '会员营销',
+    signature: '鸿雁',
+    draft,
+    request: null,
+    at,
+  });
+  await approveTemplate(sql, 1001n, at);
 }
 
 const settingsOf = ({ spId, version }: DemoCarrier, port: number) => ({

@@ -4,10 +4,12 @@
  */
 import type { FastifyInstance } from 'fastify';
 import type { PhoneMessage } from '../simulators/ismg.ts';
+import type { PhoneMms } from '../simulators/mmsc.ts';
 import { type HttpPart, jsonType, plainFailure } from '../src/http/dialect.ts';
 
 export interface Phones {
   received(message: PhoneMessage): void;
+  receivedMms(message: PhoneMms): void;
   readonly part: HttpPart;
 }
 
@@ -18,18 +20,48 @@ const mostKept = 10_000;
 const mostReturned = 1000;
 const longestWaitSeconds = 60;
 const longestReply = 1000;
+/** Media of the packages received lately, to be looked at. */
+const mostMediaBytes = 64 << 20;
 
 interface Shown {
   readonly to: string;
   readonly from: string;
   readonly at: string;
-  readonly text: string;
-  readonly links: readonly string[];
+  /** Of a text message. */
+  readonly text?: string;
+  readonly links?: readonly string[];
+  /** Of a multimedia message. */
+  readonly subject?: string;
+  readonly frames?: readonly ShownFrame[];
+}
+
+interface ShownFrame {
+  readonly text: string | null;
+  readonly media: { readonly type: string; readonly bytes: number; readonly sha256: string; readonly url: string } | null;
 }
 
 export function createPhones({ linkBase, reply }: { linkBase: string; reply: Reply }): Phones {
   let kept: { readonly at: number; readonly shown: Shown }[] = [];
   const waiting = new Set<() => void>();
+  const media = new Map<string, { readonly type: string; readonly bytes: Buffer }>();
+  let mediaBytes = 0;
+
+  function keep(at: Date, shown: Shown): void {
+    if (kept.length >= mostKept) kept = kept.slice(mostKept / 10);
+    kept.push({ at: at.getTime(), shown });
+    for (const done of waiting) done();
+  }
+
+  function keepMedia(sha256: string, type: string, bytes: Buffer): void {
+    if (media.has(sha256)) return;
+    media.set(sha256, { type, bytes });
+    mediaBytes += bytes.length;
+    for (const [oldest, { bytes }] of media) {
+      if (mediaBytes <= mostMediaBytes) break;
+      media.delete(oldest);
+      mediaBytes -= bytes.length;
+    }
+  }
 
   const link = new RegExp(`${linkBase.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}/[0-9A-Za-z]+`, 'g');
   const find = (to: string | undefined, since: number): Shown[] =>
@@ -52,6 +84,13 @@ export function createPhones({ linkBase, reply }: { linkBase: string; reply: Rep
         data = find(to, from);
       }
       return answer.header('content-type', jsonType).send(JSON.stringify({ data }));
+    });
+
+    server.get<{ Params: { sha256: string } }>('/sandbox/v1/media/:sha256', (request, answer) => {
+      const found = media.get(request.params.sha256);
+      if (!found)
+        return answer.code(404).header('content-type', jsonType).send('{"error":{"code":"not_found","message":"no phone has this"}}');
+      return answer.header('content-type', found.type).header('x-content-type-options', 'nosniff').send(found.bytes);
     });
 
     server.delete('/sandbox/v1/messages', (_request, answer) => {
@@ -96,9 +135,17 @@ export function createPhones({ linkBase, reply }: { linkBase: string; reply: Rep
 
   return {
     received({ to, from, text, at }) {
-      if (kept.length >= mostKept) kept = kept.slice(mostKept / 10);
-      kept.push({ at: at.getTime(), shown: { to, from, at: at.toISOString(), text, links: text.match(link) ?? [] } });
-      for (const done of waiting) done();
+      keep(at, { to, from, at: at.toISOString(), text, links: text.match(link) ?? [] });
+    },
+    receivedMms({ to, from, subject, frames, at }) {
+      const shown = frames.map(({ text, media }): ShownFrame => {
+        if (!media) return { text, media: null };
+        const { contentType: type, bytes, sha256 } = media;
+        keepMedia(sha256, type, bytes);
+        return { text, media: { type, bytes: bytes.length, sha256, url: `/sandbox/v1/media/${sha256}` } };
+      });
+      // MM7 carries E.164; people look for what they dialled.
+      keep(at, { to: to.replace(/^86(?=1\d{10}$)/, ''), from, at: at.toISOString(), subject, frames: shown });
     },
     part: { prefix: '/sandbox/v1', routes, failure: plainFailure },
   };

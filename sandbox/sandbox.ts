@@ -5,11 +5,12 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { createIsmg, type Ismg } from '../simulators/ismg.ts';
+import { createMmsc } from '../simulators/mmsc.ts';
 import { type App, createApp } from '../src/app.ts';
 import { type EmbeddedPostgres, freePort, startEmbeddedPostgres } from '../src/db/embedded.ts';
 import type { Log } from '../src/log.ts';
 import { generateKey } from '../src/std/secret-box.ts';
-import { type DemoCarrier, demoCarriers, seed } from './demo-data.ts';
+import { type DemoCarrier, demoCarriers, demoMmsc, seed } from './demo-data.ts';
 import { createPhones } from './phones.ts';
 
 export interface SandboxOptions {
@@ -42,11 +43,13 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   const secretKeys = options.secretKeys ?? keptKey(path.join(dataDir, 'secret-key'));
   let postgres: EmbeddedPostgres | undefined;
   const carriers = new Map<DemoCarrier, Ismg>();
+  let mmsc: ReturnType<typeof createMmsc> | undefined;
   let app: App | undefined;
 
   async function stop(): Promise<void> {
     await app?.stop();
     for (const ismg of carriers.values()) await ismg.stop();
+    await mmsc?.stop();
     await postgres?.stop();
   }
 
@@ -61,7 +64,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     const linkBase = options.linkBase ?? `http://127.0.0.1:${port}/m`;
     const phones = createPhones({
       linkBase,
-      reply: (message) => [...carriers.values()].some((ismg) => ismg.reply(message)),
+      reply: (message) => [...carriers.values()].some((ismg) => ismg.reply(message)) || (mmsc?.reply(message) ?? false),
     });
     for (const [index, carrier] of demoCarriers.entries()) {
       const ismg = createIsmg({
@@ -74,6 +77,22 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
       await ismg.start();
       carriers.set(carrier, ismg);
     }
+    const delay = options.reportDelayMs === undefined ? {} : { reportDelayMs: options.reportDelayMs };
+    mmsc = createMmsc({
+      port: options.carrierPorts[demoCarriers.length] ?? 0,
+      vaspId: demoMmsc.vaspId,
+      accessNumber: demoMmsc.accessNumber,
+      authentication: 'digest',
+      username: demoMmsc.username,
+      password: demoMmsc.secret,
+      vaspUrl: `http://127.0.0.1:${port}/mm7/${demoMmsc.channelId}`,
+      vaspUsername: demoMmsc.callbackUsername,
+      vaspPassword: demoMmsc.secret,
+      ...delay,
+    });
+    mmsc.onMessage(phones.receivedMms);
+    await mmsc.start();
+    const mmscUrl = mmsc.url;
     app = await createApp({
       databaseUrl,
       secretKeys,
@@ -85,10 +104,10 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
       metrics: options.metrics,
       pushAllow: options.pushAllow,
       log,
-      prepare: (management) => seed(management, (carrier) => carriers.get(carrier)?.port ?? 0),
+      prepare: (management) => seed(management, (carrier) => carriers.get(carrier)?.port ?? 0, mmscUrl),
       parts: [phones.part],
     });
-    const ports = [...carriers].map(([{ name }, ismg]) => ({ name, port: ismg.port }));
+    const ports = [...[...carriers].map(([{ name }, ismg]) => ({ name, port: ismg.port })), { name: demoMmsc.name, port: mmsc.port }];
     return { port: app.port, carriers: ports, app, stop };
   } catch (error) {
     await stop();

@@ -203,7 +203,7 @@ interface Mm7ChannelSettings {
   readonly concurrency?: number;
   readonly probe?: 'post' | 'connect';
   /** Who may post reports and replies: from which addresses, or as whom (with the channel's password), or both. Nobody, if neither. */
-  readonly allowedAddresses?: readonly string[];
+  readonly allowedAddresses?: string[];
   readonly callbackUsername?: string;
 }
 
