@@ -1,0 +1,171 @@
+/**
+ * Multimedia messages from a customer's JSON to phones over MM7 and back as pushes: the whole way, also when the node is killed on it.
+ */
+import { createHash, randomUUID } from 'node:crypto';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { pino } from 'pino';
+import { afterEach, expect, it } from 'vitest';
+import { startSandbox } from '../../sandbox/sandbox.ts';
+import { createMmsc, type PhoneMms } from '../../simulators/mmsc.ts';
+import { changeAccount, createAccount, createSubscription, payIn } from '../../src/core/accounts.ts';
+import { createChannel, createPool, createProduct } from '../../src/core/catalogue.ts';
+import { change } from '../../src/core/management.ts';
+import { createSignature } from '../../src/core/templates.ts';
+import { startPushServer } from '../mms-platform.ts';
+import { plainNumbers, startPlatform, until } from '../platform.ts';
+import { freshDatabase } from '../postgres.ts';
+
+const toClose: (() => void | Promise<void>)[] = [];
+afterEach(async () => {
+  for (const close of toClose.splice(0).reverse()) await close();
+});
+
+/** One pixel. */
+const png = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==';
+const content = [
+  [
+    { con_type: 'text', ext_type: 'txt', data: '周末开盘' },
+    { con_type: 'image', ext_type: 'png', data: png },
+  ],
+  [{ con_type: 'text', ext_type: 'txt', data: '到店有礼' }],
+];
+
+/** A client of the vendor's. */
+async function mms(base: string, endpoint: string, parameters: object, apiKey = 'demo-mms-key') {
+  const common = { api_id: 'mms-demo', timestamp: Math.floor(Date.now() / 1000), request_id: randomUUID() };
+  const signed = `api_id=${common.api_id}&api_key=${apiKey}&request_id=${common.request_id}&timestamp=${common.timestamp}`;
+  const response = await fetch(`${base}/mms/v1/${endpoint}`, {
+    method: 'POST',
+    body: JSON.stringify({ ...common, signature: createHash('md5').update(signed).digest('hex'), ...parameters }),
+  });
+  return (await response.json()) as { code: string; message: string; task_id?: string; data?: { product_id: number; balance: number }[] };
+}
+
+it('in the sandbox a package reaches phones as it was written, and reports and replies are pushed until they are taken', async () => {
+  const database = await freshDatabase();
+  toClose.push(database.drop);
+  const dataDir = fs.mkdtempSync(path.join(os.tmpdir(), 'hongyan-mms-'));
+  toClose.push(() => fs.rmSync(dataDir, { recursive: true, force: true }));
+  const sandbox = await startSandbox({
+    dataDir,
+    databaseUrl: database.url,
+    port: 0,
+    linkBase: undefined,
+    metrics: null,
+    pushAllow: ['127.0.0.0/8'],
+    carrierPorts: [],
+    log: pino({ level: 'silent' }),
+    reportDelayMs: 50,
+  });
+  toClose.push(sandbox.stop);
+  const base = `http://127.0.0.1:${sandbox.port}`;
+  const customer = await startPushServer();
+  toClose.push(customer.close);
+  const { management } = sandbox.app;
+  const pushUrls = { report: `${customer.url}/success`, reply: `${customer.url}/success` };
+  await change(management, (sql) => changeAccount(sql, 1n, { pushUrls }));
+
+  const phone = ['13800000000', '13800000001', '13800000012', '13800000021'];
+  const sent = await mms(base, 'batchSend', { product_id: 1018, phone, sign_name: '鸿雁', title: '开盘通知', content });
+  expect(sent).toMatchObject({ code: 'OK', task_id: expect.stringMatching(/^\d+$/) as string });
+
+  await until('four reports and a reply are pushed', () => customer.received.length >= 5);
+  const reports = customer.received.filter(({ body }) => 'report_time' in body).map(({ body }) => [body.phone, body.code, body.task_id]);
+  expect(reports.sort()).toEqual(
+    [
+      ['13800000000', 'DELIVERED'],
+      ['13800000001', 'UNDELIV'],
+      ['13800000012', 'DELIVERED'],
+      ['13800000021', 'WL:KHLJ'],
+    ].map((row) => [...row, sent.task_id]),
+  );
+  expect(customer.received.find(({ body }) => 'receive_time' in body)?.body).toMatchObject({
+    phone: '13800000012',
+    content: '你好,|世界',
+    task_id: sent.task_id,
+  });
+
+  const shown = (await (await fetch(`${base}/sandbox/v1/messages?to=13800000000`)).json()) as {
+    data: { subject: string; frames: { text: string; media: { url: string } | null }[] }[];
+  };
+  expect(shown.data).toMatchObject([
+    {
+      subject: '开盘通知',
+      frames: [
+        { text: '【鸿雁】周末开盘', media: { type: 'image/png' } },
+        { text: '到店有礼', media: null },
+      ],
+    },
+  ]);
+  const picture = await fetch(`${base}${shown.data[0]?.frames[0]?.media?.url ?? ''}`);
+  expect(Buffer.from(await picture.arrayBuffer()).toString('base64')).toBe(png);
+
+  const { data } = await mms(base, 'balance', {});
+  expect(data?.find(({ product_id: id }) => id === 1018)?.balance).toBe(188_886);
+});
+
+it('kill -9 in the middle of 5,000: each number has one end, nobody gets it twice, and what is in doubt is given up and given back', async () => {
+  const platform = await startPlatform();
+  toClose.push(platform.stop);
+  const { management } = platform;
+  const phones: PhoneMms[] = [];
+  const mmsc = createMmsc({ vaspId: 'hongyan', accessNumber: '10690009', vaspUsername: 'mmsc', vaspPassword: 'secret', reportDelayMs: 20 });
+  mmsc.onMessage((message) => phones.push(message));
+  await mmsc.start();
+  toClose.push(() => mmsc.stop());
+  const customer = await startPushServer();
+  toClose.push(customer.close);
+  const balance = 10_000n;
+  await change(management, async (sql) => {
+    const { box } = management;
+    await createChannel(sql, box, {
+      id: 9n,
+      name: 'mms',
+      protocol: 'mm7',
+      connections: 2,
+      carriers: ['mobile'],
+      accessNumber: '10690009',
+      secret: 'secret',
+      settings: { url: mmsc.url, vaspId: 'hongyan', vasId: '10690009', ratePerSecond: 3000, callbackUsername: 'mmsc' },
+    });
+    const pool = await createPool(sql, { name: 'mms', channels: [{ channelId: 9n, priority: 1, weight: 1 }] });
+    await createProduct(sql, { id: 1018n, name: '彩信', medium: 'mms', unit: 'messages', poolId: pool.id });
+    const pushUrls = { report: `${customer.url}/success` };
+    await createAccount(sql, box, { id: 900n, name: 'mms', apiId: 'mms-demo', apiKey: 'demo-mms-key', pushUrls });
+    await createSignature(sql, { accountId: 900n, name: '鸿雁' });
+    await createSubscription(sql, box, { id: 900n, accountId: 900n, productId: 1018n, priceE4: 10_000n });
+    await payIn(sql, 900n, { amountE4: balance * 10_000n, note: null, at: new Date(), idempotencyKey: null });
+  });
+  const environment = { HONGYAN_PUSH_ALLOW: '127.0.0.0/8' };
+  let node = await platform.startNode(environment);
+  const callAt = (port: number): string => `http://127.0.0.1:${port}/mm7/9`;
+  mmsc.vaspUrl = callAt(node.port);
+
+  const numbers = plainNumbers(5000);
+  const sent = await mms(`http://127.0.0.1:${node.port}`, 'batchSend', {
+    product_id: 1018,
+    phone: numbers,
+    sign_name: '鸿雁',
+    title: '通知',
+    content,
+  });
+  expect(sent.code).toBe('OK');
+  await until('a part has been sent', () => phones.length >= 1000);
+  await node.kill();
+  expect(phones.length).toBeLessThan(5000);
+  node = await platform.startNode(environment);
+  mmsc.vaspUrl = callAt(node.port);
+
+  const ends = (): Map<string, unknown> => new Map(customer.received.map(({ body }) => [String(body.phone), body.code]));
+  await until('every number has been reported', () => ends().size === 5000, 40_000);
+  const codes = [...ends().values()];
+  const unknown = codes.filter((code) => code === 'UNKNOWN').length;
+  expect(codes.filter((code) => code === 'DELIVERED')).toHaveLength(5000 - unknown);
+  expect(unknown).toBeLessThanOrEqual(2 * 128);
+  expect(new Set(phones.map(({ to }) => to)).size).toBe(phones.length);
+  const rest = await mms(`http://127.0.0.1:${node.port}`, 'balance', {});
+  expect(rest.data?.[0]?.balance).toBe(Number(balance) - (5000 - unknown));
+  await until('the books agree', async () => (await platform.audit()).length === 0);
+}, 90_000);
