@@ -6,7 +6,7 @@
  */
 import { createHmac } from 'node:crypto';
 import { pino } from 'pino';
-import { type App, createApp } from '../src/app.ts';
+import { type App, type AppOptions, createApp } from '../src/app.ts';
 import { createAccount, createSubscription, payIn } from '../src/core/accounts.ts';
 import { addNumbers, ensureBlocklist } from '../src/core/blocklists.ts';
 import { createChannel, createPool, createProduct } from '../src/core/catalogue.ts';
@@ -36,6 +36,11 @@ export interface Platform {
   readonly app: App;
   readonly port: number;
   readonly linkBase: string;
+  readonly databaseUrl: string;
+  /** For other nodes on the same database. */
+  readonly secretKeys: string;
+  /** The business clock. */
+  clock(): Date;
   call(path: string, init?: RequestInit): Promise<Answer>;
   /** A form sent to an AIM endpoint, with the password of sp_id 500001 unless it brings other credentials. */
   aim(endpoint: string, form?: Record<string, string>, init?: RequestInit): Promise<Answer>;
@@ -45,17 +50,20 @@ export interface Platform {
   deliver(batchId: bigint, code?: string): Promise<void>;
   /** What a person writes back. */
   reply(from: string, content: string, ext?: string): Promise<void>;
+  /** The same to any extension after the access number. */
+  replyTo(from: string, content: string, extension: string): Promise<void>;
   stop(): Promise<void>;
 }
 
-export async function startAimPlatform(): Promise<Platform> {
+export async function startAimPlatform(options: Partial<AppOptions> = {}): Promise<Platform> {
   const database = await freshDatabase();
   let ahead = 0;
   const clock = () => new Date(Date.now() + ahead);
   const linkBase = 'http://links.example/m';
+  const secretKeys = generateKey();
   const app = await createApp({
     databaseUrl: database.url,
-    secretKeys: generateKey(),
+    secretKeys,
     linkBase,
     roles: ['api'],
     host: '127.0.0.1',
@@ -67,6 +75,7 @@ export async function startAimPlatform(): Promise<Platform> {
     log: pino({ level: 'silent' }),
     clock,
     prepare: (management) => seed(management, clock),
+    ...options,
   });
   const { db, directory } = app.management;
 
@@ -83,10 +92,24 @@ export async function startAimPlatform(): Promise<Platform> {
   }
 
   let inbound = 0;
+  async function replyTo(from: string, content: string, extension: string): Promise<void> {
+    await createInbound({ db, directory, clock }).receive({
+      channelId,
+      carrierId: `inbound-${++inbound}`,
+      from,
+      to: `10690000${extension}`,
+      concat: null,
+      encoding: 'ucs2',
+      octets: Buffer.from(content, 'utf16le').swap16(),
+    });
+  }
   return {
     app,
     port: app.port,
     linkBase,
+    databaseUrl: database.url,
+    secretKeys,
+    clock,
     call,
     aim(endpoint, form = {}, init = {}) {
       const credential: Record<string, string> = 'signature' in form || 'password' in form ? {} : { password: demoPasswordHash };
@@ -138,17 +161,8 @@ export async function startAimPlatform(): Promise<Platform> {
         })),
       );
     },
-    async reply(from, content, ext = '') {
-      await createInbound({ db, directory, clock }).receive({
-        channelId,
-        carrierId: `inbound-${++inbound}`,
-        from,
-        to: `1069000001${ext}`,
-        concat: null,
-        encoding: 'ucs2',
-        octets: Buffer.from(content, 'utf16le').swap16(),
-      });
-    },
+    reply: (from, content, ext = '') => replyTo(from, content, `01${ext}`),
+    replyTo,
     async stop() {
       await app.stop();
       await database.drop();

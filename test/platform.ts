@@ -244,7 +244,7 @@ export async function runCommand(args: readonly string[], environment: Readonly<
   return { exitCode: child.exitCode, output };
 }
 
-async function startNode(environment: Readonly<Record<string, string>>): Promise<Node> {
+export async function startNode(environment: Readonly<Record<string, string>>): Promise<Node> {
   const port = await freePort();
   const child = spawn(process.execPath, [program, 'start'], {
     env: {

@@ -11,7 +11,7 @@ import { messageIdOf, messageStatus } from './model.ts';
 import { removePlanned } from './queue.ts';
 
 /** The final code of a message whose batch was cancelled. */
-export const cancelledCode = 'CANCELED';
+const cancelledCode = 'CANCELED';
 
 /** Cancels a planned batch, in the transaction of the caller; a repeat changes nothing. Denied once any of it is due or was never planned. */
 export async function cancelBatch(sql: Sql, directory: Directory, accountId: bigint, batchId: bigint, at: Date): Promise<void> {

@@ -104,7 +104,7 @@ export interface Destinations {
 const endpointOf = ({ product, subscription }: Tenancy): bigint => (product.medium === 'mms' ? wholeAccount : subscription.id);
 
 function urlOf(directory: Directory, { accountId, owner, kind }: Endpoint): string | undefined {
-  if (owner === wholeAccount) return directory.account(accountId)?.pushUrls[kind];
+  if (owner === wholeAccount) return directory.account(accountId)?.pushUrls[kind === 'audit' ? 'template' : kind];
   return kind === 'audit' ? undefined : directory.subscription(owner)?.subscription.pushUrls[kind];
 }
 

@@ -217,7 +217,7 @@ async function readMedium({ path, named, extension, format, base64 }: ReadMedium
 /** Decodes it whole: a picture that is cut off is found here and not by the carrier. */
 async function flawOfImage(bytes: Buffer): Promise<string | null> {
   try {
-    const { width = 0, height = 0, pages = 1 } = await sharp(bytes, { limitInputPixels: false }).metadata();
+    const { width, height, pages = 1 } = await sharp(bytes, { limitInputPixels: false }).metadata();
     if (width * height > maxPixels) return `图片有 ${width}×${height} 像素,超过 4000 万像素`;
     const animated = pages > 1 && width * height * pages <= maxPixels;
     const picture = sharp(bytes, { limitInputPixels: maxPixels, failOn: 'error', sequentialRead: true, pages: animated ? -1 : 1 });
@@ -237,7 +237,7 @@ async function flawOfStream(bytes: Buffer, kind: Kind): Promise<string | null> {
   return isWhole && hasPicture ? null : '视频已损坏或不完整';
 }
 
-let mediaInfo: Promise<MediaInfo<'object'>> | undefined;
+let mediaInfo: Promise<MediaInfo> | undefined;
 
 async function tracksOf(bytes: Buffer) {
   mediaInfo ??= mediaInfoFactory({ format: 'object' });
