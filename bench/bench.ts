@@ -6,8 +6,10 @@ import http from 'node:http';
 import os from 'node:os';
 import { performance } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
-import { createHash } from 'node:crypto';
-import { type Customer, type Platform, startPlatform } from './platform.ts';
+import { createHash, randomFillSync, randomUUID } from 'node:crypto';
+import type { AddressInfo } from 'node:net';
+import { crc32, deflateSync } from 'node:zlib';
+import { type Customer, type MmsCustomer, type Platform, startPlatform } from './platform.ts';
 
 const { values: options } = parseArgs({
   options: {
@@ -111,6 +113,61 @@ const scenarios: Record<string, (platform: Platform) => Promise<Figures>> = {
     return { requestsPerSecond, messagesPerSecond: requestsPerSecond, ...percentiles(times) };
   },
 
+  /** Ten thousand numbers a request with a package of 100 KB: from the first submit until every report is taken in. */
+  async mms(platform) {
+    const customer = await platform.startMms();
+    const image = picture();
+    const wanted = 30_000;
+    await submitMms(platform, customer, 10_000, image);
+    await reported(platform, 10_000);
+    const before = await platform.cpu();
+    const start = performance.now();
+    await submitMms(platform, customer, wanted, image);
+    await reported(platform, 10_000 + wanted);
+    const seconds = (performance.now() - start) / 1000;
+    const after = await platform.cpu();
+    return {
+      messagesPerSecond: wanted / seconds,
+      platformCpu: (after.platform - before.platform) / seconds,
+      databaseCpu: (after.database - before.database) / seconds,
+      carrierCpu: (after.carrier - before.carrier) / seconds,
+      residentMiB: await platform.residentMiB(),
+    };
+  },
+
+  /**
+   * Reports, one a POST, to a receiver that answers at once. It keeps the first ones waiting until all reports are in the queue, so that
+   * pushing is measured by itself; well below the time-out.
+   */
+  async push(platform) {
+    const customer = await platform.startMms();
+    let pushed = 0;
+    let held: http.ServerResponse[] | null = [];
+    const receiver = http.createServer((request, response) => {
+      request.resume();
+      request.on('end', () => {
+        pushed++;
+        if (held) held.push(response);
+        else response.end('success');
+      });
+    });
+    await new Promise<void>((resolve) => receiver.listen(0, '127.0.0.1', resolve));
+    await customer.pushTo(`http://127.0.0.1:${String((receiver.address() as AddressInfo).port)}/`);
+    const wanted = 20_000;
+    await submitMms(platform, customer, wanted, null);
+    await reported(platform, wanted);
+    const before = pushed;
+    const waiting = held;
+    held = null;
+    const start = performance.now();
+    for (const response of waiting) response.end('success');
+    while (pushed < wanted) await new Promise((resolve) => setTimeout(resolve, 10));
+    const seconds = (performance.now() - start) / 1000;
+    receiver.close();
+    receiver.closeAllConnections();
+    return { pushesPerSecond: (wanted - before) / seconds };
+  },
+
   /** Accepted, sent over CMPP, reported and pulled: from the first submit to the last row pulled. */
   async 'end-to-end'(platform) {
     const wanted = Number(options.messages);
@@ -133,6 +190,56 @@ const scenarios: Record<string, (platform: Platform) => Promise<Figures>> = {
     };
   },
 };
+
+/** A package of about 100 KB: a picture that does not compress, as a valid PNG whose pixels nobody looks at. */
+function picture(): string {
+  const side = 184;
+  const rows = Buffer.alloc(side * (1 + side * 3));
+  for (let y = 0; y < side; y++) randomFillSync(rows, y * (1 + side * 3) + 1, side * 3);
+  const chunk = (type: string, data: Buffer): Buffer => {
+    const body = Buffer.concat([Buffer.from(type), data]);
+    const framed = Buffer.alloc(body.length + 8);
+    framed.writeUInt32BE(data.length);
+    body.copy(framed, 4);
+    framed.writeUInt32BE(crc32(body), body.length + 4);
+    return framed;
+  };
+  const header = Buffer.alloc(13);
+  header.writeUInt32BE(side);
+  header.writeUInt32BE(side, 4);
+  header.set([8, 2, 0, 0, 0], 8);
+  const signature = Buffer.from([137, 80, 78, 71, 13, 10, 26, 10]);
+  const png = [signature, chunk('IHDR', header), chunk('IDAT', deflateSync(rows, { level: 0 })), chunk('IEND', Buffer.alloc(0))];
+  return Buffer.concat(png).toString('base64');
+}
+
+/** Submits so many multimedia messages, 10,000 a request. */
+async function submitMms(platform: Platform, customer: MmsCustomer, wanted: number, image: string | null): Promise<void> {
+  for (let left = wanted; left > 0; left -= 10_000) {
+    const common = { api_id: customer.apiId, request_id: randomUUID(), timestamp: Math.floor(Date.now() / 1000) };
+    const signed = `api_id=${common.api_id}&api_key=${customer.apiKey}&request_id=${common.request_id}&timestamp=${common.timestamp}`;
+    const frame = [{ con_type: 'text', ext_type: 'txt', data: '周末开盘' }];
+    if (image) frame.push({ con_type: 'image', ext_type: 'png', data: image });
+    const response = await fetch(`${platform.base}/mms/v1/batchSend`, {
+      method: 'POST',
+      body: JSON.stringify({
+        ...common,
+        signature: createHash('md5').update(signed).digest('hex'),
+        product_id: customer.productId,
+        phone: numbers(Math.min(10_000, left)),
+        sign_name: customer.signName,
+        title: '开盘通知',
+        content: [frame],
+      }),
+    });
+    const answer = (await response.json()) as { code: string; message: string };
+    if (answer.code !== 'OK') throw new Error(`batchSend: ${answer.code} ${answer.message}`);
+  }
+}
+
+async function reported(platform: Platform, wanted: number): Promise<void> {
+  while ((await platform.reports()) < wanted) await new Promise((resolve) => setTimeout(resolve, 50));
+}
 
 /** Submits so many and pulls until every one has been reported, exactly once. */
 async function drain(platform: Platform, wanted: number): Promise<void> {

@@ -16,12 +16,25 @@ export interface Customer {
   readonly templateId: number;
 }
 
+export interface MmsCustomer {
+  readonly apiId: string;
+  readonly apiKey: string;
+  readonly productId: number;
+  readonly signName: string;
+  /** Where the account's reports are pushed from now on; null: nowhere, they are kept. */
+  pushTo(url: string | null): Promise<void>;
+}
+
 export interface Platform {
   readonly base: string;
   /** Delivers through the simulated gateway. */
   readonly sending: Customer;
   /** Its channel leads nowhere: what it submits stays queued, so that accepting is measured by itself. */
   readonly queueing: Customer;
+  /** Starts a simulated MMSC in a process of its own, and a customer who sends through it. */
+  startMms(): Promise<MmsCustomer>;
+  /** Delivery reports taken in so far. */
+  reports(): Promise<number>;
   /** CPU seconds used so far. */
   cpu(): Promise<{ platform: number; database: number; carrier: number }>;
   residentMiB(): Promise<number>;
@@ -47,6 +60,8 @@ export async function startPlatform({ profile }: { profile: boolean }): Promise<
     HONGYAN_SECRET_KEY: randomBytes(32).toString('hex'),
     HONGYAN_METRICS_ADDRESS: `127.0.0.1:${metricsPort}`,
     HONGYAN_LOG_LEVEL: 'warn',
+    // The receiver of pushes is the bench itself.
+    HONGYAN_PUSH_ALLOW: '127.0.0.1',
   };
   const program = path.join(root, 'bin/hongyan.js');
   const token = (await output(spawn(process.execPath, [program, 'token', 'create', '--name', 'bench'], { env }))).trim();
@@ -100,6 +115,44 @@ export async function startPlatform({ profile }: { profile: boolean }): Promise<
     return { spId: Number(subscription.spId), password: String(subscription.password), templateId: Number(template.id) };
   }
 
+  let mmsc: ChildProcess | undefined;
+  async function startMms(): Promise<MmsCustomer> {
+    const port = await freePort();
+    const channel = await call('POST', '/channels', {
+      name: 'mms',
+      protocol: 'mm7',
+      carriers: ['mobile', 'unicom', 'telecom', 'broadcast'],
+      accessNumber: '10690003',
+      connections,
+      secret: 'bench',
+      settings: {
+        url: `http://127.0.0.1:${port}/mm7`,
+        vaspId: '800001',
+        vasId: '10690003',
+        username: 'bench',
+        ratePerSecond: 100_000,
+        callbackUsername: 'bench',
+      },
+    });
+    const callback = `${base}/mm7/${String(channel.id)}`;
+    const args = [String(port), callback, '800001', '10690003', 'bench', 'bench', '0', 'counting'];
+    mmsc = spawn(process.execPath, [path.join(root, 'dist/simulators/mmsc-process.js'), ...args]);
+    await firstLine(mmsc);
+    const pool = await call('POST', '/pools', { name: 'mms', channels: [{ channelId: channel.id, priority: 1, weight: 1 }] });
+    const product = await call('POST', '/products', { name: 'mms', medium: 'mms', unit: 'messages', poolId: pool.id });
+    const account = await call('POST', '/accounts', { name: 'mms' });
+    const subscription = await call('POST', '/subscriptions', { accountId: account.id, productId: product.id, price: '1' });
+    await call('POST', `/subscriptions/${String(subscription.id)}/top-ups`, { amount: '10000000', note: 'bench' });
+    await call('POST', '/signatures', { accountId: account.id, name: '鸿雁' });
+    return {
+      apiId: String(account.apiId),
+      apiKey: String(account.apiKey),
+      productId: Number(product.id),
+      signName: '鸿雁',
+      pushTo: async (url) => void (await call('PATCH', `/accounts/${String(account.id)}`, { pushUrls: { report: url } })),
+    };
+  }
+
   const sending = await customer('sending', carrierPort);
   const queueing = await customer('queueing', await freePort());
 
@@ -112,16 +165,19 @@ export async function startPlatform({ profile }: { profile: boolean }): Promise<
     base,
     sending,
     queueing,
+    startMms,
+    reports: () => metric('hongyan_reports_total'),
     cpu: async () => ({
       platform: await metric('process_cpu_seconds_total'),
       database: cpuOf((pid) => pid.cmdline.includes(dataDir) || pid.parent.includes(dataDir)),
-      carrier: cpuOf(({ id }) => id === carrier.pid),
+      carrier: cpuOf(({ id }) => id === carrier.pid || id === mmsc?.pid),
     }),
     residentMiB: async () => (await metric('process_resident_memory_bytes')) / 2 ** 20,
     async stop() {
       server.kill('SIGTERM');
       carrier.kill('SIGTERM');
-      await Promise.all([closed(server), closed(carrier)]);
+      mmsc?.kill('SIGTERM');
+      await Promise.all([closed(server), closed(carrier), mmsc && closed(mmsc)]);
       fs.rmSync(dataDir, { recursive: true, force: true });
     },
   };
