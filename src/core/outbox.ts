@@ -188,12 +188,11 @@ export interface Outbox {
 export function createOutbox({ db, directory, clock }: { db: Db; directory: Directory; clock: () => Date }): Outbox {
   /** Locks the oldest rows of a subscription, skipping what others are taking. First in its transaction. */
   async function lock(sql: Sql, { account, subscription }: Tenancy, kind: EventKind, route: 0 | 1, limit: number): Promise<WaitingRow[]> {
-    const planning = planAnew(sql);
-    const rows = await sql<WaitingRow[]>`
+    const query = sql<WaitingRow[]>`
       select id, phone, form, code, cost_e4 as cost, at from waiting_events
       where account_id = ${account.id} and subscription_id = ${subscription.id} and kind = ${kind} and route = ${route}
       order by at, id limit ${limit} for update skip locked`;
-    await planning;
+    const [, rows] = await Promise.all([planAnew(sql), query]);
     return rows;
   }
 
