@@ -184,12 +184,11 @@ export async function showState(sql: Sql, lease: Lease, state: string, reason: s
  * recorded while it stands, or not at all.
  */
 export async function standing(sql: Sql, channelId: bigint, leases: readonly Lease[]): Promise<ReadonlySet<Lease>> {
-  const planning = planAnew(sql); // for what is done to the queue under these leases
-  const rows = await sql<{ connection: number; epoch: bigint }[]>`
+  const query = sql<{ connection: number; epoch: bigint }[]>`
     select connection::int, epoch from channel_leases
     where channel_id = ${channelId} and connection = any(${leases.map(({ connection }) => connection)}::smallint[])
     order by connection for share`;
-  await planning;
+  const [, rows] = await Promise.all([planAnew(sql), query]); // for what is done to the queue under these leases
   const epochs = new Map(rows.map(({ connection, epoch }) => [connection, epoch]));
   return new Set(leases.filter(({ connection, epoch }) => epochs.get(connection) === epoch));
 }
@@ -221,8 +220,7 @@ export async function claim(
   { lease, class: wanted, limit, most, budget, at }: { lease: Lease; class: number; limit: number; most: number; budget: number; at: Date },
 ): Promise<Claim[]> {
   const { channelId, connection, epoch } = lease;
-  const planning = planAnew(sql);
-  const claims = await sql<(Claim & { rank: bigint })[]>`
+  const query = sql<(Claim & { rank: bigint })[]>`
     with lease as materialized (
       select 1 from channel_leases
       where channel_id = ${channelId} and connection = ${connection} and epoch = ${epoch} and until >= now() for share),
@@ -239,7 +237,7 @@ export async function claim(
     where q.channel_id = ${channelId} and q.chunk_id = r.chunk_id
     returning q.chunk_id as "chunkId", q.account_id as "accountId", q.subscription_id as "subscriptionId", q.n::int, q.expires_at as "expiresAt",
               r.doubt::int as "doubtUpto", q.reserved_upto::int as "reservedUpto", q.rank`;
-  await planning;
+  const [, claims] = await Promise.all([planAnew(sql), query]);
   if (claims.length === 0) return [];
   const reached = claims.reduce((most, { rank }) => (rank > most ? rank : most), 0n);
   await sql`
