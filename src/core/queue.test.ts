@@ -1,6 +1,19 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { startManagement, type TestManagement } from '../../test/management.ts';
-import { claim, enqueue, finish, type Lease, neverClaimed, putBack, recoverChunks, renewLeases, standing, takeLeases } from './queue.ts';
+import {
+  claim,
+  enqueue,
+  finish,
+  type Lease,
+  neverClaimed,
+  putBack,
+  putInLine,
+  recoverChunks,
+  removePlanned,
+  renewLeases,
+  standing,
+  takeLeases,
+} from './queue.ts';
 
 const channelId = 7n;
 let management: TestManagement;
@@ -124,4 +137,39 @@ it('a claim does not cost more because the queue has filled up since its plan wa
   for (let i = 0; i < 10; i++) expect(await work()).toBe(1);
   // With the plan of the empty queue each of these reads and sorts all of it: two seconds and more.
   expect(performance.now() - began).toBeLessThan(1000);
+});
+
+it('what was planned is in nobody’s way, gets its place in line when it is due, and can be taken off until then', async () => {
+  const channelId = 11n;
+  const lease = await leaseOf(channelId);
+  const { sql } = management.db;
+  const later = new Date(at.getTime() + 60_000);
+  const order = (accountId: bigint, readyAt: Date) => ({
+    accountId,
+    subscriptionId: accountId,
+    class: 1,
+    readyAt,
+    expiresAt: new Date(readyAt.getTime() + 3600_000),
+    planned: readyAt > at,
+  });
+  const chunks = (accountId: bigint, count: number) =>
+    Array.from({ length: count }, (_, number) => ({ channelId, chunkId: accountId * 6400n + BigInt(number), n: 500 }));
+  // Account 1 plans a lot for later, account 2 sends a lot now.
+  await enqueue(sql, order(1n, later), chunks(1n, 20));
+  await enqueue(sql, order(2n, at), chunks(2n, 20));
+  await enqueue(sql, order(3n, later), [{ channelId, chunkId: 3n * 6400n, n: 500 }]);
+  const claimed = async (limit: number, at: Date) => {
+    const claims = await management.db.transaction((sql) => claim(sql, { lease, class: 1, limit, most: limit * 500, budget: 128, at }));
+    return claims.map(({ accountId }) => accountId);
+  };
+  expect(await putInLine(sql, channelId, at, 100)).toBe(0);
+  expect(await claimed(10, at)).toEqual(Array.from({ length: 10 }, () => 2n));
+
+  expect(await removePlanned(sql, [channelId], 3n, 300n)).toEqual([3n * 6400n]);
+  expect(await management.db.transaction((sql) => putInLine(sql, channelId, later, 100))).toBe(20);
+  expect(await removePlanned(sql, [channelId], 1n, 100n)).toEqual([]);
+  // From now on the two take turns, as if account 1 had come just now.
+  const next = await claimed(10, later);
+  expect(next.filter((accountId) => accountId === 1n).length).toBeGreaterThanOrEqual(4);
+  expect(next.filter((accountId) => accountId === 2n).length).toBeGreaterThanOrEqual(4);
 });

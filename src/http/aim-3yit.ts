@@ -198,7 +198,7 @@ function formOf({ raw, body }: FastifyRequest): Form {
 
 // ── send-aim ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** The checks of section 3 that need no template and no money, in its order. */
+/** The checks that need no template and no money, in the documented order. */
 function readSubmission(directory: Directory, tenancy: Tenancy, form: Form, httpRequest: FastifyRequest): Submission {
   const {
     mobiles = '',
@@ -231,7 +231,7 @@ function readSubmission(directory: Directory, tenancy: Tenancy, form: Form, http
   };
 }
 
-/** Ours, not the vendor's: the end of section 3. Another credential does not make it another request. */
+/** Ours, not the vendor's: the `Idempotency-Key`. Another credential does not make it another request. */
 function readIdempotencyKey(form: Form, { headers }: FastifyRequest): Submission['request'] {
   const header = headers['idempotency-key'];
   if (header === undefined || header === '') return null;
@@ -323,7 +323,7 @@ function failedData({ intercepted }: Receipt): string {
 
 // ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** How events are pushed: once, as raw UTF-8 rows (sections 4 and 5). */
+/** How events are pushed: once, as raw UTF-8 rows. */
 export const aimPush = {
   carries: 'many',
   afterFailure: 'pull',

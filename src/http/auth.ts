@@ -17,7 +17,7 @@ function equal(given: string, expected: string): boolean {
   return a.length === b.length && timingSafeEqual(a, b);
 }
 
-/** True if `given` is the hex md5 of the text, in either case: of a password (aim.md, section 2), or as a signature (mms.md, section 2). */
+/** True if `given` is the hex md5 of the text, in either case: of a password (AIM), or of what is signed (MMS). */
 export function isMd5Of(given: string, text: string): boolean {
   return equal(given.toLowerCase(), createHash('md5').update(text).digest('hex'));
 }

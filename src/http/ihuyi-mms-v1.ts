@@ -2,8 +2,8 @@
  * The MMS dialect: the marketing MMS API (v1) of ihuyi, so that a client written against that vendor works by changing its base URL.
  * Three endpoints under /mms/v1, and the pushes of reports, replies and audits.
  *
- * The text behind every decision is the vendor's document as read by spec/mms.md; sections named here are that page's. Owns what is on
- * the wire: parameters, order of checks, codes, texts, formats. What happens to a submission is the core's.
+ * What is on the wire is told in docs/api/mms.md: parameters, order of checks, codes, texts, formats. What happens to a submission is the
+ * core's.
  *
  * Numbers that a client did not quote count by their digits as they were written, since the signature covers those: JSON.parse rounds
  * beyond 2^53, so they are read from the text itself.
@@ -123,7 +123,7 @@ export function createIhuyiMmsV1(deps: MmsDeps): HttpPart {
   const { directory, submit, checkRequest, usablePackage, createTemplate, balance, clock, bodyBytes = defaultBodyBytes } = deps;
   const failures = createFailureLimiter({ clock, perMinute: () => directory.settings().failuresPerMinute });
 
-  /** Says whose request this is, or why it is not listened to, in the order of section 3. */
+  /** Says whose request this is, or why it is not listened to, in the documented order. */
   function authenticate(body: Body, address: string): Account {
     const common = readCommon(body);
     const found: ApiAccount | undefined = directory.byApiId(common.apiId);
@@ -179,7 +179,7 @@ export function createIhuyiMmsV1(deps: MmsDeps): HttpPart {
     return name;
   }
 
-  // Shape first, then the request id, then the rest in the order of section 4's table.
+  // Shape first, then the request id, then the rest in the order of the table.
   const batchSend = endpoint(async (account, body) => {
     const productId = readProductId(body);
     const written = readNumbers(body);
@@ -258,7 +258,7 @@ export function createIhuyiMmsV1(deps: MmsDeps): HttpPart {
   return {
     prefix: '/mms/v1',
     routes(server) {
-      // Clients send a wrong Content-Type or none (section 1): whatever it says, the body is read as JSON.
+      // Clients send a wrong Content-Type or none: whatever it says, the body is read as JSON.
       server.removeAllContentTypeParsers();
       server.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
       server.addHook('onRequest', (request, _reply, done) => {
@@ -271,7 +271,7 @@ export function createIhuyiMmsV1(deps: MmsDeps): HttpPart {
     },
     failure(problem, requestId) {
       const [code, message] = problems[problem];
-      // Every answer is a 200, but for the few that section 1 names.
+      // Every answer is a 200, but for those that docs/api/mms.md names.
       const status = problem === 'malformed' || problem === 'fault' ? 200 : problemStatus[problem];
       return { status, contentType: jsonType, body: failureBody(code, problem === 'fault' ? `${message} ${requestId}` : message) };
     },
@@ -371,7 +371,7 @@ interface Common {
   readonly requestId: string;
 }
 
-/** The shape of the parameters that every request has (section 2), in the order of its table. */
+/** The shape of the parameters that every request has, in the order of its table. */
 function readCommon(body: Body): Common {
   const apiId = body.value('api_id');
   if (apiId === undefined || apiId === null || apiId === '') throw missing('api_id');
@@ -456,7 +456,7 @@ function readSendTime(text: string, now: Date): Date | null {
 
 const pushBody = (fields: Readonly<Record<string, unknown>>) => ({ contentType: jsonType, body: JSON.stringify(fields) });
 
-/** How events are pushed: one a POST, until the answer is `success` or the tries are used up (section 7). */
+/** How events are pushed: one a POST, until the answer is `success` or the tries are used up. */
 export const mmsPush: PushDialect = {
   carries: 'one',
   afterFailure: 'again',
