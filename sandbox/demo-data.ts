@@ -95,8 +95,8 @@ export async function seed(management: Management, portOf: (carrier: DemoCarrier
     await change(management, (sql) => changeChannel(sql, box, carrier.channelId, { settings }));
   }
   const mms = directory.channel(demoMmsc.channelId);
-  const url = String(mms?.settings.url ?? '');
-  if (mms && url !== mmscUrl && url.startsWith('http://127.0.0.1:'))
+  const url = mms?.settings.url;
+  if (mms && typeof url === 'string' && url !== mmscUrl && url.startsWith('http://127.0.0.1:'))
     await change(management, (sql) =>
       changeChannel(sql, box, demoMmsc.channelId, { settings: { ...mmscSettings(mmscUrl), ...mms.settings, url: mmscUrl } }),
     );
