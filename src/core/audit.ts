@@ -75,6 +75,19 @@ const checks: Record<string, Check> = {
     from messages m full join owed on owed.account_id = m.account_id and owed.id = m.id
     where case when m.status >= 10 then 1 else 0 end <> coalesce(owed.n, 0) - case when owed.replays > 0 then 1 else 0 end`,
 
+  'a multimedia template has one event once it was decided on, and none before': (sql) => sql<Omit<Disagreement, 'check'>[]>`
+    with owed as (
+      select account_id, id, count(*) as n from (
+        select account_id, id from waiting_events where kind = 3
+        union
+        select account_id, id from events where kind = 3) e
+      group by account_id, id)
+    select 'template ' || coalesce(t.id, owed.id) as subject,
+           case when t.state in ('approved', 'rejected') then '1' else '0 or, if withdrawn, 1' end as expected, coalesce(owed.n, 0)::text as found
+    from (select account_id, id, state from templates where medium = 'mms') t
+    full join owed on owed.account_id = t.account_id and owed.id = t.id
+    where t.id is null or (t.state in ('approved', 'rejected') and owed.n is null) or (t.state = 'pending' and owed.n is not null)`,
+
   'a reply has one event': (sql) => sql<Omit<Disagreement, 'check'>[]>`
     with owed as (
       select account_id, id, count(*) as n, max(replays) as replays from (

@@ -197,7 +197,7 @@ export function createIhuyiMmsV1(deps: MmsDeps): HttpPart {
     const tenancy = productOf(account, productId);
     checkNumbers(written);
     const limits = { ...defaultPackageLimits, ...tenancy.product.limits };
-    const draft = hasContent ? await readPackage(content, limits) : null;
+    const draft = hasContent ? await readPackage(account.id, content, limits) : null;
     const template = draft === null && templateId !== null ? await usablePackage(account.id, templateId) : null;
     if (template) checkLimits(template.frames, limits);
     const signature = name === '' ? template?.signature : name;
@@ -248,7 +248,7 @@ export function createIhuyiMmsV1(deps: MmsDeps): HttpPart {
     const products = mmsOf(account);
     if (products.length === 0) throw new Denied('ProductInvalid', '没有开通彩信产品');
     if (title === '') throw new Denied('TitleRequired', 'title: 缺少此参数');
-    const draft: PackageDraft = await readPackage(content, widest(products.map(({ product }) => product.limits)));
+    const draft: PackageDraft = await readPackage(account.id, content, widest(products.map(({ product }) => product.limits)));
     if (name === '') throw new Denied('SignNameRequired', 'sign_name: 缺少此参数');
     const signature = registered(account, name);
     const id = await createTemplate({ accountId: account.id, title, draft, purpose, signature, request });

@@ -1,6 +1,7 @@
 /** Pushes in the MMS dialect to a customer's real HTTP server: what arrives, how often, and what a bad server costs the others. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { audit } from '../core/audit.ts';
 import { createOutbox } from '../core/outbox.ts';
 import { changeSettings } from '../core/settings.ts';
 import { change } from '../core/management.ts';
@@ -128,6 +129,7 @@ describe('what arrives', () => {
     );
     await sleep(500);
     expect(received('/success')).toHaveLength(4);
+    expect(await audit(platform.app.management.db)).toEqual([]);
   });
 
   it('without a URL an event is kept, and pushed once somebody replays it', async () => {
