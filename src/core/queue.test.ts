@@ -133,10 +133,14 @@ it('a claim does not cost more because the queue has filled up since its plan wa
   await sql`
     insert into dispatch_queue (channel_id, chunk_id, account_id, subscription_id, n, class, rank, ready_at, expires_at, reserved_upto)
     select ${channelId}, 1000 + i, 2, 2, 1, 1, i, ${at}, ${order.expiresAt}, -1 from generate_series(1, 200000) as i`;
-  const began = performance.now();
-  for (let i = 0; i < 10; i++) expect(await work()).toBe(1);
-  // With the plan of the empty queue each of these reads and sorts all of it: two seconds and more.
-  expect(performance.now() - began).toBeLessThan(1000);
+  const times: number[] = [];
+  for (let i = 0; i < 10; i++) {
+    const began = performance.now();
+    expect(await work()).toBe(1);
+    times.push(performance.now() - began);
+  }
+  // With the plan of the empty queue each of these reads and sorts all of it, 200 ms; the best of ten does not mind a busy machine.
+  expect(Math.min(...times)).toBeLessThan(60);
 });
 
 it('what was planned is in nobody’s way, gets its place in line when it is due, and can be taken off until then', async () => {
