@@ -284,18 +284,21 @@ export async function putBack(sql: Sql, channelId: bigint, rows: readonly Placed
     where q.channel_id = ${channelId} and q.chunk_id = t.chunk_id and q.connection = t.connection and q.epoch = t.epoch`;
 }
 
-/** Waiting chunks whose time to live is over, locked for the transaction that ends them. */
-export async function lockExpired(sql: Sql, channelId: bigint, at: Date, limit: number): Promise<Claim[]> {
+/**
+ * Waiting chunks of any channel whose time to live is over, the oldest first, locked for the transaction that ends them. A sweep: it names
+ * no channel, so that it can go by the order of expiry and by nothing else.
+ */
+export async function lockExpired(sql: Sql, at: Date, limit: number): Promise<(Claim & { readonly channelId: bigint })[]> {
   await planAnew(sql);
-  return sql<Claim[]>`
-    select chunk_id as "chunkId", account_id as "accountId", subscription_id as "subscriptionId", n::int, expires_at as "expiresAt",
-           reserved_upto::int as "doubtUpto", reserved_upto::int as "reservedUpto"
+  return sql<(Claim & { channelId: bigint })[]>`
+    select channel_id as "channelId", chunk_id as "chunkId", account_id as "accountId", subscription_id as "subscriptionId", n::int,
+           expires_at as "expiresAt", reserved_upto::int as "doubtUpto", reserved_upto::int as "reservedUpto"
     from dispatch_queue
-    where channel_id = ${channelId} and state = 0 and expires_at <= ${at}
+    where state = 0 and expires_at <= ${at}
     order by expires_at limit ${limit} for update skip locked`;
 }
 
 /** Takes off the queue what `lockExpired` has locked in this transaction. */
-export async function removeExpired(sql: Sql, channelId: bigint, chunkIds: readonly bigint[]): Promise<void> {
-  if (chunkIds.length > 0) await sql`delete from dispatch_queue where channel_id = ${channelId} and chunk_id = any(${chunkIds}::bigint[])`;
+export async function removeExpired(sql: Sql, chunkIds: readonly bigint[]): Promise<void> {
+  if (chunkIds.length > 0) await sql`delete from dispatch_queue where chunk_id = any(${chunkIds}::bigint[]) and state = 0`;
 }

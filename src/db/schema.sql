@@ -136,7 +136,7 @@ create table dispatch_queue (
   constraint dispatch_queue_pkey PRIMARY KEY (chunk_id, channel_id)
 ) with (fillfactor=50, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=500);
 CREATE INDEX dispatch_queue_claimed ON public.dispatch_queue USING btree (channel_id, connection) WHERE (state = 1);
-CREATE INDEX dispatch_queue_expiry ON public.dispatch_queue USING btree (expires_at, channel_id) WHERE (state = 0);
+CREATE INDEX dispatch_queue_expiry ON public.dispatch_queue USING btree (expires_at) WHERE (state = 0);
 CREATE INDEX dispatch_queue_planned ON public.dispatch_queue USING btree (channel_id, ready_at) WHERE (state = 2);
 CREATE INDEX dispatch_queue_ready ON public.dispatch_queue USING btree (channel_id, class, rank) WHERE (state = 0);
 

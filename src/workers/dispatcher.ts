@@ -120,12 +120,12 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
           await lineUpPlanned(id);
           await workers.get(id)?.beat();
           await deps.db.transaction((sql) => recoverChunks(sql, id));
-          await endExpired(deps, id);
         } catch (error) {
           log.error({ channel: String(id), err: error }, 'a channel could not be served; trying again');
         }
       }),
     );
+    await endExpired(deps).catch((error: unknown) => log.error({ err: error }, 'expired chunks could not be ended; trying again'));
   }
 
   /** Puts what was planned and is due now in line. */
@@ -676,10 +676,10 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
 const nobody: ReadonlySet<bigint> = new Set();
 
 /** Ends waiting chunks whose time to live is over, also when no connection of the channel is up or the channel is off. */
-async function endExpired({ db, directory, signals, clock, count }: DispatcherDeps, channelId: bigint): Promise<void> {
+async function endExpired({ db, directory, signals, clock, count }: DispatcherDeps): Promise<void> {
   const ended = await db.transaction(async (sql) => {
     const at = clock();
-    const claims = await lockExpired(sql, channelId, at, expiredPerBeat);
+    const claims = await lockExpired(sql, at, expiredPerBeat);
     const outcomes: Outcome[] = [];
     let inDoubt = 0;
     for (const [accountId, own] of groupBy(claims, (claim) => claim.accountId)) {
@@ -690,7 +690,7 @@ async function endExpired({ db, directory, signals, clock, count }: DispatcherDe
         if (!body) throw new Error(`chunk ${claim.chunkId} has no body`);
         const rows = claim.doubtUpto === neverClaimed ? [] : await recordedOf(sql, accountId, body.id, body.day);
         const decided = decideWithoutSending(claim, body, {
-          channelId,
+          channelId: claim.channelId,
           recordedBefore: new Set([...rows].map(indexOf)),
           givesUp: directory.subscription(claim.subscriptionId)?.product.inDoubt === 'give_up',
           isExpired: true,
@@ -703,7 +703,6 @@ async function endExpired({ db, directory, signals, clock, count }: DispatcherDe
     await record(sql, directory, outcomes, at, false);
     await removeExpired(
       sql,
-      channelId,
       claims.map(({ chunkId }) => chunkId),
     );
     return { chunks: claims.length, inDoubt };

@@ -229,7 +229,7 @@ create table dispatch_queue (
   primary key (chunk_id, channel_id)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 500);
 create index dispatch_queue_ready on dispatch_queue (channel_id, class, rank) where state = 0;
-create index dispatch_queue_expiry on dispatch_queue (expires_at, channel_id) where state = 0;
+create index dispatch_queue_expiry on dispatch_queue (expires_at) where state = 0;
 create index dispatch_queue_claimed on dispatch_queue (channel_id, connection) where state = 1;
 
 -- Fair order: an account's row holds where its last queued chunk ends, the row of account 0 the channel's virtual time.
