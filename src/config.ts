@@ -155,7 +155,6 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
       return undefined;
     }
   };
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- every key is read, and what could not be is a problem that throws below
   const values = Object.fromEntries(Object.keys(settings).map((key) => [key, read(key as keyof Config)])) as unknown as Config;
 
   const isSet = (key: keyof Config) => Boolean(environment[settings[key].variable]?.trim());

@@ -29,7 +29,6 @@ export function createLog(level: LogLevel, destination: pino.DestinationStream =
     destination,
   );
   // Children do not inherit the formatter of bindings, but they do inherit this.
-  // oxlint-disable-next-line typescript/unbound-method -- it is called with its logger below
   const child: (this: Log, bindings: pino.Bindings, options?: pino.ChildLoggerOptions) => Log = log.child;
   return Object.assign(log, {
     child(this: Log, bindings: pino.Bindings, options?: pino.ChildLoggerOptions) {

@@ -10,7 +10,6 @@
 // - A connection that died with a write pending never recovers, and queries that come between a socket's `error` and its
 //   `close` are forgotten. So after a lost connection the whole pool is replaced, and the old one ended within seconds.
 // - Its parser of arrays does not know null.
-/* oxlint-disable typescript/no-unsafe-type-assertion -- what comes back is what the caller of the tag claims, and the driver's types are wider than ours. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import postgres from 'postgres';
 

@@ -231,7 +231,6 @@ export function layout<const F extends Table>(table: F): Layout<Values<F>> {
       const value = { ...blank };
       for (let i = 0; i < fields.length; i += 1) value[names[i]!] = fields[i]!.read(buffer, cursor);
       // The table is what the type was made of.
-      // oxlint-disable-next-line typescript/no-unsafe-type-assertion
       return value as Values<F>;
     },
   };
