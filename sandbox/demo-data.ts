@@ -109,6 +109,7 @@ const mmscSettings = (url: string) => ({
   username: demoMmsc.username,
   authentication: 'digest' as const,
   ratePerSecond: 500,
+  readReply: true,
   callbackUsername: demoMmsc.callbackUsername,
 });
 

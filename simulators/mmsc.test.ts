@@ -39,7 +39,10 @@ async function platform(options: Partial<MmscOptions> = {}, settings: { readRepl
         inbound.push(message);
         acknowledge(behaviour.safe());
       },
-      onReadReply: (reply) => readReplies.push(reply),
+      onReadReply(reply, acknowledge) {
+        readReplies.push(reply);
+        acknowledge(behaviour.safe());
+      },
     },
   );
   const listener = createServer((request, response) => {

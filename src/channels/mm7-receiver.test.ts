@@ -47,7 +47,10 @@ function open(
       inbound.push(message);
       answer(acknowledge);
     },
-    onReadReply: (reply) => readReplies.push(reply),
+    onReadReply(reply, acknowledge) {
+      readReplies.push(reply);
+      answer(acknowledge);
+    },
   });
   const receive = async (request: Partial<Mm7Received>) => {
     const answer = await receiver.receive({
@@ -177,6 +180,11 @@ describe('read replies', () => {
     expect(answer.body).toBe(vector('E8/read-reply-rsp').body.toString());
     expect(readReplies).toEqual([{ carrierId: '071609300510001000003/8613800138000', phone: '+8613800138000', status: 'Read' }]);
     expect(reports).toEqual([]);
+  });
+
+  test('come again if they could not be stored', async () => {
+    const { receive } = open(undefined, false);
+    expect(statusOf((await receive(vector('E7/read-reply-req'))).envelope)).toBe(4006);
   });
 });
 

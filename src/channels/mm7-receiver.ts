@@ -53,8 +53,8 @@ export interface Mm7ReceiverEvents {
   /** `acknowledge` answers the MMSC: true once it is safe, false to make it come again. Exactly once. */
   onReport(report: CarrierReport, acknowledge: (safe: boolean) => void): void;
   onInbound(inbound: CarrierInbound, acknowledge: (safe: boolean) => void): void;
-  /** Somebody has read a message, or deleted it unread. Only for the record. */
-  onReadReply?(reply: ReadReply): void;
+  /** Somebody has read a message, or deleted it unread. */
+  onReadReply(reply: ReadReply, acknowledge: (safe: boolean) => void): void;
 }
 
 export interface ReadReply {
@@ -86,6 +86,7 @@ export interface Mm7Receiver {
 
 const defaults = { version: '6.8.0', namespace: 'REL-6-MM7-1-4', accessNumber: '', maxOctets: 4 << 20, maxUnacknowledged: 5000 };
 const maxIdLength = 200;
+const maxStatusLength = 40;
 /** A reply longer than this is cut, as a short message could not be so long either. */
 const maxWords = 10_000;
 
@@ -185,12 +186,17 @@ export function createMm7Receiver(given: Mm7ReceiverSettings, events: Mm7Receive
     return answer(safe.every(Boolean) ? 1000 : 4006);
   }
 
-  function onReadReply(envelope: Envelope, fields: Fields<'ReadReplyReq'>): Mm7Answer {
+  async function onReadReply(envelope: Envelope, fields: Fields<'ReadReplyReq'>): Promise<Mm7Answer> {
+    const messageId = fields.messageId ?? '';
     const [phone] = phonesOf(fields);
-    if (fields.messageId === null || !phone) return respond(envelope, 'ReadReplyRsp', 4004);
-    const carrierId = carrierIdOf(fields.messageId, phone.value);
-    events.onReadReply?.({ carrierId, phone: phone.value, status: fields.mmStatus ?? '' });
-    return respond(envelope, 'ReadReplyRsp', 1000);
+    if (messageId === '' || messageId.length > maxIdLength || !phone) return respond(envelope, 'ReadReplyRsp', 4004);
+    const reply = {
+      carrierId: carrierIdOf(messageId, phone.value),
+      phone: phone.value,
+      status: (fields.mmStatus ?? '').slice(0, maxStatusLength),
+    };
+    const safe = await pass((acknowledge) => events.onReadReply(reply, acknowledge));
+    return respond(envelope, 'ReadReplyRsp', safe ? 1000 : 4006);
   }
 
   async function onDeliver(envelope: Envelope, fields: Fields<'DeliverReq'>, content: Part | null): Promise<Mm7Answer> {

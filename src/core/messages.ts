@@ -265,11 +265,24 @@ export async function applyReports<Report extends Applicable>(
   }
   if (late.length > 0)
     await sql`
-      insert into late_reports (account_id, id, day, code, at)
-      select ${accountId}, id, day, code, ${at}
+      insert into late_reports (account_id, id, day, what, code, at)
+      select ${accountId}, id, day, 'late_report', code, ${at}
       from unnest(${late.map(({ sent }) => sent.id)}::bigint[], ${late.map(({ sent }) => sent.day)}::date[], ${late.map(({ code }) => code)}::text[])
         as t(id, day, code)`;
   return missing;
+}
+
+/** Keeps that messages were read, of any accounts, once for each word of the carrier: an MMSC may say it again. */
+export async function keepReadings(sql: Sql, readings: readonly { readonly sent: Sent; readonly code: string }[], at: Date): Promise<void> {
+  if (readings.length === 0) return;
+  await sql`
+    insert into late_reports (account_id, id, day, what, code, at)
+    select distinct t.account_id, t.id, t.day, 'read', t.code, ${at}::timestamptz
+    from unnest(${readings.map(({ sent }) => sent.accountId)}::bigint[], ${readings.map(({ sent }) => sent.id)}::bigint[],
+                ${readings.map(({ sent }) => sent.day)}::date[], ${readings.map(({ code }) => code)}::text[]) as t(account_id, id, day, code)
+    where not exists (
+      select from late_reports l
+      where l.account_id = t.account_id and l.id = t.id and l.what = 'read' and l.code = t.code)`;
 }
 
 /** Marks reported segments and says which messages that ends. Locks their messages first, so that two reports of one message wait. */

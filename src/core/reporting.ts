@@ -184,7 +184,7 @@ function summaryOf({ phone, form, status, ...message }: MessageRow): MessageSumm
 /** A moment in a message's life; `detail` is the code, or how the customer got its report. */
 interface Moment {
   readonly at: Date;
-  readonly what: 'accepted' | 'sent' | 'final' | 'late_report' | 'report_waiting' | 'report_pulled' | 'report_pushed';
+  readonly what: 'accepted' | 'sent' | 'final' | 'late_report' | 'read' | 'report_waiting' | 'report_pulled' | 'report_pushed';
   readonly detail: string;
 }
 
@@ -230,8 +230,8 @@ export async function getMessage(sql: Sql, accountId: bigint, id: bigint): Promi
   const parts = await sql<Part[]>`
     select seg::int as number, channel_id as "channelId", carrier_id as "carrierId", code from segments
     where account_id = ${accountId} and id = ${id} and day = ${day}::date order by seg`;
-  const late = await sql<{ at: Date; code: string }[]>`
-    select at, code from late_reports where account_id = ${accountId} and id = ${id} order by at`;
+  const late = await sql<{ at: Date; what: 'late_report' | 'read'; code: string }[]>`
+    select at, what, code from late_reports where account_id = ${accountId} and id = ${id} order by at`;
   const reports = await eventRows(
     sql,
     accountId,
@@ -244,7 +244,7 @@ export async function getMessage(sql: Sql, accountId: bigint, id: bigint): Promi
   const timeline: Moment[] = [{ at: acceptedAt, what: 'accepted', detail: '' }];
   if (message.sentAt) timeline.push({ at: message.sentAt, what: 'sent', detail: '' });
   if (message.finalAt) timeline.push({ at: message.finalAt, what: 'final', detail: message.code ?? '' });
-  for (const { at, code } of late) timeline.push({ at, what: 'late_report', detail: code });
+  for (const { at, what, code } of late) timeline.push({ at, what, detail: code });
   timeline.push(...reports.map(momentOf));
   timeline.sort((a, b) => a.at.getTime() - b.at.getTime());
   return { ...message, batchId, carrierId, parts, verdict, timeline };

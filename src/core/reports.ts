@@ -1,13 +1,13 @@
 /**
  * Delivery reports: from what a carrier says of an id of its own to the end of a message of ours. Reports that match nothing are
  * orphans: stored, tried again every second for five minutes and then every hour, shown to the operator, never dropped. The only
- * writer of `orphan_reports`.
+ * writer of `orphan_reports`. A read reply is kept with its message if there is one, and changes nothing.
  */
 import type { Db, Sql } from '../db/db.ts';
 import { groupBy } from '../std/group.ts';
 import { shanghaiDay } from '../std/shanghai.ts';
 import type { Directory } from './directory.ts';
-import { applyReports, resolve, type Sent } from './messages.ts';
+import { applyReports, keepReadings, resolve, type Sent } from './messages.ts';
 
 /** A report as a channel passes it on. */
 export interface Report {
@@ -24,6 +24,8 @@ export interface Report {
 export interface Reports {
   /** Applies reports and stores as orphans what matches nothing. Once it returns, every one of them is safe and may be acknowledged. */
   receive(reports: readonly Report[]): Promise<{ orphaned: number }>;
+  /** Keeps what carriers say of messages that were read (`code`: the carrier's word) for their timelines. What matches nothing is forgotten. */
+  noteReadings(readings: readonly Report[]): Promise<void>;
   /** Tries orphans that are due, at most `limit`; returns how many it looked at. */
   retryOrphans(limit: number): Promise<number>;
 }
@@ -78,6 +80,12 @@ export function createReports({ db, directory, clock }: { db: Db; directory: Dir
       const orphans = [...unknown, ...(await apply(known, at))];
       await store(orphans, at);
       return { orphaned: orphans.length };
+    },
+
+    async noteReadings(readings) {
+      const at = clock();
+      const { known } = await locate(db.sql, readings, at);
+      await keepReadings(db.sql, known, at);
     },
 
     retryOrphans: (limit) =>

@@ -178,7 +178,9 @@ create table late_reports (
   id bigint not null,
   day date not null,
   code text not null,
-  at timestamp with time zone not null
+  at timestamp with time zone not null,
+  what text not null,
+  constraint late_reports_what_check CHECK ((what = ANY (ARRAY['late_report'::text, 'read'::text])))
 );
 CREATE INDEX late_reports_by_message ON public.late_reports USING btree (account_id, id);
 

@@ -10,7 +10,6 @@ import {
   type Mm7ReceiverSettings,
 } from '../channels/mm7-receiver.ts';
 import type { Directory } from '../core/directory.ts';
-import type { Log } from '../log.ts';
 import type { Receiver } from './receiver.ts';
 
 export interface CarrierPosts {
@@ -21,11 +20,9 @@ export interface CarrierPosts {
 export function createCarrierPosts({
   directory,
   receiver,
-  log,
 }: {
   directory: Directory;
-  receiver: Pick<Receiver, 'onReport' | 'onInbound'>;
-  log: Log;
+  receiver: Pick<Receiver, 'onReport' | 'onReadReply' | 'onInbound'>;
 }): CarrierPosts {
   const made = new Map<bigint, Mm7Receiver | null>();
   directory.onChange(() => made.clear());
@@ -43,7 +40,7 @@ export function createCarrierPosts({
     return createMm7Receiver(settings, {
       onReport: (report, acknowledge) => receiver.onReport(channelId, report, acknowledge),
       onInbound: (inbound, acknowledge) => receiver.onInbound(channelId, inbound, acknowledge),
-      onReadReply: ({ status }) => log.debug({ channel: String(channelId), status }, 'a message was read'),
+      onReadReply: (reply, acknowledge) => receiver.onReadReply(channelId, reply, acknowledge),
     });
   }
 

@@ -1,8 +1,9 @@
 /**
- * Takes what carriers send (reports and replies) into the database in batches, and acknowledges it after the commit, never before.
- * What cannot be stored now is refused, and the carrier sends it again.
+ * Takes what carriers send (reports, read replies, replies) into the database in batches, and acknowledges it after the commit, never
+ * before. What cannot be stored now is refused, and the carrier sends it again.
  */
 import type { CarrierInbound, CarrierReport } from '../channels/channel.ts';
+import type { ReadReply } from '../channels/mm7-receiver.ts';
 import type { Inbound } from '../core/inbound.ts';
 import type { Report, Reports } from '../core/reports.ts';
 import type { Signals } from '../core/signals.ts';
@@ -14,10 +15,13 @@ export interface Receiver {
   /** Works off what has been taken in. Call it after the connections have closed. */
   stop(): Promise<void>;
   onReport(channelId: bigint, report: CarrierReport, acknowledge: (safe: boolean) => void): void;
+  onReadReply(channelId: bigint, reply: ReadReply, acknowledge: (safe: boolean) => void): void;
   onInbound(channelId: bigint, inbound: CarrierInbound, acknowledge: (safe: boolean) => void): void;
 }
 
 interface Arrived {
+  /** Says that the message was read, not what became of it; its code is the carrier's word. */
+  readonly isReading: boolean;
   readonly report: { -readonly [Key in keyof Report]: Report[Key] };
   entry: RecentEntry | undefined;
   /** Rounds it has waited for its submit response. */
@@ -63,6 +67,18 @@ export function createReceiver(deps: {
     }, gatherMs);
   }
 
+  /** Stores a set; returns whether it is safe now. */
+  async function stored(what: string, set: readonly Arrived[], store: (reports: readonly Report[]) => Promise<unknown>): Promise<boolean> {
+    if (set.length === 0) return true;
+    try {
+      await store(set.map(({ report }) => report));
+      return true;
+    } catch (error) {
+      log.error({ err: error, [what]: set.length }, `${what} could not be stored; the carriers will send them again`);
+      return false;
+    }
+  }
+
   async function work(): Promise<void> {
     // A report may be faster than the commit of the row it ends; it waits for a later round.
     const ready: Arrived[] = [];
@@ -75,20 +91,25 @@ export function createReceiver(deps: {
     }
     arrived = early;
     if (ready.length === 0) return;
-    let safe = false;
-    try {
-      const { orphaned } = await reports.receive(ready.map(({ report }) => report));
-      safe = true;
-      deps.count('reports', ready.length);
+    const endings = ready.filter(({ isReading }) => !isReading);
+    const readings = ready.filter(({ isReading }) => isReading);
+    const areEndingsSafe = await stored('reports', endings, async (set) => {
+      const { orphaned } = await reports.receive(set);
+      deps.count('reports', set.length);
       deps.count('orphans', orphaned);
       signals.emit('push');
-    } catch (error) {
-      log.error({ err: error, reports: ready.length }, 'reports could not be stored; the carriers will send them again');
+    });
+    for (const { report, entry, acknowledge } of endings) {
+      if (areEndingsSafe && entry) recent.forget(report.channelId, report.carrierId);
+      acknowledge(areEndingsSafe);
     }
-    for (const { report, entry, acknowledge } of ready) {
-      if (safe && entry) recent.forget(report.channelId, report.carrierId);
-      acknowledge(safe);
-    }
+    const areReadingsSafe = await stored('read replies', readings, (set) => reports.noteReadings(set));
+    for (const { acknowledge } of readings) acknowledge(areReadingsSafe);
+  }
+
+  function take(isReading: boolean, report: Report, acknowledge: (safe: boolean) => void): void {
+    arrived.push({ isReading, report, entry: undefined, waited: 0, acknowledge });
+    schedule();
   }
 
   return {
@@ -114,9 +135,10 @@ export function createReceiver(deps: {
       await Promise.all(receiving);
     },
     onReport(channelId, { carrierId, status, delivered, phone }, acknowledge) {
-      const report = { channelId, carrierId, code: delivered ? 'DELIVRD' : status, delivered, phone, sent: null };
-      arrived.push({ report, entry: undefined, waited: 0, acknowledge });
-      schedule();
+      take(false, { channelId, carrierId, code: delivered ? 'DELIVRD' : status, delivered, phone, sent: null }, acknowledge);
+    },
+    onReadReply(channelId, { carrierId, status, phone }, acknowledge) {
+      take(true, { channelId, carrierId, code: status, delivered: false, phone, sent: null }, acknowledge);
     },
     onInbound(channelId, part, acknowledge) {
       const work = inbound

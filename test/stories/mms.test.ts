@@ -14,8 +14,9 @@ import { createChannel, createPool, createProduct } from '../../src/core/catalog
 import { change } from '../../src/core/management.ts';
 import { changeSettings } from '../../src/core/settings.ts';
 import { createSignature } from '../../src/core/templates.ts';
+import { picture } from '../media.ts';
 import { startPushServer } from '../mms-platform.ts';
-import { plainNumbers, startPlatform, until } from '../platform.ts';
+import { type Node, freePort, plainNumbers, startPlatform, until } from '../platform.ts';
 import { freshDatabase } from '../postgres.ts';
 
 const toClose: (() => void | Promise<void>)[] = [];
@@ -100,14 +101,29 @@ it('in the sandbox a package reaches phones as it was written, and reports and r
       ],
     },
   ]);
-  const picture = await fetch(`${base}${shown.data[0]?.frames[0]?.media?.url ?? ''}`);
-  expect(Buffer.from(await picture.arrayBuffer()).toString('base64')).toBe(png);
+  const shownPicture = await fetch(`${base}${shown.data[0]?.frames[0]?.media?.url ?? ''}`);
+  expect(Buffer.from(await shownPicture.arrayBuffer()).toString('base64')).toBe(png);
+
+  const operator = { headers: { authorization: 'Bearer sandbox-operator-token' } };
+  const timelineOf = async (phone: string): Promise<string[]> => {
+    const { data } = (await (await fetch(`${base}/v1/messages?accountId=1&phone=${phone}`, operator)).json()) as {
+      data: { id: string }[];
+    };
+    const url = `${base}/v1/messages/${data[0]?.id}`;
+    const { timeline } = (await (await fetch(url, operator)).json()) as { timeline: { what: string; detail: string }[] };
+    return timeline.map(({ what, detail }) => `${what} ${detail}`);
+  };
+  await until('it is known who has read it', async () => (await timelineOf('13800000000')).includes('read Read'));
+  expect(await timelineOf('13800000001')).not.toContain('read Read');
 
   const { data } = await mms(base, 'balance', {});
   expect(data?.find(({ product_id: id }) => id === 1018)?.balance).toBe(188_886);
 });
 
-it('kill -9 in the middle of 5,000: each number has one end, nobody gets it twice, and what is in doubt is given up and given back', async () => {
+const balance = 10_000n;
+
+/** The platform with a multimedia centre, and a customer with a balance whose reports are pushed to its server. */
+async function startMmsPlatform() {
   const platform = await startPlatform();
   toClose.push(platform.stop);
   const { management } = platform;
@@ -118,7 +134,6 @@ it('kill -9 in the middle of 5,000: each number has one end, nobody gets it twic
   toClose.push(() => mmsc.stop());
   const customer = await startPushServer();
   toClose.push(customer.close);
-  const balance = 10_000n;
   await change(management, async (sql) => {
     const { box } = management;
     await changeSettings(sql, { pushDelaysSeconds: [0.5, 0.5] });
@@ -140,11 +155,20 @@ it('kill -9 in the middle of 5,000: each number has one end, nobody gets it twic
     await createSubscription(sql, box, { id: 900n, accountId: 900n, productId: 1018n, priceE4: 10_000n });
     await payIn(sql, 900n, { amountE4: balance * 10_000n, note: null, at: new Date(), idempotencyKey: null });
   });
-  const environment = { HONGYAN_PUSH_ALLOW: '127.0.0.0/8' };
-  let node = await platform.startNode(environment);
-  const callAt = (port: number): string => `http://127.0.0.1:${port}/mm7/9`;
-  mmsc.vaspUrl = callAt(node.port);
+  /** A node, where the centre's reports go from now on. */
+  async function startNode(environment: Readonly<Record<string, string>> = {}): Promise<Node> {
+    const node = await platform.startNode({ HONGYAN_PUSH_ALLOW: '127.0.0.0/8', ...environment });
+    mmsc.vaspUrl = `http://127.0.0.1:${node.port}/mm7/9`;
+    return node;
+  }
+  const ends = (): Map<string, unknown> => new Map(customer.received.map(({ body }) => [String(body.phone), body.code]));
+  return { ...platform, mmsc, phones, ends, startNode };
+}
 
+it('kill -9 in the middle of 5,000: each number has one end, nobody gets it twice, and what is in doubt is given up and given back', async () => {
+  const platform = await startMmsPlatform();
+  const { management, phones, ends } = platform;
+  let node = await platform.startNode();
   const numbers = plainNumbers(5000);
   const sent = await mms(`http://127.0.0.1:${node.port}`, 'batchSend', {
     product_id: 1018,
@@ -159,10 +183,7 @@ it('kill -9 in the middle of 5,000: each number has one end, nobody gets it twic
   expect(phones.length).toBeLessThan(5000);
   // What the killed node was pushing is looked at again when its minute is over; here it is over at once.
   await management.db.sql`update waiting_events set lease_until = now() - interval '1 second' where lease_until is not null`;
-  node = await platform.startNode(environment);
-  mmsc.vaspUrl = callAt(node.port);
-
-  const ends = (): Map<string, unknown> => new Map(customer.received.map(({ body }) => [String(body.phone), body.code]));
+  node = await platform.startNode();
   await until('every number has been reported', () => ends().size === 5000, 40_000);
   const codes = [...ends().values()];
   const unknown = codes.filter((code) => code === 'UNKNOWN').length;
@@ -172,4 +193,41 @@ it('kill -9 in the middle of 5,000: each number has one end, nobody gets it twic
   const rest = await mms(`http://127.0.0.1:${node.port}`, 'balance', {});
   expect(rest.data?.[0]?.balance).toBe(Number(balance) - (5000 - unknown));
   await until('the books agree', async () => (await platform.audit()).length === 0);
+}, 90_000);
+
+it('10,000 numbers with a package of 1.9 MB: a hundred uploads, within 400 MB above idle', async () => {
+  const platform = await startMmsPlatform();
+  const { mmsc, ends } = platform;
+  const metrics = `127.0.0.1:${await freePort()}`;
+  const node = await platform.startNode({ HONGYAN_METRICS_ADDRESS: metrics });
+  const residentMiB = async (): Promise<number> => {
+    const text = await (await fetch(`http://${metrics}/metrics`)).text();
+    return Number(/^process_resident_memory_bytes (\S+)$/m.exec(text)?.[1]) / 2 ** 20;
+  };
+  const idle = await residentMiB();
+  // Noise does not compress: 800 x 800 pixels of it are 1.9 million octets.
+  const film = (await picture('png', 800, 800)).toString('base64');
+  expect(film.length * 0.75).toBeGreaterThan(1_900_000);
+  const big = [[{ con_type: 'image', ext_type: 'png', data: film }]];
+  const numbers = plainNumbers(10_000);
+  const sent = await mms(`http://127.0.0.1:${node.port}`, 'batchSend', {
+    product_id: 1018,
+    phone: numbers,
+    sign_name: '鸿雁',
+    title: '通知',
+    content: big,
+  });
+  expect(sent).toMatchObject({ code: 'OK' });
+  let peak = 0;
+  await until(
+    'every number has been reported',
+    async () => {
+      peak = Math.max(peak, await residentMiB());
+      return ends().size === 10_000;
+    },
+    60_000,
+  );
+  expect(new Set(ends().values())).toEqual(new Set(['DELIVERED']));
+  expect(mmsc.counters.uploads).toBeLessThanOrEqual(10_000 / 100);
+  expect(peak - idle).toBeLessThan(400);
 }, 90_000);
