@@ -106,6 +106,7 @@ export async function startPlatform({ profile }: { profile: boolean }): Promise<
     const account = await call('POST', '/accounts', { name });
     const subscription = await call('POST', '/subscriptions', { accountId: account.id, productId: product.id, price: '0.05' });
     await call('POST', `/subscriptions/${String(subscription.id)}/top-ups`, { amount: '10000000', note: 'bench' });
+    await call('POST', '/signatures', { accountId: account.id, name: '鸿雁' });
     const template = await call('POST', '/templates', {
       accountId: account.id,
       name,

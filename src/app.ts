@@ -140,7 +140,8 @@ export async function createApp(options: AppOptions): Promise<App> {
 
   const server = createServer({ log, ...options.server });
   if (roles.includes('api')) {
-    const submit = createSubmit({ db, directory, signals, clock, linkBase });
+    const contentRules = { judge: () => null };
+    const submit = createSubmit({ db, directory, signals, contentRules, clock, linkBase });
     server.register(
       createAim3yit({
         directory,
@@ -163,7 +164,7 @@ export async function createApp(options: AppOptions): Promise<App> {
       }),
     );
     server.register(createCardPages({ cards: createCards({ db, links, clock }), clock, linkBase }));
-    server.register(createConsoleApi({ ...management, outbox, signals, clock }));
+    server.register(createConsoleApi({ ...management, outbox, signals, contentRules, clock }));
     server.register(createCarrierPostRoutes(createCarrierPosts({ directory, receiver })));
     for (const part of options.parts ?? []) server.register(part);
   }

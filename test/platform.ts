@@ -18,7 +18,7 @@ import { createDirectory } from '../src/core/directory.ts';
 import { change, type Management } from '../src/core/management.ts';
 import { createRetention } from '../src/core/retention.ts';
 import { createSignals } from '../src/core/signals.ts';
-import { approveTemplate, createTemplate } from '../src/core/templates.ts';
+import { approveTemplate, createSignature, createTemplate } from '../src/core/templates.ts';
 import { createDb } from '../src/db/db.ts';
 import { createSecretBox, generateKey } from '../src/std/secret-box.ts';
 import { createJanitor } from '../src/workers/janitor.ts';
@@ -143,6 +143,7 @@ export async function startPlatform(options: PlatformOptions = {}): Promise<Plat
         });
         if (balanceE4 > 0n) await payIn(sql, subscription.id, { amountE4: balanceE4, note: null, at: new Date(), idempotencyKey: null });
         const card = { layout: 'notice', title: '通知', rows: [{ label: '事项', value: '测试' }] };
+        await createSignature(sql, { accountId: account.id, name: '鸿雁' });
         const template = await createTemplate(sql, { accountId: account.id, name, card });
         await approveTemplate(sql, template.id, new Date());
         return {

@@ -14,7 +14,7 @@ import { raiseVersion } from './directory.ts';
 import { balanceOf, openBalance, topUp, yuan } from './ledger.ts';
 import type { Page, PageRequest } from './management.ts';
 import { afterId, checkAccount, Denial, found, nextConfigId, pageOf } from './management.ts';
-import type { Account, Medium, Product, Subscription } from './model.ts';
+import type { Account, Medium, Product, SendingWindow, Subscription } from './model.ts';
 
 // ── accounts ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -28,6 +28,7 @@ export interface AccountSettings {
   readonly ipAllowList?: readonly string[];
   readonly locked?: boolean;
   readonly pushUrls?: PushUrlChange;
+  readonly exemptNumbers?: readonly bigint[];
 }
 
 /** What is left out of the first four is generated; only the sandbox, whose credentials are published, gives them. */
@@ -47,9 +48,10 @@ export async function createAccount(sql: Sql, box: SecretBox, account: NewAccoun
   const [taken] = await sql`select 1 from accounts where id = ${id} or api_id = ${apiId}`;
   if (taken) throw new Denial('conflict', 'there is an account with this id or apiId already');
   await sql`
-    insert into accounts (id, name, api_id, api_key, ip_allow_list, push_urls, locked)
+    insert into accounts (id, name, api_id, api_key, ip_allow_list, push_urls, locked, exempt_numbers)
     values (${id}, ${account.name}, ${apiId}, ${box.seal(apiKey)}, ${allowList(account.ipAllowList ?? [])}::text[],
-            ${sql.json(changedUrls({}, account.pushUrls, accountPushKinds))}, ${account.locked ?? false})`;
+            ${sql.json(changedUrls({}, account.pushUrls, accountPushKinds))}, ${account.locked ?? false},
+            ${exempt(account.exemptNumbers ?? [])}::bigint[])`;
   return { account: await getAccount(sql, id), apiKey };
 }
 
@@ -61,7 +63,8 @@ export async function changeAccount(sql: Sql, id: bigint, wanted: AccountSetting
     update accounts
     set name = ${wanted.name ?? before.name}, locked = ${wanted.locked ?? before.locked},
         ip_allow_list = ${allowList(wanted.ipAllowList ?? before.ipAllowList)}::text[],
-        push_urls = ${sql.json(changedUrls(before.pushUrls, wanted.pushUrls, accountPushKinds))}
+        push_urls = ${sql.json(changedUrls(before.pushUrls, wanted.pushUrls, accountPushKinds))},
+        exempt_numbers = ${exempt(wanted.exemptNumbers ?? before.exemptNumbers)}::bigint[]
     where id = ${id}`;
   return getAccount(sql, id);
 }
@@ -90,7 +93,8 @@ export async function listAccounts(sql: Sql, accountId: bigint | null, page: Pag
 }
 
 const accountColumns = (sql: Sql) => sql`
-  id, name, api_id as "apiId", ip_allow_list as "ipAllowList", push_urls as "pushUrls", locked, created_at as "createdAt"`;
+  id, name, api_id as "apiId", ip_allow_list as "ipAllowList", push_urls as "pushUrls", locked, exempt_numbers as "exemptNumbers",
+  created_at as "createdAt"`;
 
 // ── subscriptions ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -107,6 +111,8 @@ export interface SubscriptionSettings {
   readonly class?: 0 | 1;
   readonly pushUrls?: PushUrlChange;
   readonly enabled?: boolean;
+  readonly sendingWindow?: SendingWindow | null;
+  readonly unmatched?: Subscription['unmatched'];
 }
 
 /** `spId`, `password` and `extension` are generated if left out; the dialect of MMS has no spId. */
@@ -146,9 +152,11 @@ export async function createSubscription(
 
   const extension = await freeExtension(sql, wanted.extension);
   await sql`
-    insert into subscriptions (id, account_id, product_id, sp_id, password, price_e4, extension, class, push_urls, enabled)
+    insert into subscriptions (id, account_id, product_id, sp_id, password, price_e4, extension, class, push_urls, enabled, sending_window,
+                               unmatched)
     values (${id}, ${accountId}, ${productId}, ${spId}, ${password === null ? null : box.seal(password)}, ${wanted.priceE4}, ${extension},
-            ${wanted.class ?? 1}, ${sql.json(changedUrls({}, wanted.pushUrls, subscriptionPushKinds))}, ${wanted.enabled ?? true})`;
+            ${wanted.class ?? 1}, ${sql.json(changedUrls({}, wanted.pushUrls, subscriptionPushKinds))}, ${wanted.enabled ?? true},
+            ${wanted.sendingWindow ? sql.json(wanted.sendingWindow) : null}, ${wanted.unmatched ?? 'pass'})`;
   await openBalance(sql, accountId, id);
   await ensureBlocklist(sql, 'subscription', id);
   return { subscription: await getSubscription(sql, accountId, id), password };
@@ -163,10 +171,12 @@ export async function changeSubscription(
 ): Promise<StoredSubscription> {
   await raiseVersion(sql);
   const before = await getSubscription(sql, accountId, id);
+  const window = wanted.sendingWindow === undefined ? before.sendingWindow : wanted.sendingWindow;
   await sql`
     update subscriptions
     set price_e4 = ${wanted.priceE4 ?? before.priceE4}, class = ${wanted.class ?? before.class}, enabled = ${wanted.enabled ?? before.enabled},
-        push_urls = ${sql.json(changedUrls(before.pushUrls, wanted.pushUrls, subscriptionPushKinds))}
+        push_urls = ${sql.json(changedUrls(before.pushUrls, wanted.pushUrls, subscriptionPushKinds))},
+        sending_window = ${window ? sql.json(window) : null}, unmatched = ${wanted.unmatched ?? before.unmatched}
     where id = ${id} and account_id = ${before.accountId}`;
   return getSubscription(sql, accountId, id);
 }
@@ -188,7 +198,8 @@ export async function listSubscriptions(sql: Sql, accountId: bigint | null, page
 
 const storedSubscriptions = (sql: Sql) => sql`
   select s.id, s.account_id as "accountId", s.product_id as "productId", p.medium, p.unit, s.sp_id as "spId", s.price_e4 as "priceE4",
-         s.extension, s.class, s.push_urls as "pushUrls", s.enabled, b.balance_e4 as "balanceE4", s.created_at as "createdAt"
+         s.extension, s.class, s.push_urls as "pushUrls", s.enabled, s.sending_window as "sendingWindow", s.unmatched,
+         b.balance_e4 as "balanceE4", s.created_at as "createdAt"
   from subscriptions s
   join products p on p.id = s.product_id
   join balances b on b.account_id = s.account_id and b.subscription_id = s.id`;
@@ -270,6 +281,14 @@ function pushUrl(kind: string, text: string): string {
       `pushUrls.${kind}: not an http or https URL of at most ${longestUrl} characters without user, password and fragment`,
     );
   return text;
+}
+
+/** More would be a second kind of blocklist, and is held in memory by every node. */
+const mostExempt = 300;
+
+function exempt(numbers: readonly bigint[]): readonly bigint[] {
+  if (numbers.length > mostExempt) throw new Denial('invalid', `exemptNumbers: at most ${mostExempt}`);
+  return [...new Set(numbers)];
 }
 
 function allowList(entries: readonly string[]): readonly string[] {

@@ -50,7 +50,18 @@ const checks: Record<string, Check> = {
     select 'chunk ' || c.id as subject, cardinality(c.phones)::text as expected, coalesce(rows.n, 0)::text as found
     from chunks c left join rows on rows.account_id = c.account_id and rows.chunk_id = c.id
     where coalesce(rows.n, 0) <> cardinality(c.phones)
-      and not exists (select 1 from dispatch_queue q where q.chunk_id = c.id)`,
+      and not exists (select 1 from dispatch_queue q where q.chunk_id = c.id)
+      and not (c.review and coalesce(rows.n, 0) = 0 and exists (
+        select 1 from review_items r where r.account_id = c.account_id and r.batch_id = c.id / 64 and r.state = 'pending'))`,
+
+  'what waits for a person is what its item says': (sql) => sql<Omit<Disagreement, 'check'>[]>`
+    with waiting as (
+      select account_id, id / 64 as batch_id, sum(cardinality(phones)) as n, sum(cardinality(phones) * price_e4)::bigint as held
+      from chunks where review group by 1, 2)
+    select 'review item ' || r.batch_id as subject, r.recipients || ' held for ' || r.held_e4 as expected,
+           coalesce(n, 0) || ' held for ' || coalesce(held, 0) as found
+    from review_items r left join waiting using (account_id, batch_id)
+    where r.state = 'pending' and (r.recipients <> coalesce(n, 0) or r.held_e4 <> coalesce(held, 0))`,
 
   'no message is without its chunk': (sql) => sql<Omit<Disagreement, 'check'>[]>`
     select 'message ' || m.id as subject, 'a chunk' as expected, 'none' as found from messages m

@@ -30,7 +30,10 @@ export interface ChunkBody {
   readonly accountId: bigint;
   readonly subscriptionId: bigint;
   readonly day: string;
+  /** Its messages ended when the batch was accepted, and were in the answer. */
   readonly intercepted: boolean;
+  /** Its messages wait for a person, or did so until they ended. */
+  readonly review: boolean;
   readonly segments: number;
   readonly priceE4: bigint;
   readonly phones: readonly bigint[];
@@ -61,16 +64,16 @@ export async function insertBatches(sql: Sql, rows: readonly BatchRow[], at: Dat
 
 export async function insertChunks(sql: Sql, rows: readonly ChunkBody[]): Promise<void> {
   await sql`
-    insert into chunks (id, account_id, subscription_id, day, intercepted, segments, price_e4, phones, forms, parameters, codes, verdicts)
-    select id, account_id, subscription_id, day, intercepted, segments, price_e4,
+    insert into chunks (id, account_id, subscription_id, day, intercepted, review, segments, price_e4, phones, forms, parameters, codes, verdicts)
+    select id, account_id, subscription_id, day, intercepted, review, segments, price_e4,
            phones::bigint[], forms::jsonb, parameters::jsonb, codes::jsonb, verdicts::jsonb
     from unnest(${rows.map((r) => r.id)}::bigint[], ${rows.map((r) => r.accountId)}::bigint[],
                 ${rows.map((r) => r.subscriptionId)}::bigint[], ${rows.map((r) => r.day)}::date[],
-                ${rows.map((r) => r.intercepted)}::boolean[], ${rows.map((r) => r.segments)}::smallint[],
+                ${rows.map((r) => r.intercepted)}::boolean[], ${rows.map((r) => r.review)}::boolean[], ${rows.map((r) => r.segments)}::smallint[],
                 ${rows.map((r) => r.priceE4)}::bigint[], ${rows.map((r) => `{${r.phones.join(',')}}`)}::text[],
                 ${rows.map((r) => json(r.forms))}::text[], ${rows.map((r) => json(r.parameters))}::text[],
                 ${rows.map((r) => json(r.codes))}::text[], ${rows.map((r) => json(r.verdicts))}::text[])
-      as t(id, account_id, subscription_id, day, intercepted, segments, price_e4, phones, forms, parameters, codes, verdicts)`;
+      as t(id, account_id, subscription_id, day, intercepted, review, segments, price_e4, phones, forms, parameters, codes, verdicts)`;
 }
 
 /** Marks a planned batch as cancelled; false if it was before. */
@@ -101,6 +104,32 @@ export async function dispatchBodies(sql: Sql, accountId: bigint, chunkIds: read
            c.phones, c.forms, b.content, b.package, b.ext
     from chunks c join batches b on b.id = c.id / 64 and b.account_id = ${accountId}
     where c.account_id = ${accountId} and c.id = any(${chunkIds}::bigint[])`;
+}
+
+// ── what waits for a person ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A chunk that waits for a person, with what its messages need to be put in line. */
+export type ReviewChunk = Pick<ChunkBody, 'id' | 'phones' | 'forms' | 'parameters' | 'segments' | 'priceE4'> & Pick<BatchRow, 'sendAt'>;
+
+/** The chunks of a batch that were held for review, in their order. */
+export async function reviewChunks(sql: Sql, accountId: bigint, batchId: bigint): Promise<ReviewChunk[]> {
+  return sql<ReviewChunk[]>`
+    select c.id, c.phones, c.forms, c.parameters, c.segments::int, c.price_e4 as "priceE4", b.send_at as "sendAt"
+    from chunks c join batches b on b.account_id = ${accountId} and b.id = ${batchId}
+    where c.account_id = ${accountId} and c.id between ${batchId * 64n} and ${batchId * 64n + 63n} and c.review
+    order by c.id`;
+}
+
+/** The highest chunk number that a batch has used. */
+export async function lastChunkNumber(sql: Sql, accountId: bigint, batchId: bigint): Promise<number> {
+  const [row] = await sql<{ last: bigint | null }[]>`
+    select max(id) as last from chunks where account_id = ${accountId} and id between ${batchId * 64n} and ${batchId * 64n + 63n}`;
+  return Number((row?.last ?? batchId * 64n) % 64n);
+}
+
+/** Removes chunks whose recipients go on in others; none of them may have a message row. */
+export async function removeChunks(sql: Sql, accountId: bigint, ids: readonly bigint[]): Promise<void> {
+  await sql`delete from chunks where account_id = ${accountId} and id = any(${ids}::bigint[])`;
 }
 
 // ── request ids ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────

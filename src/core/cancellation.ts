@@ -9,6 +9,7 @@ import { Denial, found } from './management.ts';
 import { record } from './messages.ts';
 import { messageIdOf, messageStatus } from './model.ts';
 import { removePlanned } from './queue.ts';
+import { cancelReview } from './review.ts';
 
 /** The final code of a message whose batch was cancelled. */
 const cancelledCode = 'CANCELED';
@@ -25,7 +26,8 @@ export async function cancelBatch(sql: Sql, directory: Directory, accountId: big
     where account_id = ${accountId} and id between ${batchId * 64n} and ${batchId * 64n + 63n} and not intercepted`;
   const channels = [...directory.channels()].map(({ id }) => id).sort((a, b) => (a < b ? -1 : 1));
   const removed = await removePlanned(sql, channels, accountId, batchId);
-  if (chunks.length === 0 || removed.length < chunks.length) throw new Denial('conflict', 'the batch has begun');
+  const waiting = await cancelReview(sql, directory, batchId, { code: cancelledCode }, at);
+  if (chunks.length === 0 || removed.length + waiting.length < chunks.length) throw new Denial('conflict', 'the batch has begun');
 
   for (const body of await dispatchBodies(sql, accountId, removed)) {
     const outcomes = body.phones.map((phone, index) => ({

@@ -11,7 +11,7 @@ import type { PoolMember } from './directory.ts';
 import { raiseVersion } from './directory.ts';
 import type { Page, PageRequest } from './management.ts';
 import { afterId, Denial, found, nextConfigId, pageOf } from './management.ts';
-import type { Carrier, Channel, Medium, Product, ProductLimits } from './model.ts';
+import type { Carrier, Channel, Medium, Product, ProductLimits, SendingWindow } from './model.ts';
 
 // ── products ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -21,6 +21,9 @@ export interface ProductSettings {
   readonly name?: string;
   readonly poolId?: bigint | null;
   readonly signatureRequired?: boolean;
+  readonly strictSignatures?: boolean;
+  readonly templatesOnly?: boolean;
+  readonly sendingWindow?: SendingWindow | null;
   readonly chargeOn?: Product['chargeOn'];
   readonly inDoubt?: Product['inDoubt'];
   readonly ttlHours?: number;
@@ -43,8 +46,11 @@ export async function createProduct(sql: Sql, product: NewProduct): Promise<Stor
   if (taken) throw new Denial('conflict', 'there is a product with this id already');
   await checkPool(sql, product.poolId);
   await sql`
-    insert into products (id, name, medium, unit, pool_id, signature_required, charge_on, in_doubt, ttl_hours, limits)
+    insert into products (id, name, medium, unit, pool_id, signature_required, strict_signatures, templates_only, sending_window, charge_on,
+                          in_doubt, ttl_hours, limits)
     values (${id}, ${product.name}, ${product.medium}, ${product.unit}, ${product.poolId ?? null}, ${product.signatureRequired ?? true},
+            ${product.strictSignatures ?? false}, ${product.templatesOnly ?? false},
+            ${product.sendingWindow ? sql.json(product.sendingWindow) : null},
             ${product.chargeOn ?? 'delivered'}, ${product.inDoubt ?? (product.medium === 'mms' ? 'give_up' : 'resend')},
             ${product.ttlHours ?? 24}, ${sql.json(product.limits ?? {})})`;
   return getProduct(sql, null, id);
@@ -58,6 +64,8 @@ export async function changeProduct(sql: Sql, id: bigint, wanted: ProductSetting
   await sql`
     update products
     set name = ${product.name}, pool_id = ${product.poolId}, signature_required = ${product.signatureRequired},
+        strict_signatures = ${product.strictSignatures}, templates_only = ${product.templatesOnly},
+        sending_window = ${product.sendingWindow ? sql.json(product.sendingWindow) : null},
         charge_on = ${product.chargeOn}, in_doubt = ${product.inDoubt}, ttl_hours = ${product.ttlHours}, limits = ${sql.json(product.limits)}
     where id = ${id}`;
   return getProduct(sql, null, id);
@@ -77,7 +85,8 @@ export async function listProducts(sql: Sql, accountId: bigint | null, page: Pag
 }
 
 const visibleProducts = (sql: Sql, accountId: bigint | null) => sql`
-  select p.id, p.name, p.medium, p.unit, p.pool_id as "poolId", p.signature_required as "signatureRequired", p.charge_on as "chargeOn",
+  select p.id, p.name, p.medium, p.unit, p.pool_id as "poolId", p.signature_required as "signatureRequired",
+         p.strict_signatures as "strictSignatures", p.templates_only as "templatesOnly", p.sending_window as "sendingWindow", p.charge_on as "chargeOn",
          p.in_doubt as "inDoubt", p.ttl_hours as "ttlHours", p.limits, p.created_at as "createdAt"
   from products p
   where (${accountId}::bigint is null
@@ -209,6 +218,10 @@ interface Mm7ChannelSettings {
 
 export interface StoredChannel extends Channel {
   readonly settings: (CmppChannelSettings | Mm7ChannelSettings) & Readonly<Record<string, unknown>>;
+  readonly forcedHealth: 'healthy' | 'unhealthy' | null;
+  /** Why it is unhealthy or probing; empty when healthy. */
+  readonly healthReason: string;
+  readonly healthAt: Date;
   readonly createdAt: Date;
 }
 
@@ -217,6 +230,10 @@ export interface ChannelSettings {
   readonly enabled?: boolean;
   readonly connections?: number;
   readonly carriers?: readonly Carrier[];
+  /** Null: all of them. */
+  readonly provinces?: readonly string[] | null;
+  /** What it counts as, whatever it does; null: as it is found to be. */
+  readonly forcedHealth?: 'healthy' | 'unhealthy' | null;
   readonly accessNumber?: string;
   readonly settings?: CmppChannelSettings | Mm7ChannelSettings;
   /** The password of the login. */
@@ -234,9 +251,9 @@ export async function createChannel(sql: Sql, box: SecretBox, channel: NewChanne
   if (taken) throw new Denial('conflict', 'there is a channel with this id already');
   checkSettings(channel.protocol, channel.settings);
   await sql`
-    insert into channels (id, name, protocol, enabled, connections, carriers, access_number, settings, secret)
+    insert into channels (id, name, protocol, enabled, connections, carriers, provinces, health_forced, access_number, settings, secret)
     values (${id}, ${channel.name}, ${channel.protocol}, ${channel.enabled ?? true}, ${channel.connections ?? 1}, ${channel.carriers}::text[],
-            ${channel.accessNumber}, ${sql.json(channel.settings)}, ${box.seal(channel.secret)})`;
+            ${channel.provinces ?? null}::text[], ${channel.forcedHealth ?? null}, ${channel.accessNumber}, ${sql.json(channel.settings)}, ${box.seal(channel.secret)})`;
   return getChannel(sql, id);
 }
 
@@ -248,7 +265,7 @@ export async function changeChannel(sql: Sql, box: SecretBox, id: bigint, { secr
   await sql`
     update channels
     set name = ${channel.name}, enabled = ${channel.enabled}, connections = ${channel.connections}, carriers = ${channel.carriers}::text[],
-        access_number = ${channel.accessNumber}, settings = ${sql.json(channel.settings)},
+        provinces = ${channel.provinces}::text[], health_forced = ${channel.forcedHealth}, access_number = ${channel.accessNumber}, settings = ${sql.json(channel.settings)},
         secret = coalesce(${secret === undefined ? null : box.seal(secret)}, secret)
     where id = ${id}`;
   return getChannel(sql, id);
@@ -270,4 +287,5 @@ export async function listChannels(sql: Sql, page: PageRequest): Promise<Page<St
 }
 
 const channelColumns = (sql: Sql) => sql`
-  id, name, protocol, enabled, connections, carriers, access_number as "accessNumber", settings, created_at as "createdAt"`;
+  id, name, protocol, enabled, connections, carriers, provinces, coalesce(health_forced, health) as health, health_forced as "forcedHealth",
+  health_reason as "healthReason", health_at as "healthAt", access_number as "accessNumber", settings, created_at as "createdAt"`;

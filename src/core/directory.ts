@@ -16,6 +16,7 @@ import {
   defaultSettings,
   type PlatformSettings,
   type Product,
+  type Signature,
   type Subscription,
 } from './model.ts';
 
@@ -55,7 +56,7 @@ interface Snapshot {
   readonly channelSecrets: ReadonlyMap<bigint, string>;
   readonly pools: ReadonlyMap<bigint, readonly PoolMember[]>;
   readonly lists: ReadonlyMap<string, bigint>;
-  readonly signatures: ReadonlyMap<string, bigint>;
+  readonly signatures: ReadonlyMap<string, Signature>;
   readonly settings: PlatformSettings;
 }
 
@@ -82,7 +83,7 @@ export interface Directory {
   /** The channels of a pool; empty if it has none, undefined if there is no such pool. */
   pool(id: bigint): readonly PoolMember[] | undefined;
   blocklist(kind: BlocklistKind, subjectId: bigint): bigint | undefined;
-  signature(accountId: bigint, name: string): bigint | undefined;
+  signature(accountId: bigint, name: string): Signature | undefined;
   settings(): PlatformSettings;
 }
 
@@ -169,23 +170,27 @@ async function load(db: Db, box: SecretBox): Promise<Snapshot> {
     return {
       version: await sql<{ version: bigint }[]>`select version from config_version where id = 1`,
       accounts: await sql<(Account & { apiKey: string })[]>`
-        select id, name, api_id as "apiId", api_key as "apiKey", ip_allow_list as "ipAllowList", push_urls as "pushUrls", locked from accounts`,
+        select id, name, api_id as "apiId", api_key as "apiKey", ip_allow_list as "ipAllowList", push_urls as "pushUrls", locked,
+               exempt_numbers as "exemptNumbers"
+        from accounts`,
       products: await sql<Product[]>`
-        select id, name, medium, unit, pool_id as "poolId", signature_required as "signatureRequired", charge_on as "chargeOn",
+        select id, name, medium, unit, pool_id as "poolId", signature_required as "signatureRequired",
+               strict_signatures as "strictSignatures", templates_only as "templatesOnly", sending_window as "sendingWindow", charge_on as "chargeOn",
                in_doubt as "inDoubt", ttl_hours as "ttlHours", limits from products`,
       subscriptions: await sql<(Subscription & { password: string | null })[]>`
         select id, account_id as "accountId", product_id as "productId", sp_id as "spId", password, price_e4 as "priceE4", extension,
-               class, push_urls as "pushUrls", enabled from subscriptions order by id`,
+               class, push_urls as "pushUrls", enabled, sending_window as "sendingWindow", unmatched from subscriptions order by id`,
       channels: await sql<(Channel & { secret: string })[]>`
-        select id, name, protocol, enabled, connections, carriers, access_number as "accessNumber", settings, secret
+        select id, name, protocol, enabled, connections, carriers, provinces, coalesce(health_forced, health) as health,
+               access_number as "accessNumber", settings, secret
         from channels order by id`,
       pools: await sql<{ id: bigint }[]>`select id from pools`,
       members: await sql<(PoolMember & { poolId: bigint })[]>`
         select pool_id as "poolId", channel_id as "channelId", priority, weight from pool_channels order by priority, channel_id`,
       lists: await sql<{ id: bigint; kind: string; subjectId: bigint }[]>`select id, kind, subject_id as "subjectId" from blocklists`,
       settings: await sql<{ value: string }[]>`select value from settings where name = 'platform'`,
-      signatures: await sql<{ accountId: bigint; id: bigint; name: string }[]>`
-        select account_id as "accountId", id, name from signatures`,
+      signatures: await sql<(Signature & { accountId: bigint; name: string })[]>`
+        select account_id as "accountId", id, name, registrations from signatures`,
     };
   });
 
@@ -220,7 +225,7 @@ async function load(db: Db, box: SecretBox): Promise<Snapshot> {
     channelSecrets: new Map(rows.channels.map(({ id, secret }) => [id, box.open(secret)])),
     pools,
     lists: new Map(rows.lists.map(({ kind, subjectId, id }) => [`${kind}:${subjectId}`, id])),
-    signatures: new Map(rows.signatures.map(({ accountId, name, id }) => [`${accountId}:${name}`, id])),
+    signatures: new Map(rows.signatures.map(({ accountId, name, ...signature }) => [`${accountId}:${name}`, signature])),
     settings: { ...defaultSettings, ...(JSON.parse(rows.settings[0]?.value ?? '{}') as Partial<PlatformSettings>) },
   };
 }

@@ -13,6 +13,8 @@ export interface Account {
   readonly ipAllowList: readonly string[];
   readonly pushUrls: Readonly<Record<string, string>>;
   readonly locked: boolean;
+  /** E.164 digits: no list and no cap stops these. */
+  readonly exemptNumbers: readonly bigint[];
 }
 
 export interface Product {
@@ -23,12 +25,26 @@ export interface Product {
   readonly unit: 'yuan' | 'messages';
   readonly poolId: bigint | null;
   readonly signatureRequired: boolean;
+  /** A signature must also be registered with the carrier of the number. */
+  readonly strictSignatures: boolean;
+  /** Only what a content template lets pass is sent. */
+  readonly templatesOnly: boolean;
+  /** Null: any time. */
+  readonly sendingWindow: SendingWindow | null;
   /** `delivered`: any other final state gives the whole hold back; `accepted`: what the carrier took is paid for. */
   readonly chargeOn: 'delivered' | 'accepted';
   /** What to do with a message that may or may not have been sent. */
   readonly inDoubt: 'resend' | 'give_up';
   readonly ttlHours: number;
   readonly limits: ProductLimits;
+}
+
+/** Times of day in Asia/Shanghai, `HH:MM`, the end not included; a window that ends before it begins goes over midnight. */
+export interface SendingWindow {
+  readonly from: string;
+  readonly to: string;
+  /** What becomes of a batch outside it. */
+  readonly mode: 'intercept' | 'review';
 }
 
 /** Of multimedia packages; what is left out has the value of `defaultPackageLimits`. */
@@ -52,6 +68,10 @@ export interface Subscription {
   readonly extension: string;
   /** Priority class: 0 is served before 1. */
   readonly class: number;
+  /** Instead of the product's; null: the product's. */
+  readonly sendingWindow: SendingWindow | null;
+  /** What becomes of a text that no content template and no word list matches. */
+  readonly unmatched: 'pass' | 'intercept' | 'review';
   readonly pushUrls: { readonly report?: string; readonly reply?: string };
   readonly enabled: boolean;
 }
@@ -63,10 +83,23 @@ export interface Channel {
   readonly enabled: boolean;
   readonly connections: number;
   readonly carriers: readonly Carrier[];
+  /** Null: all of them. */
+  readonly provinces: readonly string[] | null;
+  /** `probing`: it was unhealthy, and shows now whether it still is. */
+  readonly health: 'healthy' | 'unhealthy' | 'probing';
   /** The base number; extension and the customer's `ext` follow it on the wire. */
   readonly accessNumber: string;
   /** The protocol's own settings, validated where the connection is made. */
   readonly settings: Readonly<Record<string, unknown>>;
+}
+
+/** How far a carrier is with a signature. */
+export type Registration = 'pending' | 'registered' | 'rejected';
+
+export interface Signature {
+  readonly id: bigint;
+  /** By carrier; one that is not named has not been asked. */
+  readonly registrations: Readonly<Partial<Record<Carrier, Registration>>>;
 }
 
 export type TemplateState = 'pending' | 'approved' | 'rejected' | 'withdrawn';
@@ -88,6 +121,8 @@ export interface PlatformSettings {
   readonly pushDelaysSeconds: readonly number[];
   /** MMS pushes to one address at the same time. */
   readonly pushConcurrency: number;
+  /** What waits for a person that long is rejected. */
+  readonly reviewWithinHours: number;
 }
 
 export const defaultSettings: PlatformSettings = {
@@ -99,6 +134,7 @@ export const defaultSettings: PlatformSettings = {
   failuresPerMinute: 20,
   pushDelaysSeconds: [60, 120],
   pushConcurrency: 16,
+  reviewWithinHours: 72,
 };
 
 /** One number of a submission, as the customer wrote it. */

@@ -8,6 +8,8 @@ export interface Phone {
   /** E.164 digits, e.g. 8613800000000n. */
   readonly e164: bigint;
   readonly carrier: Carrier;
+  /** Null where it is not known. */
+  readonly province: string | null;
 }
 
 /** First three digits of mainland mobile numbers; virtual operators' ranges are listed under their host carrier. */
@@ -42,11 +44,11 @@ export function parsePhone(written: string): Phone | null {
   const national = mainland.exec(digits)?.[1];
   if (national !== undefined) {
     const carrier = byPrefix.get(Number(national.slice(0, 4)));
-    return carrier ? { e164: BigInt(`86${national}`), carrier } : null;
+    return carrier ? { e164: BigInt(`86${national}`), carrier, province: null } : null;
   }
   const international = foreign.exec(digits)?.[1];
   if (international === undefined || international.startsWith('86')) return null;
-  return { e164: BigInt(international), carrier: 'international' };
+  return { e164: BigInt(international), carrier: 'international', province: null };
 }
 
 /** The form most customers write: eleven digits for the mainland, `+` and digits for other countries. Only other forms are stored. */

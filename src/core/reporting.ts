@@ -37,12 +37,15 @@ export interface BatchSummary {
   readonly cancelledAt: Date | null;
 }
 
-type MessageStatusName = 'queued' | keyof typeof messageStatus;
+type MessageStatusName = 'queued' | 'in_review' | keyof typeof messageStatus;
 
-/** What a message without a row has for a status. */
+/** What a message without a row has for a status: it is in line, or waits for a person. */
 const queued = 0;
-const statusNames: Readonly<Record<typeof queued | MessageStatus, MessageStatusName>> = {
+const inReview = -1;
+type RowlessStatus = typeof queued | typeof inReview;
+const statusNames: Readonly<Record<RowlessStatus | MessageStatus, MessageStatusName>> = {
   [queued]: 'queued',
+  [inReview]: 'in_review',
   [messageStatus.sent]: 'sent',
   [messageStatus.delivered]: 'delivered',
   [messageStatus.undelivered]: 'undelivered',
@@ -89,6 +92,7 @@ export async function getBatch(sql: Sql, accountId: bigint, id: bigint): Promise
     group by status`;
   const totals = {
     queued: recipients,
+    in_review: 0,
     sent: 0,
     delivered: 0,
     undelivered: 0,
@@ -102,6 +106,10 @@ export async function getBatch(sql: Sql, accountId: bigint, id: bigint): Promise
     totals[statusNames[status]] += Number(n);
     totals.queued -= Number(n);
   }
+  const [waiting] = await sql<{ recipients: number }[]>`
+    select recipients from review_items where account_id = ${accountId} and batch_id = ${id} and state = 'pending'`;
+  totals.in_review = waiting?.recipients ?? 0;
+  totals.queued -= totals.in_review;
   return { ...summary, recipients, totals, costE4: counts.reduce((sum, { costE4 }) => sum + costE4, 0n) };
 }
 
@@ -139,7 +147,7 @@ export interface MessageSummary {
   readonly finalAt: Date | null;
 }
 
-type MessageRow = Omit<MessageSummary, 'phone' | 'status'> & { phone: bigint; form: string | null; status: typeof queued | MessageStatus };
+type MessageRow = Omit<MessageSummary, 'phone' | 'status'> & { phone: bigint; form: string | null; status: RowlessStatus | MessageStatus };
 
 /**
  * An account's messages to one number, newest first: those with an outcome by their planned sending day, and those still waiting in
@@ -164,14 +172,23 @@ export async function searchMessages(
       select c.id * 512 + array_position(c.phones, ${e164}) - 1 as id, c.day, c.subscription_id,
              c.forms ->> (array_position(c.phones, ${e164}) - 1) as form, q.channel_id, c.segments, c.price_e4
       from dispatch_queue q join chunks c on c.account_id = ${accountId} and c.id = q.chunk_id
-      where q.account_id = ${accountId} and c.day between ${fromDay}::date and ${toDay}::date and c.phones @> array[${e164}]::bigint[])
+      where q.account_id = ${accountId} and c.day between ${fromDay}::date and ${toDay}::date and c.phones @> array[${e164}]::bigint[]),
+    held as (
+      select c.id * 512 + array_position(c.phones, ${e164}) - 1 as id, c.day, c.subscription_id,
+             c.forms ->> (array_position(c.phones, ${e164}) - 1) as form, null::bigint as channel_id, c.segments, c.price_e4
+      from review_items r join chunks c
+        on c.account_id = ${accountId} and c.id between r.batch_id * 64 and r.batch_id * 64 + 63 and c.review
+      where r.account_id = ${accountId} and r.state = 'pending' and c.day between ${fromDay}::date and ${toDay}::date
+        and c.phones @> array[${e164}]::bigint[])
     select id, ${accountId}::bigint as "accountId", subscription_id as "subscriptionId", day, ${e164}::bigint as phone, form, status::int,
            code, channel_id as "channelId", segments::int, price_e4 as "priceE4", cost_e4 as "costE4", sent_at as "sentAt", final_at as "finalAt"
     from (
       select * from found
       union all
       select id, day, subscription_id, form, ${queued}::smallint, null, channel_id, segments, price_e4, null, null, null from waiting
-      where id not in (select id from found)) m
+      where id not in (select id from found)
+      union all
+      select id, day, subscription_id, form, ${inReview}::smallint, null, channel_id, segments, price_e4, null, null, null from held) m
     where id < ${below}
     order by id desc limit ${page.limit + 1}`;
   return pageOf(rows.map(summaryOf), page, ({ id }) => [id]);
@@ -213,7 +230,8 @@ export async function getMessage(sql: Sql, accountId: bigint, id: bigint): Promi
   const at = indexOf(id);
   const [chunk] = await sql<(MessageRow & { acceptedAt: Date; verdict: unknown })[]>`
     select ${id}::bigint as id, ${accountId}::bigint as "accountId", c.subscription_id as "subscriptionId", c.day,
-           c.phones[${at + 1}::int] as phone, c.forms ->> ${at}::int as form, ${queued}::int as status, null as code,
+           c.phones[${at + 1}::int] as phone, c.forms ->> ${at}::int as form,
+           case when c.review then ${inReview}::int else ${queued}::int end as status, null as code,
            (select q.channel_id from dispatch_queue q
             where q.channel_id in (select id from channels) and q.chunk_id = c.id and q.account_id = ${accountId}) as "channelId",
            c.segments::int, c.price_e4 as "priceE4", null as "costE4", null as "sentAt", null as "finalAt",

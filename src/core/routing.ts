@@ -1,9 +1,10 @@
 /**
- * Which channel may carry a message: product → pool → channels that are on and serve the number's carrier; among them the lowest
- * priority number, then weight. Also what a source number on the wire is made of.
+ * Which channel may carry a message: product → pool → channels that are on and serve the number's carrier and province; among those
+ * that are healthy the lowest priority number, then weight. Also what a source number on the wire is made of.
  */
 import type { Directory, Tenancy } from './directory.ts';
-import type { Carrier, Channel, Product } from './model.ts';
+import type { Channel, Product } from './model.ts';
+import type { Phone } from './numbers.ts';
 
 interface Candidate {
   readonly channel: Channel;
@@ -13,21 +14,32 @@ interface Candidate {
 export type Route =
   | { readonly kind: 'channels'; readonly candidates: readonly Candidate[] }
   | { readonly kind: 'no_pool' } // the product has no channel pool
-  | { readonly kind: 'no_channel'; readonly poolId: bigint }; // the pool has none for this carrier
+  | { readonly kind: 'no_carrier'; readonly poolId: bigint } // the pool has no channel for this carrier
+  | { readonly kind: 'no_province'; readonly poolId: bigint } // none of those serves this province
+  | { readonly kind: 'unhealthy'; readonly poolId: bigint }; // those that do are all unhealthy
 
-export function route(directory: Directory, product: Product, carrier: Carrier): Route {
-  const members = product.poolId === null ? undefined : directory.pool(product.poolId);
-  if (product.poolId === null || !members) return { kind: 'no_pool' };
+/** Where a number is. */
+export type Place = Pick<Phone, 'carrier' | 'province'>;
+
+export function route(directory: Directory, product: Product, { carrier, province }: Place): Route {
+  const { poolId } = product;
+  const members = poolId === null ? undefined : directory.pool(poolId);
+  if (poolId === null || !members) return { kind: 'no_pool' };
+  let missing: 'no_carrier' | 'no_province' | 'unhealthy' = 'no_carrier';
   let best = Number.POSITIVE_INFINITY;
   let candidates: Candidate[] = [];
   for (const { channelId, priority, weight } of members) {
     const channel = directory.channel(channelId);
-    if (!channel?.enabled || !channel.carriers.includes(carrier) || priority > best) continue;
+    if (!channel?.enabled || !channel.carriers.includes(carrier)) continue;
+    if (missing === 'no_carrier') missing = 'no_province';
+    if (channel.provinces && (province === null || !channel.provinces.includes(province))) continue;
+    missing = 'unhealthy';
+    if (channel.health === 'unhealthy' || priority > best) continue;
     if (priority < best) candidates = [];
     best = priority;
     candidates.push({ channel, weight });
   }
-  return candidates.length > 0 ? { kind: 'channels', candidates } : { kind: 'no_channel', poolId: product.poolId };
+  return candidates.length > 0 ? { kind: 'channels', candidates } : { kind: missing, poolId };
 }
 
 /** Picks one by weight; `dice` is in [0, 1). */

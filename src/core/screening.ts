@@ -1,22 +1,29 @@
 /**
  * Interception rules in their order: pure rules over cached policy, set-based queries where a table must be asked, over a whole
- * batch at once. The first rule that fires decides a recipient's status; which rule and which entry fired is kept for the timeline.
+ * batch at once. The first rule that fires decides what becomes of a recipient; which rule and which entry fired is kept for the timeline.
  *
  * The engine knows nothing of any rule. Rules are asked side by side, each about every recipient, and merged in the order of their
- * numbers; a new rule is one more entry in `rules`.
+ * numbers; a new rule is one more entry in `rules`. What the rules are is told in docs/codes.md.
  */
 import type { Sql } from '../db/db.ts';
+import { wallClock } from '../std/shanghai.ts';
+import type { ContentRules } from './content-rules.ts';
 import type { BlocklistKind, Directory, Tenancy } from './directory.ts';
-import type { Carrier } from './model.ts';
+import type { SendingWindow } from './model.ts';
 import type { Phone } from './numbers.ts';
-import { route } from './routing.ts';
+import { type Route, route } from './routing.ts';
 
 /** A batch as the rules see it. */
 export interface Inquiry {
   readonly tenancy: Tenancy;
+  /** The text that carries the signature. */
   readonly content: string;
+  /** What content rules look at: of a multimedia message its title too. */
+  readonly words: string;
   /** One per recipient; null where what was written is no valid number. */
   readonly phones: readonly (Phone | null)[];
+  /** When it is to be sent. */
+  readonly sendAt: Date;
 }
 
 /** Why a recipient does not pass: the rule's number, the status the customer sees, and the entry that fired. */
@@ -24,29 +31,56 @@ export interface Verdict {
   readonly rule: number;
   readonly code: string;
   readonly entry: Readonly<Record<string, string | number>>;
+  /** It waits for a person, who may let it pass; otherwise it has ended. */
+  readonly review: boolean;
 }
 
-interface Finding extends Omit<Verdict, 'rule'> {
+interface Finding {
+  readonly code: string;
+  readonly entry: Verdict['entry'];
+  readonly review?: boolean;
   /** Indexes of the recipients concerned; all when left out. */
   readonly indexes?: readonly number[];
 }
 
-interface RuleDeps {
+export interface ScreeningDeps {
   readonly sql: Sql;
   readonly directory: Directory;
+  readonly contentRules: Pick<ContentRules, 'judge'>;
+}
+
+/** What all rules share about a batch, found out once. */
+interface Case extends Inquiry {
+  readonly signature: string | null;
+  /** What content templates and word lists say of the words; null if none of them matches. */
+  readonly matched: ReturnType<ContentRules['judge']>;
+  /** The account's own list of numbers that neither lists nor caps stop. */
+  readonly exempt: ReadonlySet<bigint>;
 }
 
 interface Rule {
   readonly number: number;
-  judge(deps: RuleDeps, inquiry: Inquiry): Finding[] | Promise<Finding[]>;
+  judge(deps: ScreeningDeps, batch: Case): Finding[] | Promise<Finding[]>;
 }
 
 /** The signature in front of (or behind) a text, without its brackets; null if there is none of 2…20 characters. */
-function signatureOf(content: string): string | null {
+export function signatureOf(content: string): string | null {
   const text = content.trim();
   const found = /^【([^【】]{2,20})】/u.exec(text) ?? /【([^【】]{2,20})】$/u.exec(text);
   return found?.[1] ?? null;
 }
+
+/** A rule that is about the batch as a whole. */
+const wholeBatch = (number: number, judge: (batch: Case) => Finding | null): Rule => ({
+  number,
+  judge: (_, batch) => {
+    const finding = judge(batch);
+    return finding ? [finding] : [];
+  },
+});
+
+const indexesOf = (phones: Inquiry['phones'], concerns: (phone: Phone) => boolean): number[] =>
+  phones.flatMap((phone, index) => (phone && concerns(phone) ? [index] : []));
 
 const validNumber: Rule = {
   number: 1,
@@ -56,32 +90,72 @@ const validNumber: Rule = {
   },
 };
 
-const signaturePresent: Rule = {
-  number: 2,
-  judge: (_, { tenancy, content }) =>
-    tenancy.product.signatureRequired && signatureOf(content) === null ? [{ code: 'WL:MQM', entry: {} }] : [],
+const signaturePresent = wholeBatch(2, ({ tenancy, signature }) =>
+  tenancy.product.signatureRequired && signature === null ? { code: 'WL:MQM', entry: {} } : null,
+);
+
+/** Registered for this account and, where the product is strict, with the carrier of the number. */
+const signatureRegistered: Rule = {
+  number: 3,
+  judge({ directory }, { tenancy, signature: name, phones }) {
+    if (name === null) return [];
+    const signature = directory.signature(tenancy.account.id, name);
+    if (!signature) return [{ code: 'WL:QWBB', entry: { signature: name } }];
+    if (!tenancy.product.strictSignatures) return [];
+    return carriersOf(phones)
+      .filter((carrier) => signature.registrations[carrier] !== 'registered')
+      .map((carrier) => ({
+        code: 'WL:QWBB',
+        entry: { signature: name, carrier, state: signature.registrations[carrier] ?? 'unregistered' },
+        indexes: indexesOf(phones, (phone) => phone.carrier === carrier),
+      }));
+  },
 };
 
+const carriersOf = (phones: Inquiry['phones']) => [...new Set(phones.flatMap((phone) => (phone ? [phone.carrier] : [])))];
+
+/** Whether a time lies within a window; one that ends before it begins goes over midnight. */
+export function isWithin({ from, to }: SendingWindow, at: Date): boolean {
+  const time = wallClock(at).slice(11, 16);
+  return from <= to ? from <= time && time < to : time >= from || time < to;
+}
+
+const sendingWindow = wholeBatch(4, ({ tenancy, sendAt }) => {
+  const window = tenancy.subscription.sendingWindow ?? tenancy.product.sendingWindow;
+  if (!window || isWithin(window, sendAt)) return null;
+  const entry = { from: window.from, to: window.to };
+  return window.mode === 'review' ? { code: 'WL:TCSH', entry, review: true } : { code: 'WL:TCLJ', entry };
+});
+
+const contentIntercepted = wholeBatch(5, ({ matched }) =>
+  matched?.verdict === 'intercept' ? { code: 'WL:MBLJ', entry: matched.entry } : null,
+);
+const contentReviewed = wholeBatch(6, ({ matched }) =>
+  matched?.verdict === 'review' ? { code: 'WL:MBSH', entry: matched.entry, review: true } : null,
+);
+const templatesOnly = wholeBatch(7, ({ tenancy, matched }) =>
+  matched === null && tenancy.product.templatesOnly ? { code: 'WL:ZJLJ', entry: { product: String(tenancy.product.id) } } : null,
+);
+const unmatchedIntercepted = wholeBatch(8, ({ tenancy, matched }) =>
+  matched === null && tenancy.subscription.unmatched === 'intercept' ? { code: 'WL:NMLJ', entry: {} } : null,
+);
+const unmatchedReviewed = wholeBatch(9, ({ tenancy, matched }) =>
+  matched === null && tenancy.subscription.unmatched === 'review' ? { code: 'WL:NMSH', entry: {}, review: true } : null,
+);
+
 /** One query for each list that exists, never one for each number. */
-function blocklistRule(
-  number: number,
-  code: string,
-  subjects: (inquiry: Inquiry, directory: Directory) => [BlocklistKind, bigint][],
-): Rule {
+function blocklistRule(number: number, code: string, subjects: (batch: Case, directory: Directory) => [BlocklistKind, bigint][]): Rule {
   return {
     number,
-    async judge({ sql, directory }, inquiry) {
+    async judge({ sql, directory }, batch) {
       const findings: Finding[] = [];
-      for (const [kind, subject] of subjects(inquiry, directory)) {
+      for (const [kind, subject] of subjects(batch, directory)) {
         const list = directory.blocklist(kind, subject);
         if (list === undefined) continue;
-        const asked = inquiry.phones.flatMap((phone) => (phone ? [phone.e164] : []));
-        const rows = await sql<{ phone: bigint }[]>`
-          select phone from blocked_numbers where list_id = ${list} and phone = any(${asked}::bigint[])`;
-        if (rows.length === 0) continue;
-        const blocked = new Set(rows.map(({ phone }) => phone));
-        const indexes = inquiry.phones.flatMap((phone, index) => (phone && blocked.has(phone.e164) ? [index] : []));
-        findings.push({ code, entry: { list: String(list) }, indexes });
+        const asked = batch.phones.flatMap((phone) => (phone && !batch.exempt.has(phone.e164) ? [phone.e164] : []));
+        const blocked = await onList(sql, list, asked);
+        if (blocked.size > 0)
+          findings.push({ code, entry: { list: String(list) }, indexes: indexesOf(batch.phones, ({ e164 }) => blocked.has(e164)) });
       }
       return findings;
     },
@@ -94,10 +168,9 @@ const productBlocklist = blocklistRule(11, 'WL:CHLJ', ({ tenancy }) => [
   ['product', tenancy.product.id],
 ]);
 const subscriptionBlocklist = blocklistRule(12, 'WL:SHLJ', ({ tenancy }) => [['subscription', tenancy.subscription.id]]);
-const signatureBlocklist = blocklistRule(13, 'WL:QHLJ', ({ tenancy, content }, directory) => {
-  const name = signatureOf(content);
-  const id = name === null ? undefined : directory.signature(tenancy.account.id, name);
-  return id === undefined ? [] : [['signature', id]];
+const signatureBlocklist = blocklistRule(13, 'WL:QHLJ', ({ tenancy, signature: name }, directory) => {
+  const signature = name === null ? undefined : directory.signature(tenancy.account.id, name);
+  return signature ? [['signature', signature.id]] : [];
 });
 
 const productHasPool: Rule = {
@@ -108,43 +181,78 @@ const productHasPool: Rule = {
   },
 };
 
-const poolServesCarrier: Rule = {
-  number: 17,
-  judge: ({ directory }, { tenancy, phones }) =>
-    [...new Set(phones.flatMap((phone) => (phone ? [phone.carrier] : [])))].flatMap((carrier: Carrier): Finding[] => {
-      const found = route(directory, tenancy.product, carrier);
-      if (found.kind !== 'no_channel') return [];
-      const indexes = phones.flatMap((phone, index) => (phone?.carrier === carrier ? [index] : []));
-      return [{ code: 'WL:CGMT', entry: { pool: String(found.poolId), carrier }, indexes }];
-    }),
-};
+/** Numbers of one place share their route, so each place is asked about once. */
+function routeRule(number: number, code: string, missing: Exclude<Route['kind'], 'channels' | 'no_pool'>): Rule {
+  return {
+    number,
+    judge({ directory }, { tenancy, phones }) {
+      const placeOf = ({ carrier, province }: Phone): string => `${carrier}/${province ?? ''}`;
+      const places = new Map(phones.flatMap((phone) => (phone ? [[placeOf(phone), phone] as const] : [])));
+      return [...places].flatMap(([key, { carrier, province }]): Finding[] => {
+        const found = route(directory, tenancy.product, { carrier, province });
+        if (found.kind !== missing) return [];
+        const entry = { pool: String(found.poolId), carrier, ...(province !== null && { province }) };
+        return [{ code, entry, indexes: indexesOf(phones, (phone) => placeOf(phone) === key) }];
+      });
+    },
+  };
+}
 
+const poolServesCarrier = routeRule(17, 'WL:CGMT', 'no_carrier');
+const poolServesProvince = routeRule(18, 'WL:CDQC', 'no_province');
+const someChannelIsHealthy = routeRule(19, 'WL:CNH', 'unhealthy');
+
+/** All but those that count (14 and 15), which are asked inside the transaction. */
 const rules: readonly Rule[] = [
   validNumber,
   signaturePresent,
+  signatureRegistered,
+  sendingWindow,
+  contentIntercepted,
+  contentReviewed,
+  templatesOnly,
+  unmatchedIntercepted,
+  unmatchedReviewed,
   emptyNumber,
   productBlocklist,
   subscriptionBlocklist,
   signatureBlocklist,
   productHasPool,
   poolServesCarrier,
+  poolServesProvince,
+  someChannelIsHealthy,
 ];
 
+/** From here on a batch is judged once more when a person lets it pass. */
+export const firstRuleAfterReview = 10;
+
+/** What each rule says by itself, in their order: for a preview. */
+export async function findingsOf(deps: ScreeningDeps, inquiry: Inquiry, firstRule = 1): Promise<{ rule: number; findings: Finding[] }[]> {
+  const { account } = inquiry.tenancy;
+  const batch: Case = {
+    ...inquiry,
+    signature: signatureOf(inquiry.content),
+    matched: firstRule < firstRuleAfterReview ? deps.contentRules.judge(account.id, inquiry.words) : null,
+    exempt: new Set(account.exemptNumbers),
+  };
+  const asked = rules.filter(({ number }) => number >= firstRule);
+  return Promise.all(asked.map(async (rule) => ({ rule: rule.number, findings: await rule.judge(deps, batch) })));
+}
+
 /** One verdict for each recipient: null lets it pass. */
-export async function judge(deps: RuleDeps, inquiry: Inquiry): Promise<(Verdict | null)[]> {
+export async function judge(deps: ScreeningDeps, inquiry: Inquiry, firstRule = 1): Promise<(Verdict | null)[]> {
   const verdicts = new Array<Verdict | null>(inquiry.phones.length).fill(null);
-  const answers = await Promise.all(rules.map(async (rule) => ({ rule, findings: await rule.judge(deps, inquiry) })));
-  for (const { rule, findings } of answers.sort((a, b) => a.rule.number - b.rule.number)) {
-    for (const { indexes, code, entry } of findings) {
-      const verdict = { rule: rule.number, code, entry };
+  for (const { rule, findings } of await findingsOf(deps, inquiry, firstRule)) {
+    for (const { indexes, code, entry, review = false } of findings) {
+      const verdict = { rule, code, entry, review };
       for (const index of indexes ?? verdicts.keys()) verdicts[index] ??= verdict;
     }
   }
   return verdicts;
 }
 
-/** Which of these numbers must not be sent to any more: asked again right before sending, since a person may have opted out since. */
-export async function optedOut(sql: Sql, listId: bigint, phones: readonly bigint[]): Promise<ReadonlySet<bigint>> {
+/** Which of these numbers are on a list. */
+export async function onList(sql: Sql, listId: bigint, phones: readonly bigint[]): Promise<ReadonlySet<bigint>> {
   const rows = await sql<{ phone: bigint }[]>`
     select phone from blocked_numbers where list_id = ${listId} and phone = any(${phones}::bigint[])`;
   return new Set(rows.map(({ phone }) => phone));

@@ -9,39 +9,18 @@ import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Db, isConnectionLoss, isUniqueViolation, isUnknownCommit } from '../db/db.ts';
 import { billedSegments } from '../protocols/text.ts';
-import { groupBy } from '../std/group.ts';
 import { shanghaiDay } from '../std/shanghai.ts';
-import {
-  type BatchRow,
-  type ChunkBody,
-  existing,
-  findRequestId,
-  insertBatches,
-  insertChunks,
-  nextBatchIds,
-  rebuildReceipt,
-  reserveRequestId,
-} from './batches.ts';
+import { type BatchRow, existing, findRequestId, insertBatches, nextBatchIds, rebuildReceipt, reserveRequestId } from './batches.ts';
+import type { ContentRules } from './content-rules.ts';
 import type { Directory, Tenancy } from './directory.ts';
 import { balanceOf, hold, insufficient } from './ledger.ts';
 import { linkCodeLength } from './links.ts';
-import { type Outcome, record } from './messages.ts';
-import {
-  chunkCapacity,
-  chunkIdOf,
-  messageIdOf,
-  messageStatus,
-  type Receipt,
-  Refusal,
-  type RequestKey,
-  type StoredPackage,
-  type Submission,
-} from './model.ts';
-import { type Phone, parsePhone, usualForm } from './numbers.ts';
+import { type Receipt, Refusal, type RequestKey, type StoredPackage, type Submission } from './model.ts';
+import { type Phone, parsePhone } from './numbers.ts';
 import { storeMedia, textOf } from './packages.ts';
-import { enqueue, type QueueRow } from './queue.ts';
-import { pick, route } from './routing.ts';
-import { judge, type Verdict } from './screening.ts';
+import { type Judged, place, type Price, priceOfSlices, rowsOf, type Slice, slicesOf } from './placement.ts';
+import { insertReviews, reviewOf } from './review.ts';
+import { judge } from './screening.ts';
 import type { Signals } from './signals.ts';
 import { unusable } from './templates.ts';
 
@@ -51,6 +30,7 @@ interface SubmitDeps {
   readonly db: Db;
   readonly directory: Directory;
   readonly signals: Signals;
+  readonly contentRules: Pick<ContentRules, 'judge'>;
   readonly clock: () => Date;
   /** What `$url$` becomes, without the code. */
   readonly linkBase: string;
@@ -64,32 +44,24 @@ const unknownForMs = 10_000;
 
 /** What is sent, whatever its kind. */
 interface Content {
-  /** What rules look at, and people search for. */
+  /** What carries the signature, and people search for. */
   readonly text: string;
+  /** What rules on content look at: of a package its title too. */
+  readonly words: string;
   readonly package: StoredPackage | null;
   /** Billed, for numbers at home and abroad. */
   readonly segments: { readonly mainland: number; readonly foreign: number };
 }
 
-/** A submission that has passed every check, in columns; indexes run over its distinct recipients. */
+/** A submission that has passed every check; what it holds is for its distinct recipients. */
 interface Plan {
   readonly tenancy: Tenancy;
   readonly submission: Submission;
   readonly content: Content;
-  readonly phones: readonly (Phone | null)[];
-  readonly written: readonly string[];
-  readonly values: readonly (readonly string[])[];
-  readonly verdicts: readonly (Verdict | null)[];
+  readonly judged: Judged;
+  readonly priceOf: (index: number) => Price;
   readonly slices: readonly Slice[];
   readonly holdE4: bigint;
-}
-
-/** What becomes one chunk: recipients of one channel and one price, or intercepted ones (no channel). */
-interface Slice {
-  readonly channelId: bigint | null;
-  readonly segments: number;
-  readonly priceE4: bigint;
-  readonly indexes: readonly number[];
 }
 
 interface Waiting {
@@ -98,7 +70,7 @@ interface Waiting {
   reject(error: unknown): void;
 }
 
-export function createSubmit({ db, directory, signals, clock, linkBase }: SubmitDeps): Submit {
+export function createSubmit({ db, directory, signals, contentRules, clock, linkBase }: SubmitDeps): Submit {
   const findTemplate = createTemplateCache(db, directory);
   const lines = new Map<bigint, Waiting[]>();
 
@@ -106,7 +78,8 @@ export function createSubmit({ db, directory, signals, clock, linkBase }: Submit
   async function examine({ account }: Tenancy, { content, recipients }: Submission): Promise<Content> {
     if (content.kind === 'package') {
       const { package: stored } = content;
-      return { text: textOf(stored.frames), package: stored, segments: { mainland: 1, foreign: 1 } };
+      const text = textOf(stored.frames);
+      return { text, words: `${stored.subject}\n${text}`, package: stored, segments: { mainland: 1, foreign: 1 } };
     }
     const { templateId, text } = content;
     const template = await findTemplate(account.id, templateId);
@@ -119,68 +92,64 @@ export function createSubmit({ db, directory, signals, clock, linkBase }: Submit
     if (first < 0) throw new Refusal('placeholder_missing', 'content 中没有 $url$');
     if (text.includes(placeholder, first + 1)) throw new Refusal('placeholder_missing', 'content 中 $url$ 只能出现一次');
     const shown = text.replace(placeholder, () => `${linkBase}/${'0'.repeat(linkCodeLength)}`);
-    return { text, package: null, segments: { mainland: billedSegments(shown, true), foreign: billedSegments(shown, false) } };
+    const segments = { mainland: billedSegments(shown, true), foreign: billedSegments(shown, false) };
+    return { text, words: text, package: null, segments };
   }
 
   async function plan(tenancy: Tenancy, submission: Submission): Promise<Plan> {
     const content = await examine(tenancy, submission);
-    const { phones, written, values } = distinct(submission);
-    const verdicts = await judge({ sql: db.sql, directory }, { tenancy, content: content.text, phones });
-    const slices = slice(directory, tenancy, phones, verdicts, content.segments);
-    const holdE4 = slices.reduce((sum, { priceE4, indexes }) => sum + priceE4 * BigInt(indexes.length), 0n);
-    return { tenancy, submission, content, phones, written, values, verdicts, slices, holdE4 };
+    const recipients = distinct(submission);
+    const inquiry = {
+      tenancy,
+      content: content.text,
+      words: content.words,
+      phones: recipients.phones,
+      sendAt: submission.sendAt ?? clock(),
+    };
+    const judged = { ...recipients, verdicts: await judge({ sql: db.sql, directory, contentRules }, inquiry) };
+    const priceOf = pricing(tenancy, content, recipients.phones);
+    const slices = slicesOf(directory, tenancy, judged, priceOf);
+    return { tenancy, submission, content, judged, priceOf, slices, holdE4: priceOfSlices(slices) };
   }
 
   /** Stores plans of one subscription, all or none. */
   async function commit(plans: readonly Plan[]): Promise<Receipt[]> {
-    const { tenancy } = plans[0] ?? {};
-    if (!tenancy) return [];
-    const { account, subscription, product } = tenancy;
+    const [first] = plans;
+    if (!first) return [];
+    const { account, subscription } = first.tenancy;
     const ids = await nextBatchIds(db.sql, plans.length);
     const at = clock();
-    const stored = plans.map((plan, index) => materialise(plan, ids[index] ?? 0n, at));
-    const queueRows = stored.flatMap(({ queue }) => queue);
     // What is planned is stored by itself.
-    const sendAt = plans[0]?.submission.sendAt ?? null;
-    const readyAt = sendAt ?? at;
+    const { sendAt } = first.submission;
     const store = () =>
       db.transaction(async (sql) => {
-        for (const { plan, batch } of stored) {
+        for (const [index, plan] of plans.entries()) {
           const requestId = requestIdOf(plan);
-          if (!requestId) continue;
-          if (!(await reserveRequestId(sql, account.id, { ...requestId, subject: { kind: 'batch', id: batch.id } }, at)))
-            throw new Repeated();
+          const subject = { kind: 'batch', id: ids[index] ?? 0n } as const;
+          if (requestId && !(await reserveRequestId(sql, account.id, { ...requestId, subject }, at))) throw new Repeated();
         }
-        for (const { plan } of stored)
-          if (plan.submission.content.kind === 'package') await storeMedia(sql, account.id, plan.submission.content.media, at);
+        for (const { submission } of plans)
+          if (submission.content.kind === 'package') await storeMedia(sql, account.id, submission.content.media, at);
+        const stored = plans.map((plan, index) => materialise(plan, ids[index] ?? 0n, at));
         await Promise.all([
           insertBatches(
             sql,
             stored.map(({ batch }) => batch),
             at,
           ),
-          insertChunks(
-            sql,
-            stored.flatMap(({ chunks }) => chunks),
-          ),
-          record(
+          place(
             sql,
             directory,
-            stored.flatMap(({ intercepted }) => intercepted),
+            first.tenancy,
+            stored.map(({ rows }) => rows),
+            sendAt,
             at,
-            false,
           ),
-          enqueue(
+          insertReviews(
             sql,
-            {
-              accountId: account.id,
-              subscriptionId: subscription.id,
-              class: subscription.class,
-              readyAt,
-              expiresAt: new Date(readyAt.getTime() + product.ttlHours * 3600_000),
-              planned: sendAt !== null,
-            },
-            queueRows,
+            stored.flatMap(({ review }) => review ?? []),
+            at,
+            directory.settings().reviewWithinHours,
           ),
           hold(
             sql,
@@ -190,13 +159,16 @@ export function createSubmit({ db, directory, signals, clock, linkBase }: Submit
             at,
           ),
         ]);
+        return stored;
       });
     // A commit that was lost on its way and did happen holds our own request ids.
-    await untilKnown(store).catch(async (error: unknown) => {
+    const stored = await untilKnown(store).catch(async (error: unknown) => {
       if (!(error instanceof Repeated) || (await existing(db.sql, account.id, ids)).size === 0) throw error;
+      return null;
     });
-    if (queueRows.length > 0 && !sendAt) signals.emit('queue');
-    if (stored.some(({ intercepted }) => intercepted.length > 0)) signals.emit('push');
+    if (!sendAt && stored?.some(({ rows }) => rows.queue.length > 0) !== false) signals.emit('queue');
+    if (stored?.some(({ rows }) => rows.ended.length > 0) !== false) signals.emit('push');
+    if (!stored) return Promise.all(ids.map((id) => rebuildReceipt(db.sql, account.id, id)));
     return stored.map(({ receipt }) => receipt);
   }
 
@@ -226,8 +198,8 @@ export function createSubmit({ db, directory, signals, clock, linkBase }: Submit
     while (line.length > 0) {
       let recipients = 0;
       let count = 0;
-      while (count < line.length && (count === 0 || recipients + (line[count]?.plan.phones.length ?? 0) <= groupRecipients)) {
-        recipients += line[count]?.plan.phones.length ?? 0;
+      while (count < line.length && (count === 0 || recipients + (line[count]?.plan.judged.phones.length ?? 0) <= groupRecipients)) {
+        recipients += line[count]?.plan.judged.phones.length ?? 0;
         count++;
       }
       const group = line.splice(0, count);
@@ -264,7 +236,7 @@ export function createSubmit({ db, directory, signals, clock, linkBase }: Submit
     const before = await repeated();
     if (before) return before;
     const ready = await plan(tenancy, submission);
-    if (!requestId && !submission.sendAt && ready.phones.length <= groupRecipients) return join(ready);
+    if (!requestId && !submission.sendAt && ready.judged.phones.length <= groupRecipients) return join(ready);
     try {
       const [receipt] = await commit([ready]);
       return receipt as Receipt;
@@ -277,16 +249,16 @@ export function createSubmit({ db, directory, signals, clock, linkBase }: Submit
 }
 
 /**
- * Runs a transaction until it is known to be committed. If the connection breaks while it commits, the same rows are stored once more:
- * where the first try did happen, or is still about to, their keys say so.
+ * Runs a transaction until it is known to be committed. If the connection breaks while it commits, the same batches are stored once more:
+ * where the first try did happen, or is still about to, their keys say so, and the answer is null.
  */
-async function untilKnown(store: () => Promise<void>): Promise<void> {
+async function untilKnown<T>(store: () => Promise<T>): Promise<T | null> {
   let lastTry = 0;
   for (;;) {
     try {
       return await store();
     } catch (error) {
-      if (lastTry > 0 && isUniqueViolation(error)) return;
+      if (lastTry > 0 && isUniqueViolation(error)) return null;
       const isOpen = isUnknownCommit(error) || (lastTry > 0 && isConnectionLoss(error));
       lastTry ||= performance.now() + unknownForMs;
       if (!isOpen || performance.now() > lastTry) throw error;
@@ -337,7 +309,7 @@ function checkParameters(recipients: Submission['recipients'], wanted: number): 
 }
 
 /** A number that appears twice is sent once: the first occurrence counts. */
-function distinct({ recipients }: Submission): Pick<Plan, 'phones' | 'written' | 'values'> {
+function distinct({ recipients }: Submission): Omit<Judged, 'verdicts'> {
   const seen = new Set<bigint | string>();
   const phones: (Phone | null)[] = [];
   const written: string[] = [];
@@ -354,63 +326,22 @@ function distinct({ recipients }: Submission): Pick<Plan, 'phones' | 'written' |
   return { phones, written, values };
 }
 
-/** Cuts the recipients into what will be chunks: by channel and price those that pass, together those that do not. */
-function slice(
-  directory: Directory,
-  { product, subscription }: Tenancy,
-  phones: readonly (Phone | null)[],
-  verdicts: readonly (Verdict | null)[],
-  billed: Content['segments'],
-): Slice[] {
-  const indexes = [...phones.keys()];
-  const intercepted = indexes.filter((index) => verdicts[index]);
-  const slices: Slice[] = cut(intercepted).map((part) => ({ channelId: null, segments: 0, priceE4: 0n, indexes: part }));
-  const passing = indexes.filter((index) => !verdicts[index] && phones[index]);
-  // Carriers that go through the same channels share chunks.
-  const byRoute = groupBy(passing, (index) => {
-    const carrier = phones[index]?.carrier ?? 'mobile';
-    const found = route(directory, product, carrier);
-    const channels = found.kind === 'channels' ? found.candidates.map(({ channel }) => channel.id).join() : '';
-    return `${carrier === 'international'}/${channels}`;
-  });
-  for (const own of byRoute.values()) {
-    const carrier = phones[own[0] ?? 0]?.carrier ?? 'mobile';
-    const found = route(directory, product, carrier);
-    if (found.kind !== 'channels') throw new Error('screening let a number pass that no channel serves');
-    const segments = carrier === 'international' ? billed.foreign : billed.mainland;
-    for (const part of cut(own))
-      slices.push({
-        channelId: pick(found.candidates, Math.random()).id,
-        segments,
-        priceE4: subscription.priceE4 * BigInt(segments),
-        indexes: part,
-      });
-  }
-  return slices;
-}
-
-function cut(indexes: readonly number[]): number[][] {
-  const parts: number[][] = [];
-  for (let from = 0; from < indexes.length; from += chunkCapacity) parts.push(indexes.slice(from, from + chunkCapacity));
-  return parts;
+/** What a message to each of these numbers is billed: abroad a text may take other segments than at home. */
+function pricing({ subscription }: Tenancy, { segments }: Content, phones: readonly (Phone | null)[]): (index: number) => Price {
+  const of = (count: number): Price => ({ segments: count, priceE4: subscription.priceE4 * BigInt(count) });
+  const mainland = of(segments.mainland);
+  const foreign = of(segments.foreign);
+  return (index) => (phones[index]?.carrier === 'international' ? foreign : mainland);
 }
 
 /** The rows of a plan, once its batch has a number. */
 function materialise(plan: Plan, batchId: bigint, at: Date) {
-  const { tenancy, submission, content, phones, written, values, verdicts, slices } = plan;
-  const accountId = tenancy.account.id;
-  const subscriptionId = tenancy.subscription.id;
-  const phoneOf = (index: number): bigint => phones[index]?.e164 ?? 0n;
-  /** As written, where that differs from the usual form. */
-  const formOf = (index: number): string | null => {
-    const phone = phones[index];
-    const form = written[index] ?? '';
-    return phone && usualForm(phone.e164) === form ? null : form;
-  };
+  const { tenancy, submission, content, judged, slices } = plan;
+  const { phones, written, verdicts } = judged;
   const batch: BatchRow = {
     id: batchId,
-    accountId,
-    subscriptionId,
+    accountId: tenancy.account.id,
+    subscriptionId: tenancy.subscription.id,
     templateId: submission.content.templateId,
     content: content.text,
     package: content.package,
@@ -419,48 +350,10 @@ function materialise(plan: Plan, batchId: bigint, at: Date) {
     day: shanghaiDay(at),
     sendAt: submission.sendAt,
   };
-  const chunks: ChunkBody[] = [];
-  const queue: QueueRow[] = [];
-  const intercepted: Outcome[] = [];
-  slices.forEach(({ channelId, segments, priceE4, indexes }, number) => {
-    const id = chunkIdOf(batchId, number);
-    // The day of sending; what is intercepted ends today.
-    const day = shanghaiDay(channelId === null ? at : (submission.sendAt ?? at));
-    const common = { accountId, subscriptionId, day, segments, priceE4 };
-    const forms = indexes.map(formOf);
-    const parameters = indexes.map((index) => values[index] ?? []);
-    chunks.push({
-      id,
-      ...common,
-      intercepted: channelId === null,
-      phones: indexes.map(phoneOf),
-      forms: forms.some((form) => form !== null) ? forms : null,
-      parameters: parameters.some(({ length }) => length > 0) ? parameters : null,
-      codes: channelId === null ? indexes.map((index) => verdicts[index]?.code ?? '') : null,
-      verdicts: channelId === null ? indexes.map((index) => ({ rule: verdicts[index]?.rule, ...verdicts[index]?.entry })) : null,
-    });
-    if (channelId !== null) {
-      queue.push({ channelId, chunkId: id, n: indexes.length });
-      return;
-    }
-    indexes.forEach((index, position) =>
-      intercepted.push({
-        id: messageIdOf(id, position),
-        common,
-        phone: phoneOf(index),
-        form: forms[position] ?? null,
-        channelId: null,
-        carrierId: null,
-        status: messageStatus.intercepted,
-        code: verdicts[index]?.code ?? '',
-        paid: false,
-        parts: [],
-      }),
-    );
-  });
-  const refused = [...verdicts.entries()].flatMap(([index, verdict]) =>
-    verdict ? [{ written: written[index] ?? '', code: verdict.code }] : [],
+  const rows = rowsOf({ batchId, tenancy, sendAt: submission.sendAt, firstNumber: 0, afterReview: false }, judged, slices, at);
+  const intercepted = verdicts.flatMap((verdict, index) =>
+    verdict?.review === false ? [{ written: written[index] ?? '', code: verdict.code }] : [],
   );
-  const receipt: Receipt = { batchId, intercepted: refused };
-  return { plan, batch, chunks, queue, intercepted, receipt };
+  const receipt: Receipt = { batchId, intercepted };
+  return { plan, batch, rows, review: reviewOf(batch, judged, slices), receipt };
 }

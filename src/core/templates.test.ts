@@ -103,7 +103,7 @@ describe('a signature', () => {
   test('belongs to its account, once, written with or without brackets', async () => {
     const made = await sign('【鸿雁】');
     expect(made.name).toBe('鸿雁');
-    expect(office.directory.signature(accountId, '鸿雁')).toBe(made.id);
+    expect(office.directory.signature(accountId, '鸿雁')).toEqual({ id: made.id, registrations: {} });
     expect(office.directory.signature(otherId, '鸿雁')).toBeUndefined();
     await expect(sign('鸿雁')).rejects.toMatchObject({ code: 'conflict' });
     expect((await sign('鸿雁', otherId)).name).toBe('鸿雁');

@@ -13,7 +13,7 @@ import { validateCard } from './content.ts';
 import { raiseVersion } from './directory.ts';
 import type { Page, PageRequest } from './management.ts';
 import { afterId, belowId, checkAccount, Denial, found, nextConfigId, pageOf } from './management.ts';
-import { Refusal, type RequestKey, type StoredFrame, type TemplateState } from './model.ts';
+import { type Registration, Refusal, type RequestKey, type Signature, type StoredFrame, type TemplateState } from './model.ts';
 import { insertAudit } from './outbox.ts';
 import { type PackageDraft, storeMedia } from './packages.ts';
 
@@ -183,11 +183,15 @@ export interface StoredSignature {
   readonly accountId: bigint;
   /** Without its brackets. */
   readonly name: string;
+  readonly registrations: Signature['registrations'];
   readonly createdAt: Date;
 }
 
 /** Registers a signature for an account; the name may be written with or without 【】. */
-export async function createSignature(sql: Sql, signature: { id?: bigint; accountId: bigint; name: string }): Promise<StoredSignature> {
+export async function createSignature(
+  sql: Sql,
+  signature: { id?: bigint; accountId: bigint; name: string; registrations?: Signature['registrations'] },
+): Promise<StoredSignature> {
   await raiseVersion(sql);
   const { accountId } = signature;
   const name = signature.name.trim().replace(/^【(.*)】$/u, '$1');
@@ -197,15 +201,31 @@ export async function createSignature(sql: Sql, signature: { id?: bigint; accoun
   const [taken] = await sql`select 1 from signatures where id = ${id} or (account_id = ${accountId} and name = ${name})`;
   if (taken) throw new Denial('conflict', 'the account has this signature already');
   const [row] = await sql<StoredSignature[]>`
-    insert into signatures (account_id, id, name) values (${accountId}, ${id}, ${name})
-    returning id, account_id as "accountId", name, created_at as "createdAt"`;
+    insert into signatures (account_id, id, name, registrations)
+    values (${accountId}, ${id}, ${name}, ${sql.json(signature.registrations ?? {})})
+    returning ${signatureColumns(sql)}`;
   return found(row, 'signature');
 }
+
+/** Notes how far carriers are with a signature; one that is not named stays as it is, null forgets it. */
+export async function changeRegistrations(
+  sql: Sql,
+  id: bigint,
+  wanted: Readonly<Record<string, Registration | null>>,
+): Promise<StoredSignature> {
+  await raiseVersion(sql);
+  const [row] = await sql<StoredSignature[]>`
+    update signatures set registrations = jsonb_strip_nulls(registrations || ${sql.json(wanted)}::jsonb)
+    where id = ${id} returning ${signatureColumns(sql)}`;
+  return found(row, 'signature');
+}
+
+const signatureColumns = (sql: Sql) => sql`id, account_id as "accountId", name, registrations, created_at as "createdAt"`;
 
 /** Signatures by id: an account's, or everybody's for the operator (`accountId` null). */
 export async function listSignatures(sql: Sql, accountId: bigint | null, page: PageRequest): Promise<Page<StoredSignature>> {
   const rows = await sql<StoredSignature[]>`
-    select id, account_id as "accountId", name, created_at as "createdAt" from signatures
+    select ${signatureColumns(sql)} from signatures
     where (${accountId}::bigint is null or account_id = ${accountId}) and id > ${afterId(page)}
     order by id limit ${page.limit + 1}`;
   return pageOf(rows, page, ({ id }) => [id]);

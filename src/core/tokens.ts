@@ -11,6 +11,9 @@ import { checkAccount } from './management.ts';
 /** Who calls the management API: the operator, or one account. */
 export type Caller = { readonly role: 'operator' } | { readonly role: 'account'; readonly accountId: bigint };
 
+/** A caller as its token shows it. */
+export type TokenHolder = Caller & { readonly tokenName: string };
+
 export interface NewToken {
   readonly name: string;
   readonly caller: Caller;
@@ -29,11 +32,12 @@ export async function createToken(sql: Sql, { name, caller, token = newToken() }
 }
 
 /** Whose token this is; null if it is nobody's. */
-export async function findToken(sql: Sql, presented: string): Promise<Caller | null> {
-  const [row] = await sql<{ role: 'operator' | 'account'; accountId: bigint | null }[]>`
-    select role, account_id as "accountId" from tokens where hash = ${hashOf(presented)}`;
+export async function findToken(sql: Sql, presented: string): Promise<TokenHolder | null> {
+  const [row] = await sql<{ accountId: bigint | null; tokenName: string }[]>`
+    select account_id as "accountId", name as "tokenName" from tokens where hash = ${hashOf(presented)}`;
   if (!row) return null;
-  return row.accountId === null ? { role: 'operator' } : { role: 'account', accountId: row.accountId };
+  const { accountId, tokenName } = row;
+  return accountId === null ? { role: 'operator', tokenName } : { role: 'account', accountId, tokenName };
 }
 
 const newToken = (): string => `hy_${randomBytes(32).toString('base64url')}`;

@@ -14,8 +14,10 @@ create table accounts (
   push_urls jsonb not null default '{}'::jsonb,
   locked boolean not null default false,
   created_at timestamp with time zone not null default now(),
+  exempt_numbers bigint[] not null default '{}'::bigint[],
   constraint accounts_pkey PRIMARY KEY (id),
-  constraint accounts_api_id_key UNIQUE (api_id)
+  constraint accounts_api_id_key UNIQUE (api_id),
+  constraint accounts_exempt_numbers_check CHECK ((cardinality(exempt_numbers) <= 300))
 );
 
 create table balances (
@@ -90,9 +92,16 @@ create table channels (
   settings jsonb not null,
   secret text not null,
   created_at timestamp with time zone not null default now(),
+  provinces text[],
+  health text not null default 'healthy'::text,
+  health_reason text not null default ''::text,
+  health_at timestamp with time zone not null default now(),
+  health_forced text,
   constraint channels_pkey PRIMARY KEY (id),
   constraint channels_access_number_check CHECK ((access_number ~ '^[0-9]{1,20}$'::text)),
   constraint channels_connections_check CHECK (((connections >= 1) AND (connections <= 64))),
+  constraint channels_health_check CHECK ((health = ANY (ARRAY['healthy'::text, 'unhealthy'::text, 'probing'::text]))),
+  constraint channels_health_forced_check CHECK ((health_forced = ANY (ARRAY['healthy'::text, 'unhealthy'::text]))),
   constraint channels_protocol_check CHECK ((protocol = ANY (ARRAY['cmpp'::text, 'mm7'::text])))
 );
 
@@ -109,6 +118,7 @@ create table chunks (
   parameters jsonb,
   codes jsonb,
   verdicts jsonb,
+  review boolean not null default false,
   constraint chunks_pkey PRIMARY KEY (id, account_id)
 );
 
@@ -273,6 +283,9 @@ create table products (
   ttl_hours integer not null default 24,
   limits jsonb not null default '{}'::jsonb,
   created_at timestamp with time zone not null default now(),
+  strict_signatures boolean not null default false,
+  templates_only boolean not null default false,
+  sending_window jsonb,
   constraint products_pkey PRIMARY KEY (id),
   constraint products_pool_id_fkey FOREIGN KEY (pool_id) REFERENCES pools(id),
   constraint products_charge_on_check CHECK ((charge_on = ANY (ARRAY['delivered'::text, 'accepted'::text]))),
@@ -328,6 +341,27 @@ create table request_ids (
 );
 CREATE INDEX request_ids_by_time ON public.request_ids USING btree (at);
 
+create table review_items (
+  account_id bigint not null,
+  batch_id bigint not null,
+  subscription_id bigint not null,
+  code text not null,
+  rule smallint not null,
+  entry jsonb not null,
+  recipients integer not null,
+  held_e4 bigint not null,
+  state text not null default 'pending'::text,
+  reason text,
+  decided_by text,
+  created_at timestamp with time zone not null,
+  expires_at timestamp with time zone not null,
+  decided_at timestamp with time zone,
+  constraint review_items_pkey PRIMARY KEY (batch_id, account_id),
+  constraint review_items_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'approved'::text, 'rejected'::text, 'expired'::text, 'cancelled'::text])))
+);
+CREATE INDEX review_items_by_account ON public.review_items USING btree (account_id, batch_id);
+CREATE INDEX review_items_pending ON public.review_items USING btree (expires_at) WHERE (state = 'pending'::text);
+
 create table schema_migrations (
   version integer not null,
   name text not null,
@@ -359,6 +393,7 @@ create table signatures (
   id bigint not null,
   name text not null,
   created_at timestamp with time zone not null default now(),
+  registrations jsonb not null default '{}'::jsonb,
   constraint signatures_pkey PRIMARY KEY (account_id, id),
   constraint signatures_account_id_name_key UNIQUE (account_id, name)
 );
@@ -375,6 +410,8 @@ create table subscriptions (
   push_urls jsonb not null default '{}'::jsonb,
   enabled boolean not null default true,
   created_at timestamp with time zone not null default now(),
+  sending_window jsonb,
+  unmatched text not null default 'pass'::text,
   constraint subscriptions_pkey PRIMARY KEY (id),
   constraint subscriptions_extension_key UNIQUE (extension),
   constraint subscriptions_sp_id_key UNIQUE (sp_id),
@@ -382,7 +419,8 @@ create table subscriptions (
   constraint subscriptions_product_id_fkey FOREIGN KEY (product_id) REFERENCES products(id),
   constraint subscriptions_class_check CHECK ((class = ANY (ARRAY[0, 1]))),
   constraint subscriptions_extension_check CHECK ((extension ~ '^[0-9]{1,12}$'::text)),
-  constraint subscriptions_price_e4_check CHECK ((price_e4 >= 0))
+  constraint subscriptions_price_e4_check CHECK ((price_e4 >= 0)),
+  constraint subscriptions_unmatched_check CHECK ((unmatched = ANY (ARRAY['pass'::text, 'intercept'::text, 'review'::text])))
 );
 
 create table templates (

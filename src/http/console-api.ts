@@ -14,7 +14,7 @@ import { Compile } from 'typebox/compile';
 import type { TLocalizedValidationError } from 'typebox/error';
 import { validateCard } from '../core/content.ts';
 import { Denial } from '../core/management.ts';
-import type { Caller } from '../core/tokens.ts';
+import type { TokenHolder } from '../core/tokens.ts';
 import { findToken } from '../core/tokens.ts';
 import { namedSchemas, problemSchema, ref } from './console-contract.ts';
 import type { Api, ConsoleDeps } from './console-routes.ts';
@@ -65,7 +65,7 @@ export function createConsoleApi(deps: ConsoleDeps): HttpPart {
 
 // ── who calls ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-async function callerOf({ db }: ConsoleDeps, request: FastifyRequest, reply: FastifyReply, operatorOnly: boolean): Promise<Caller> {
+async function callerOf({ db }: ConsoleDeps, request: FastifyRequest, reply: FastifyReply, operatorOnly: boolean): Promise<TokenHolder> {
   const token = /^Bearer +(\S{1,500})$/i.exec(request.headers.authorization ?? '')?.[1];
   const caller = token === undefined ? null : await findToken(db.sql, token);
   if (!caller) {

@@ -52,6 +52,18 @@ const phone = Type.String({ minLength: 1, maxLength: 32, description: 'In any fo
 const digits = (maxLength: number) => Type.String({ pattern: `^[0-9]{1,${maxLength}}$` });
 const pushUrl = nullable(Type.String({ maxLength: 2000, description: 'http or https; null or empty removes it.' }));
 
+/** Times of day in Asia/Shanghai. */
+const timeOfDay = Type.String({ pattern: '^([01][0-9]|2[0-3]):[0-5][0-9]$' });
+const sendingWindow = nullable(
+  Type.Object(
+    { from: timeOfDay, to: timeOfDay, mode: Type.Enum(['intercept', 'review']) },
+    {
+      additionalProperties: false,
+      description: 'When batches may be sent, in Asia/Shanghai, and what becomes of them outside it; null: always.',
+    },
+  ),
+);
+
 export const problemSchema = named('Problem', { error: Type.Object({ code: Type.String(), message: Type.String() }) });
 
 // ── what every list and many requests take ───────────────────────────────────────────────────────────────────────────────────────
@@ -89,9 +101,11 @@ export const accountSchema = named('Account', {
   ipAllowList: Type.Array(Type.String(), { description: 'Addresses or CIDR ranges; empty: open.' }),
   locked: Type.Boolean(),
   pushUrls: Type.Record(Type.String(), Type.String()),
+  exemptNumbers: Type.Array(Type.String(), { description: 'Numbers that no list and no cap stops.' }),
   createdAt: time,
 });
 const accountSettings = {
+  exemptNumbers: Type.Array(phone, { maxItems: 300 }),
   ipAllowList: Type.Array(Type.String({ maxLength: 50 }), { maxItems: 100 }),
   locked: Type.Boolean(),
   pushUrls: strict(optional({ report: pushUrl, reply: pushUrl, template: pushUrl })),
@@ -113,9 +127,15 @@ export const subscriptionSchema = named('Subscription', {
   class: Type.Integer({ description: 'Priority: 0 is served before 1.' }),
   pushUrls: Type.Record(Type.String(), Type.String()),
   enabled: Type.Boolean(),
+  sendingWindow,
+  unmatched: Type.Enum(['pass', 'intercept', 'review']),
   createdAt: time,
 });
 const subscriptionSettings = {
+  sendingWindow,
+  unmatched: Type.Enum(['pass', 'intercept', 'review'], {
+    description: 'What becomes of a text that no content template and no word list matches.',
+  }),
   class: Type.Enum([0, 1]),
   pushUrls: strict(optional({ report: pushUrl, reply: pushUrl })),
   enabled: Type.Boolean(),
@@ -142,6 +162,9 @@ export const balanceSchema = named('Balance', { balance: money });
 const productSettings = {
   poolId: nullable(configId),
   signatureRequired: Type.Boolean(),
+  strictSignatures: Type.Boolean({ description: 'A signature must also be registered with the carrier of the number.' }),
+  templatesOnly: Type.Boolean({ description: 'Only what a content template lets pass is sent.' }),
+  sendingWindow,
   chargeOn: Type.Enum(['delivered', 'accepted'], { description: 'delivered: any other final state gives the money back.' }),
   inDoubt: Type.Enum(['resend', 'give_up'], { description: 'What to do with a message that may or may not have been sent.' }),
   ttlHours: Type.Integer({ minimum: 1, maximum: 72 }),
@@ -229,13 +252,23 @@ const channelSettings = {
   accessNumber: digits(20),
   settings: Type.Union([cmppSettings, mm7Settings], { description: 'Of its protocol.' }),
 };
-const channelSwitches = { enabled: Type.Boolean(), connections: Type.Integer({ minimum: 1, maximum: 64 }) };
+const channelSwitches = {
+  enabled: Type.Boolean(),
+  connections: Type.Integer({ minimum: 1, maximum: 64 }),
+  provinces: nullable(
+    Type.Array(Type.String({ minLength: 2, maxLength: 10 }), { minItems: 1, maxItems: 34, description: 'As 广东; null: all of them.' }),
+  ),
+  forcedHealth: nullable(Type.Enum(['healthy', 'unhealthy'], { description: 'What it counts as, whatever it does.' })),
+};
 const secret = Type.String({ minLength: 1, maxLength: 100, description: 'The password of the login; never shown.' });
 export const channelSchema = named('Channel', {
   id: configId,
   protocol,
   ...channelSettings,
   ...channelSwitches,
+  health: Type.Enum(['healthy', 'unhealthy', 'probing']),
+  healthReason: Type.String(),
+  healthAt: time,
   createdAt: time,
   states: Type.Array(
     Type.Object({
@@ -275,6 +308,7 @@ const platformSettings = {
     description: 'Pauses before an MMS push that was not taken comes again; when they are used up it has failed.',
   }),
   pushConcurrency: Type.Integer({ minimum: 1, maximum: 256, description: 'MMS pushes to one URL at the same time.' }),
+  reviewWithinHours: Type.Integer({ minimum: 1, maximum: 720, description: 'What waits for a person that long is rejected.' }),
 };
 export const settingsSchema = named('Settings', platformSettings);
 export const settingsChange = strict({
@@ -286,6 +320,7 @@ export const settingsChange = strict({
   failuresPerMinute: Type.Optional(nullable(platformSettings.failuresPerMinute)),
   pushDelaysSeconds: Type.Optional(nullable(platformSettings.pushDelaysSeconds)),
   pushConcurrency: Type.Optional(nullable(platformSettings.pushConcurrency)),
+  reviewWithinHours: Type.Optional(nullable(platformSettings.reviewWithinHours)),
 });
 
 // ── templates and signatures ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -337,8 +372,25 @@ export const templateQuery = strict({
 });
 export const rejection = strict({ reason: Type.String({ minLength: 1, maxLength: 500 }) });
 
-export const signatureSchema = named('Signature', { id: configId, accountId: configId, name: Type.String(), createdAt: time });
-export const newSignature = strict({ accountId: configId, name: Type.String({ minLength: 2, maxLength: 24 }) });
+const registration = Type.Enum(['pending', 'registered', 'rejected']);
+const registrations = <Value extends TSchema>(value: Value) =>
+  strict(optional({ mobile: value, unicom: value, telecom: value, broadcast: value, international: value }));
+export const signatureSchema = named('Signature', {
+  id: configId,
+  accountId: configId,
+  name: Type.String(),
+  registrations: Type.Unsafe<Readonly<Partial<Record<string, Static<typeof registration>>>>>({
+    ...registrations(registration),
+    description: 'How far each carrier is with it; one that is not named has not been asked.',
+  }),
+  createdAt: time,
+});
+export const newSignature = strict({
+  accountId: configId,
+  name: Type.String({ minLength: 2, maxLength: 24 }),
+  registrations: Type.Optional(registrations(registration)),
+});
+export const signatureChange = strict({ registrations: registrations(nullable(registration)) });
 
 // ── blocklists ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -355,6 +407,29 @@ export const blockedNumberQuery = strict({ ...page, phone: Type.Optional(phone) 
 export const blockedNumbers = strict({ numbers: Type.Array(phone, { minItems: 1, maxItems: 10_000 }) });
 export const addedSchema = named('Added', { added: Type.Integer({ description: 'How many were not on the list before.' }) });
 export const removedSchema = named('Removed', { removed: Type.Integer({ description: 'How many were on the list.' }) });
+
+// ── review ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const reviewState = Type.Enum(['pending', 'approved', 'rejected', 'expired', 'cancelled']);
+export const reviewSchema = named('ReviewItem', {
+  id: Type.String({ pattern: '^[0-9]{1,14}$', description: 'The batch’s.' }),
+  accountId: configId,
+  subscriptionId: configId,
+  templateId: nullable(configId),
+  content: Type.String(),
+  code: Type.String({ description: 'What the messages end with if it is rejected.' }),
+  rule: Type.Integer(),
+  entry: Type.Unknown({ description: 'Which entry of the rule fired.' }),
+  recipients: Type.Integer({ description: 'Messages that wait.' }),
+  held: money,
+  state: reviewState,
+  reason: nullable(Type.String()),
+  decidedBy: nullable(Type.String()),
+  createdAt: time,
+  expiresAt: time,
+  decidedAt: nullable(time),
+});
+export const reviewQuery = strict({ ...whose, ...page, state: Type.Optional(reviewState) });
 
 // ── what happened ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -374,12 +449,24 @@ export const batchSchema = named('Batch', {
   sendAt: nullable(Type.String({ format: 'date-time', description: 'When it was planned to be sent; null: at once.' })),
   cancelledAt: nullable(time),
 });
-const statusNames = ['queued', 'sent', 'delivered', 'undelivered', 'rejected', 'expired', 'unknown', 'intercepted', 'cancelled'] as const;
+const statusNames = [
+  'queued',
+  'in_review',
+  'sent',
+  'delivered',
+  'undelivered',
+  'rejected',
+  'expired',
+  'unknown',
+  'intercepted',
+  'cancelled',
+] as const;
 const count = Type.Integer();
 export const batchDetailSchema = named('BatchDetail', {
   ...batchSchema.properties,
   totals: Type.Object({
     queued: count,
+    in_review: count,
     sent: count,
     delivered: count,
     undelivered: count,
@@ -417,7 +504,9 @@ export const messageDetailSchema = named('MessageDetail', {
     Type.Object({ number: Type.Integer(), channelId: configId, carrierId: nullable(Type.String()), code: nullable(Type.String()) }),
     { description: 'The segments of a message of several.' },
   ),
-  verdict: Type.Unknown({ description: 'Which rule of screening fired, and which entry of it; null unless intercepted.' }),
+  verdict: Type.Unknown({
+    description: 'Which rule of screening fired, and which entry of it; null unless intercepted or held for review.',
+  }),
   timeline: Type.Array(Type.Object({ at: time, what: Type.String(), detail: Type.String() })),
 });
 export const messageQuery = strict({ ...whose, phone, ...days, ...page });
@@ -544,6 +633,7 @@ export const namedSchemas: readonly TSchema[] = [
   blockedNumberSchema,
   addedSchema,
   removedSchema,
+  reviewSchema,
   batchSchema,
   batchDetailSchema,
   messageSchema,

@@ -13,6 +13,7 @@ import * as accounts from '../core/accounts.ts';
 import * as blocklists from '../core/blocklists.ts';
 import { cancelBatch } from '../core/cancellation.ts';
 import * as catalogue from '../core/catalogue.ts';
+import type { ContentRules } from '../core/content-rules.ts';
 import { yuan } from '../core/ledger.ts';
 import type { Management, PageRequest } from '../core/management.ts';
 import { change, Denial, found, mapPage } from '../core/management.ts';
@@ -21,10 +22,11 @@ import { parsePhone, usualForm } from '../core/numbers.ts';
 import type { Outbox } from '../core/outbox.ts';
 import { findMedia } from '../core/packages.ts';
 import * as reporting from '../core/reporting.ts';
+import * as review from '../core/review.ts';
 import { changeSettings } from '../core/settings.ts';
 import type { Signals } from '../core/signals.ts';
 import * as templates from '../core/templates.ts';
-import type { Caller } from '../core/tokens.ts';
+import type { Caller, TokenHolder } from '../core/tokens.ts';
 import { addDays, shanghaiDay, shanghaiTime } from '../std/shanghai.ts';
 import * as contract from './console-contract.ts';
 import { listOf, ref } from './console-contract.ts';
@@ -32,7 +34,7 @@ import { listOf, ref } from './console-contract.ts';
 declare module 'fastify' {
   interface FastifyRequest {
     /** Set before every route that is not for anyone. */
-    caller: Caller;
+    caller: TokenHolder;
   }
   interface FastifyContextConfig {
     /** Needs no token. */
@@ -48,6 +50,7 @@ export type Api = FastifyInstance<RawServerDefault, IncomingMessage, ServerRespo
 export interface ConsoleDeps extends Management {
   readonly outbox: Pick<Outbox, 'replay'>;
   readonly signals: Pick<Signals, 'emit'>;
+  readonly contentRules: Pick<ContentRules, 'judge'>;
   readonly clock: () => Date;
 }
 
@@ -70,6 +73,7 @@ export function addRoutes(api: Api, deps: ConsoleDeps): void {
   addCatalogue(api, deps);
   addTemplates(api, deps);
   addBlocklists(api, deps);
+  addReviews(api, deps);
   addRecords(api, deps);
   addEvents(api, deps);
   addSettings(api, deps);
@@ -133,7 +137,7 @@ function addAccounts(api: Api, deps: ConsoleDeps): void {
       schema: { summary: 'Make an account', tags, body: contract.newAccount, response: { 201: ref(contract.createdAccountSchema) } },
     },
     async ({ body }, reply) => {
-      const { account, apiKey } = await change(deps, (sql) => accounts.createAccount(sql, box, body));
+      const { account, apiKey } = await change(deps, (sql) => accounts.createAccount(sql, box, accountSettingsOf(body)));
       reply.code(201);
       return { ...accountView(account), apiKey };
     },
@@ -153,7 +157,7 @@ function addAccounts(api: Api, deps: ConsoleDeps): void {
     async ({ caller, params, body }) => {
       const id = accountOf(caller, params.id);
       ownPushUrlsOnly(caller, body);
-      return accountView(await change(deps, (sql) => accounts.changeAccount(sql, id, body)));
+      return accountView(await change(deps, (sql) => accounts.changeAccount(sql, id, accountSettingsOf(body))));
     },
   );
 
@@ -560,11 +564,27 @@ function addTemplates(api: Api, deps: ConsoleDeps): void {
         response: { 201: ref(contract.signatureSchema) },
       },
     },
-    async ({ body: { accountId, name } }, reply) => {
-      const signature = await change(deps, (sql) => templates.createSignature(sql, { accountId: BigInt(accountId), name }));
+    async ({ body: { accountId, name, registrations = {} } }, reply) => {
+      const signature = await change(deps, (sql) => templates.createSignature(sql, { accountId: BigInt(accountId), name, registrations }));
       reply.code(201);
       return signatureView(signature);
     },
+  );
+
+  api.patch(
+    '/v1/signatures/:id',
+    {
+      config: operatorOnly,
+      schema: {
+        summary: 'Note how far carriers are with a signature; null forgets one',
+        tags,
+        params: contract.idParams,
+        body: contract.signatureChange,
+        response: { 200: ref(contract.signatureSchema) },
+      },
+    },
+    async ({ params, body: { registrations } }) =>
+      signatureView(await change(deps, (sql) => templates.changeRegistrations(sql, BigInt(params.id), registrations))),
   );
 }
 
@@ -657,6 +677,56 @@ function addBlocklists(api: Api, deps: ConsoleDeps): void {
       const { id } = await blocklists.getBlocklist(db.sql, scopeOf(caller), BigInt(params.id));
       return { removed: await blocklists.removeNumbers(db.sql, id, phonesOf(body.numbers)) };
     },
+  );
+}
+
+// ── review ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function addReviews(api: Api, deps: ConsoleDeps): void {
+  const { db, clock, signals } = deps;
+  const tags = ['review'];
+  const answer = { params: contract.batchParams, response: { 200: ref(contract.reviewSchema) } };
+  const decided = (item: review.ReviewItem) => {
+    signals.emit('queue');
+    signals.emit('push');
+    return reviewView(item);
+  };
+
+  api.get(
+    '/v1/reviews',
+    {
+      schema: {
+        summary: 'Batches of which something waits, or has waited, for a person; newest first',
+        tags,
+        querystring: contract.reviewQuery,
+        response: { 200: listOf(contract.reviewSchema) },
+      },
+    },
+    async ({ caller, query }) =>
+      mapPage(await review.listReviews(db.sql, scopeOf(caller, query.accountId), query.state ?? null, pageRequest(query)), reviewView),
+  );
+
+  api.get('/v1/reviews/:id', { schema: { summary: 'One review item', tags, ...answer } }, async ({ caller, params }) =>
+    reviewView(await review.getReview(db.sql, scopeOf(caller), BigInt(params.id))),
+  );
+
+  api.post(
+    '/v1/reviews/:id/approve',
+    {
+      config: operatorOnly,
+      schema: { summary: 'Let it pass, as far as lists, caps and channels let it now; again changes nothing', tags, ...answer },
+    },
+    async ({ caller, params }) => decided(await review.approve(deps, BigInt(params.id), { by: caller.tokenName, at: clock() })),
+  );
+
+  api.post(
+    '/v1/reviews/:id/reject',
+    {
+      config: operatorOnly,
+      schema: { summary: 'End its messages with the code that held them; the money goes back', tags, body: contract.rejection, ...answer },
+    },
+    async ({ caller, params, body: { reason } }) =>
+      decided(await review.reject(deps, BigInt(params.id), reason, { by: caller.tokenName, at: clock() })),
   );
 }
 
@@ -944,6 +1014,12 @@ const phonesOf = (numbers: readonly string[]): bigint[] => numbers.map((written,
 const memberOf = <Member extends { channelId: number }>(member: Member) => ({ ...member, channelId: BigInt(member.channelId) });
 const poolIdOf = ({ poolId }: { poolId?: number | null }) => ({ poolId: poolId == null ? poolId : BigInt(poolId) });
 
+/** Numbers of a request as the core has them. */
+const accountSettingsOf = <Body extends { exemptNumbers?: string[] }>({ exemptNumbers, ...settings }: Body) => ({
+  ...settings,
+  ...(exemptNumbers && { exemptNumbers: exemptNumbers.map((written, at) => phoneOf(`exemptNumbers[${at}]`, written)) }),
+});
+
 function phoneOf(path: string, written: string): bigint {
   const phone = parsePhone(written);
   if (!phone) throw new Denial('invalid', `${path}: ${JSON.stringify(written)} is no valid number`);
@@ -995,6 +1071,7 @@ const accountView = ({ id, createdAt, ...account }: accounts.StoredAccount): Sta
   ...account,
   id: Number(id),
   ipAllowList: [...account.ipAllowList],
+  exemptNumbers: account.exemptNumbers.map(usualForm),
   createdAt: shanghaiTime(createdAt),
 });
 
@@ -1042,6 +1119,8 @@ const channelView = (
   ...channel,
   id: Number(id),
   carriers: [...channel.carriers],
+  provinces: channel.provinces && [...channel.provinces],
+  healthAt: shanghaiTime(channel.healthAt),
   createdAt: shanghaiTime(createdAt),
   states: (activity?.connections ?? []).map((connection) => ({ ...connection, since: shanghaiTime(connection.since) })),
   queue: { chunks: Number(activity?.queuedChunks ?? 0), messages: Number(activity?.queuedMessages ?? 0) },
@@ -1067,10 +1146,10 @@ const templateView = (template: templates.StoredTemplate): Static<typeof contrac
 
 const framesView = (frames: readonly StoredFrame[]) => frames.map((frame) => ({ ...frame, media: frame.media && { ...frame.media } }));
 
-const signatureView = ({ id, accountId, name, createdAt }: templates.StoredSignature): Static<typeof contract.signatureSchema> => ({
-  id: Number(id),
-  accountId: Number(accountId),
-  name,
+const signatureView = ({ createdAt, ...signature }: templates.StoredSignature): Static<typeof contract.signatureSchema> => ({
+  ...signature,
+  id: Number(signature.id),
+  accountId: Number(signature.accountId),
   createdAt: shanghaiTime(createdAt),
 });
 
@@ -1085,6 +1164,18 @@ const blockedNumberView = ({ phone, source, addedAt }: blocklists.BlockedNumber)
   phone: usualForm(phone),
   source,
   addedAt: shanghaiTime(addedAt),
+});
+
+const reviewView = ({ batchId, heldE4, ...item }: review.ReviewItem): Static<typeof contract.reviewSchema> => ({
+  ...item,
+  id: String(batchId),
+  accountId: Number(item.accountId),
+  subscriptionId: Number(item.subscriptionId),
+  templateId: idOrNull(item.templateId),
+  held: yuan(heldE4),
+  createdAt: shanghaiTime(item.createdAt),
+  expiresAt: shanghaiTime(item.expiresAt),
+  decidedAt: timeOrNull(item.decidedAt),
 });
 
 const batchView = (batch: reporting.BatchSummary): Static<typeof contract.batchSchema> => ({

@@ -45,7 +45,7 @@ import {
   takeLeases,
 } from '../core/queue.ts';
 import { sourceNumber } from '../core/routing.ts';
-import { optedOut } from '../core/screening.ts';
+import { onList } from '../core/screening.ts';
 import type { Signals } from '../core/signals.ts';
 import { type Db, isConnectionLoss, isUnknownCommit } from '../db/db.ts';
 import type { Log } from '../log.ts';
@@ -403,7 +403,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
         if (list !== undefined)
           found.set(
             subscriptionId,
-            await optedOut(
+            await onList(
               db.sql,
               list,
               own.flatMap(({ phones }) => phones),

@@ -6,6 +6,7 @@ import { purgeRequestIds } from '../core/batches.ts';
 import type { Directory } from '../core/directory.ts';
 import { expireOverdue } from '../core/messages.ts';
 import type { Retention } from '../core/retention.ts';
+import { expireReviews } from '../core/review.ts';
 import { overdueEndedBefore, setOverdueEndedBefore } from '../core/settings.ts';
 import type { Signals } from '../core/signals.ts';
 import type { Db } from '../db/db.ts';
@@ -17,11 +18,15 @@ export interface Janitor {
   stop(): Promise<void>;
   /** Ends messages whose report is overdue; returns how many. */
   expireOverdue(): Promise<number>;
+  /** Rejects what has waited for a person too long; returns how many items. */
+  expireReviews(): Promise<number>;
 }
 
 /** A message may be sent up to three days (the longest time to live) after the day it was planned for, and one for midnights. */
 const daysLooked = 4;
 const perTransaction = 5000;
+/** Each may have 10,000 messages. */
+const reviewsPerTransaction = 10;
 
 export function createJanitor(deps: {
   db: Db;
@@ -64,11 +69,20 @@ export function createJanitor(deps: {
     return total;
   }
 
+  async function expireReviewsNow(): Promise<number> {
+    let total = 0;
+    for (let n = reviewsPerTransaction; n === reviewsPerTransaction; total += n)
+      n = await expireReviews({ db, directory }, clock(), reviewsPerTransaction);
+    if (total > 0) signals.emit('push');
+    return total;
+  }
+
   return {
     start() {
       every('partitions', 3600_000, () => retention.makePartitions());
       every('statistics', 2000, () => retention.analyzeToday());
       every('overdue reports', 600_000, overdue);
+      every('reviews', 60_000, expireReviewsNow);
       every('request ids', 60_000, () => purgeRequestIds(db.sql, clock()));
     },
     async stop() {
@@ -76,5 +90,6 @@ export function createJanitor(deps: {
       await Promise.all(running.values());
     },
     expireOverdue: overdue,
+    expireReviews: expireReviewsNow,
   };
 }

@@ -1,0 +1,3 @@
+export interface ContentRules {
+  judge(accountId: bigint, text: string): { verdict: 'pass' | 'review' | 'intercept'; entry: Record<string, string | number> } | null;
+}
