@@ -14,8 +14,8 @@ test('a token says who calls, and only its hash is stored', async () => {
   const { account } = await change(office, (sql) => createAccount(sql, office.box, { name: 'one' }));
   const operator = await createToken(office.db.sql, { name: 'console', caller: { role: 'operator' } });
   const customer = await createToken(office.db.sql, { name: 'theirs', caller: { role: 'account', accountId: account.id } });
-  expect(await findToken(office.db.sql, operator)).toEqual({ role: 'operator', tokenName: 'operator' });
-  expect(await findToken(office.db.sql, customer)).toEqual({ role: 'account', accountId: account.id, tokenName: 'customer' });
+  expect(await findToken(office.db.sql, operator)).toEqual({ role: 'operator', tokenName: 'console' });
+  expect(await findToken(office.db.sql, customer)).toEqual({ role: 'account', accountId: account.id, tokenName: 'theirs' });
   for (const wrong of ['', 'x', `${operator}x`, operator.toUpperCase()]) expect(await findToken(office.db.sql, wrong)).toBeNull();
   const stored = JSON.stringify(await office.db.sql`select hash::text, name from tokens`);
   expect(stored).not.toContain(operator);
