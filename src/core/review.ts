@@ -13,7 +13,7 @@ import { record } from './messages.ts';
 import { messageIdOf, messageStatus } from './model.ts';
 import { parsePhone, usualForm } from './numbers.ts';
 import { type Judged, place, type Price, rowsOf, type Slice, slicesOf } from './placement.ts';
-import { firstRuleAfterReview, judge, type ScreeningDeps, type Verdict } from './screening.ts';
+import { firstRuleAfterReview, judge, judgeCounting, type ScreeningDeps, type Verdict } from './screening.ts';
 
 export type ReviewState = 'pending' | 'approved' | 'rejected' | 'expired' | 'cancelled';
 
@@ -116,7 +116,9 @@ export async function approve({ db, directory, contentRules }: ReviewDeps, batch
       phones: waiting.phones,
       sendAt: sendAt && sendAt > at ? sendAt : at,
     };
-    const judged = { ...waiting, verdicts: await judge({ sql, directory, contentRules }, inquiry, firstRuleAfterReview) };
+    const asked = { ...inquiry, verdicts: await judge({ sql, directory, contentRules }, inquiry, firstRuleAfterReview) };
+    const [verdicts = asked.verdicts] = await judgeCounting({ sql, directory }, tenancy, [asked], at);
+    const judged = { ...waiting, verdicts };
     const slices = slicesOf(directory, tenancy, judged, (index) => waiting.prices[index] as Price, { held: true });
     const firstNumber = (await lastChunkNumber(sql, item.accountId, batchId)) + 1;
     const rows = rowsOf({ batchId, tenancy, sendAt, firstNumber, afterReview: true }, judged, slices, at);

@@ -7,8 +7,10 @@
  */
 import type { Sql } from '../db/db.ts';
 import { wallClock } from '../std/shanghai.ts';
+import { type CapRefusal, cappedSubjects, takeCaps } from './caps.ts';
 import type { ContentRules } from './content-rules.ts';
 import type { BlocklistKind, Directory, Tenancy } from './directory.ts';
+import { takeRate } from './ledger.ts';
 import type { SendingWindow } from './model.ts';
 import type { Phone } from './numbers.ts';
 import { type Route, route } from './routing.ts';
@@ -249,6 +251,62 @@ export async function judge(deps: ScreeningDeps, inquiry: Inquiry, firstRule = 1
     }
   }
   return verdicts;
+}
+
+/** Batches of one subscription as the rules that count see them. */
+type Counted = Pick<Inquiry, 'content' | 'phones'> & { readonly verdicts: readonly (Verdict | null)[] };
+
+/**
+ * Rules 14 and 15, which count: asked in the transaction that accepts batches of one subscription, about the numbers that would otherwise
+ * pass. What they refuse is counted nowhere. Returns the verdicts of each batch, the same where nothing is counted.
+ */
+export async function judgeCounting(
+  { sql, directory }: Omit<ScreeningDeps, 'contentRules'>,
+  tenancy: Tenancy,
+  batches: readonly Counted[],
+  at: Date,
+): Promise<(readonly (Verdict | null)[])[]> {
+  const { account, subscription } = tenancy;
+  const { rateLimit } = subscription;
+  const signatureIds = batches.map(({ content }) => directory.signature(account.id, signatureOf(content) ?? '')?.id ?? null);
+  const subjects = cappedSubjects(
+    directory,
+    tenancy,
+    signatureIds.filter((id) => id !== null),
+  );
+  const judged = batches.map(({ verdicts }) => [...verdicts]);
+  if (subjects.length === 0 && !rateLimit) return judged;
+
+  const exempt = new Set(account.exemptNumbers);
+  const passing = batches.flatMap(({ phones, verdicts }, batch) =>
+    phones.flatMap((phone, index) => (phone && !verdicts[index] ? [{ batch, index, phone: phone.e164 }] : [])),
+  );
+  const refuse = ({ batch, index }: { batch: number; index: number }, verdict: Omit<Verdict, 'review'>): void => {
+    const verdicts = judged[batch];
+    if (verdicts) verdicts[index] = { ...verdict, review: false };
+  };
+
+  let room = rateLimit ? await takeRate(sql, account.id, subscription.id, rateLimit, passing.length, at) : passing.length;
+  let from = 0;
+  // Usually one round: a number that a cap refuses leaves its place to one behind it.
+  while (room > 0 && from < passing.length) {
+    const some = passing.slice(from, from + room);
+    from += some.length;
+    const asked = some.flatMap(({ batch, phone }, ordinal) =>
+      exempt.has(phone) ? [] : [{ ordinal, phone, signatureId: signatureIds[batch] ?? null }],
+    );
+    const refused = subjects.length > 0 ? await takeCaps(sql, subjects, asked, at) : new Map<number, CapRefusal>();
+    for (const [ordinal, { cap, subjectId, ...refusal }] of refused) {
+      const one = some[ordinal];
+      if (one) refuse(one, { rule: 14, code: 'WL:CPL', entry: { cap: String(cap), subject: String(subjectId), ...refusal } });
+    }
+    room -= some.length - refused.size;
+  }
+  if (rateLimit) {
+    for (const one of passing.slice(from)) refuse(one, { rule: 15, code: 'WL:CS', entry: { ...rateLimit } });
+    if (room > 0) await takeRate(sql, account.id, subscription.id, rateLimit, -room, at);
+  }
+  return judged;
 }
 
 /** Which of these numbers are on a list. */

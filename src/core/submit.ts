@@ -7,7 +7,7 @@
  */
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Db, isConnectionLoss, isUniqueViolation, isUnknownCommit } from '../db/db.ts';
+import { type Db, type Sql, isConnectionLoss, isUniqueViolation, isUnknownCommit } from '../db/db.ts';
 import { billedSegments } from '../protocols/text.ts';
 import { shanghaiDay } from '../std/shanghai.ts';
 import { type BatchRow, existing, findRequestId, insertBatches, nextBatchIds, rebuildReceipt, reserveRequestId } from './batches.ts';
@@ -20,7 +20,7 @@ import { type Phone, parsePhone } from './numbers.ts';
 import { storeMedia, textOf } from './packages.ts';
 import { type Judged, place, type Price, priceOfSlices, rowsOf, type Slice, slicesOf } from './placement.ts';
 import { insertReviews, reviewOf } from './review.ts';
-import { judge } from './screening.ts';
+import { judge, judgeCounting } from './screening.ts';
 import type { Signals } from './signals.ts';
 import { unusable } from './templates.ts';
 
@@ -108,8 +108,26 @@ export function createSubmit({ db, directory, signals, contentRules, clock, link
     };
     const judged = { ...recipients, verdicts: await judge({ sql: db.sql, directory, contentRules }, inquiry) };
     const priceOf = pricing(tenancy, content, recipients.phones);
-    const slices = slicesOf(directory, tenancy, judged, priceOf);
-    return { tenancy, submission, content, judged, priceOf, slices, holdE4: priceOfSlices(slices) };
+    return priced({ tenancy, submission, content, judged, priceOf });
+  }
+
+  function priced(plan: Omit<Plan, 'slices' | 'holdE4'>): Plan {
+    const slices = slicesOf(directory, plan.tenancy, plan.judged, plan.priceOf);
+    return { ...plan, slices, holdE4: priceOfSlices(slices) };
+  }
+
+  /** Plans of one subscription after the rules that count, which may find that fewer numbers pass. */
+  async function count(sql: Sql, plans: readonly Plan[], at: Date): Promise<readonly Plan[]> {
+    const [first] = plans;
+    if (!first) return plans;
+    const batches = plans.map(({ content, judged }) => ({ ...judged, content: content.text }));
+    const verdicts = await judgeCounting({ sql, directory }, first.tenancy, batches, at);
+    return plans.map((plan, index) => {
+      const counted = verdicts[index];
+      return counted?.some((verdict, at) => verdict !== plan.judged.verdicts[at])
+        ? priced({ ...plan, judged: { ...plan.judged, verdicts: counted } })
+        : plan;
+    });
   }
 
   /** Stores plans of one subscription, all or none. */
@@ -130,7 +148,8 @@ export function createSubmit({ db, directory, signals, contentRules, clock, link
         }
         for (const { submission } of plans)
           if (submission.content.kind === 'package') await storeMedia(sql, account.id, submission.content.media, at);
-        const stored = plans.map((plan, index) => materialise(plan, ids[index] ?? 0n, at));
+        const counted = await count(sql, plans, at);
+        const stored = counted.map((plan, index) => materialise(plan, ids[index] ?? 0n, at));
         await Promise.all([
           insertBatches(
             sql,
