@@ -164,7 +164,7 @@ export async function createApp(options: AppOptions): Promise<App> {
       }),
     );
     server.register(createCardPages({ cards: createCards({ db, links, clock }), clock, linkBase }));
-    server.register(createConsoleApi({ ...management, outbox, signals, contentRules, clock }));
+    server.register(createConsoleApi({ ...management, outbox, signals, contentRules, clock, linkBase }));
     server.register(createCarrierPostRoutes(createCarrierPosts({ directory, receiver })));
     for (const part of options.parts ?? []) server.register(part);
   }

@@ -42,6 +42,12 @@ const placeholder = '$url$';
 /** How long a submission waits for a database that went away while committing it. */
 const unknownForMs = 10_000;
 
+/** Billed, for numbers at home and abroad. */
+interface Segments {
+  readonly mainland: number;
+  readonly foreign: number;
+}
+
 /** What is sent, whatever its kind. */
 interface Content {
   /** What carries the signature, and people search for. */
@@ -49,8 +55,7 @@ interface Content {
   /** What rules on content look at: of a package its title too. */
   readonly words: string;
   readonly package: StoredPackage | null;
-  /** Billed, for numbers at home and abroad. */
-  readonly segments: { readonly mainland: number; readonly foreign: number };
+  readonly segments: Segments;
 }
 
 /** A submission that has passed every check; what it holds is for its distinct recipients. */
@@ -91,9 +96,7 @@ export function createSubmit({ db, directory, signals, contentRules, clock, link
     const first = text.indexOf(placeholder);
     if (first < 0) throw new Refusal('placeholder_missing', 'content 中没有 $url$');
     if (text.includes(placeholder, first + 1)) throw new Refusal('placeholder_missing', 'content 中 $url$ 只能出现一次');
-    const shown = text.replace(placeholder, () => `${linkBase}/${'0'.repeat(linkCodeLength)}`);
-    const segments = { mainland: billedSegments(shown, true), foreign: billedSegments(shown, false) };
-    return { text, words: text, package: null, segments };
+    return { text, words: text, package: null, segments: segmentsOf(text, linkBase) };
   }
 
   async function plan(tenancy: Tenancy, submission: Submission): Promise<Plan> {
@@ -107,7 +110,7 @@ export function createSubmit({ db, directory, signals, contentRules, clock, link
       sendAt: submission.sendAt ?? clock(),
     };
     const judged = { ...recipients, verdicts: await judge({ sql: db.sql, directory, contentRules }, inquiry) };
-    const priceOf = pricing(tenancy, content, recipients.phones);
+    const priceOf = pricing(tenancy, content.segments, recipients.phones);
     return priced({ tenancy, submission, content, judged, priceOf });
   }
 
@@ -345,8 +348,14 @@ function distinct({ recipients }: Submission): Omit<Judged, 'verdicts'> {
   return { phones, written, values };
 }
 
+/** What a text is billed once each number has its own short link. */
+export function segmentsOf(text: string, linkBase: string): Segments {
+  const shown = text.replace(placeholder, () => `${linkBase}/${'0'.repeat(linkCodeLength)}`);
+  return { mainland: billedSegments(shown, true), foreign: billedSegments(shown, false) };
+}
+
 /** What a message to each of these numbers is billed: abroad a text may take other segments than at home. */
-function pricing({ subscription }: Tenancy, { segments }: Content, phones: readonly (Phone | null)[]): (index: number) => Price {
+export function pricing({ subscription }: Tenancy, segments: Segments, phones: readonly (Phone | null)[]): (index: number) => Price {
   const of = (count: number): Price => ({ segments: count, priceE4: subscription.priceE4 * BigInt(count) });
   const mainland = of(segments.mainland);
   const foreign = of(segments.foreign);

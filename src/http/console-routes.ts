@@ -21,6 +21,7 @@ import { batchIdOf, type StoredFrame } from '../core/model.ts';
 import { parsePhone, usualForm } from '../core/numbers.ts';
 import type { Outbox } from '../core/outbox.ts';
 import { findMedia } from '../core/packages.ts';
+import { preview } from '../core/preview.ts';
 import * as reporting from '../core/reporting.ts';
 import * as review from '../core/review.ts';
 import { changeSettings } from '../core/settings.ts';
@@ -51,6 +52,7 @@ export interface ConsoleDeps extends Management {
   readonly outbox: Pick<Outbox, 'replay'>;
   readonly signals: Pick<Signals, 'emit'>;
   readonly contentRules: Pick<ContentRules, 'judge'>;
+  readonly linkBase: string;
   readonly clock: () => Date;
 }
 
@@ -691,6 +693,26 @@ function addReviews(api: Api, deps: ConsoleDeps): void {
     signals.emit('push');
     return reviewView(item);
   };
+
+  api.post(
+    '/v1/screening/preview',
+    {
+      bodyLimit: 4 << 20,
+      schema: {
+        summary: 'What would become of a submission: each rule’s verdict and the price; stores and counts nothing',
+        tags,
+        body: contract.wouldBe,
+        response: { 200: ref(contract.previewSchema) },
+      },
+    },
+    async ({ caller, body: { subscriptionId, sendAt, title = '', ...wouldBe } }) => {
+      const { id } = await accounts.getSubscription(db.sql, scopeOf(caller), BigInt(subscriptionId));
+      const tenancy = found(deps.directory.subscription(id), 'subscription');
+      const at = sendAt === undefined ? clock() : futureOf('sendAt', sendAt, clock());
+      const { priceE4, ...seen } = await preview(deps, tenancy, { ...wouldBe, title, sendAt: at });
+      return { ...seen, rules: [...seen.rules], recipients: [...seen.recipients], price: yuan(priceE4) };
+    },
+  );
 
   api.get(
     '/v1/reviews',
