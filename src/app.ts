@@ -26,6 +26,7 @@ import { migrate } from './db/migrate.ts';
 import { aimPush, createAim3yit } from './http/aim-3yit.ts';
 import { createCardPages } from './http/card-pages.ts';
 import { createCarrierPosts as createCarrierPostRoutes } from './http/carrier-posts.ts';
+import { createCodePages } from './http/code-pages.ts';
 import { createConsoleApi } from './http/console-api.ts';
 import type { HttpPart } from './http/dialect.ts';
 import { createIhuyiMmsV1, mmsPush } from './http/ihuyi-mms-v1.ts';
@@ -164,6 +165,7 @@ export async function createApp(options: AppOptions): Promise<App> {
       }),
     );
     server.register(createCardPages({ cards: createCards({ db, links, clock }), clock, linkBase }));
+    server.register(createCodePages());
     server.register(createConsoleApi({ ...management, outbox, signals, contentRules, clock, linkBase }));
     server.register(createCarrierPostRoutes(createCarrierPosts({ directory, receiver })));
     for (const part of options.parts ?? []) server.register(part);

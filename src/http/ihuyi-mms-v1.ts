@@ -8,6 +8,7 @@
  * Numbers that a client did not quote count by their digits as they were written, since the signature covers those: JSON.parse rounds
  * beyond 2^53, so they are read from the text itself.
  */
+import { explain } from '../core/codes.ts';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { ApiAccount, Directory, Tenancy } from '../core/directory.ts';
 import {
@@ -492,26 +493,8 @@ export const mmsPush: PushDialect = {
     }),
 };
 
-const codeMessages: Readonly<Record<string, string>> = {
-  DELIVERED: '用户接收成功',
-  UNDELIV: '未能送达',
-  EXPIRED: '超时未送达',
-  REJECTD: '被拒绝接收',
-  UNKNOWN: '状态未知',
-  CANCELED: '已取消发送',
-  'WL:CWHM': '号码错误',
-  'WL:MQM': '没有签名',
-  'WL:KHLJ': '空号拦截',
-  'WL:CHLJ': '产品黑名单拦截',
-  'WL:SHLJ': '账户黑名单或已退订',
-  'WL:QHLJ': '签名黑名单拦截',
-  'WL:CMT': '产品没有可用通道',
-  'WL:CGMT': '没有可用的运营商通道',
-};
-
 function messageOf(code: string): string {
-  const known = codeMessages[code];
-  if (known !== undefined) return known;
-  if (code.startsWith('WL:')) return '平台拦截';
-  return code.startsWith('ER:') ? `运营商拒绝提交(${code.slice(3)})` : `发送失败(${code})`;
+  const known = explain(code);
+  if (!known) return `发送失败(${code})`;
+  return known.code === code ? known.zh.meaning : `${known.zh.meaning}(${code.slice(3)})`;
 }
