@@ -10,11 +10,11 @@ import { isIP } from 'node:net';
 import type { Sql } from '../db/db.ts';
 import type { SecretBox } from '../std/secret-box.ts';
 import { ensureBlocklist } from './blocklists.ts';
-import { raiseVersion } from './directory.ts';
+import { raiseVersion, rateLimitColumn } from './directory.ts';
 import { balanceOf, openBalance, topUp, yuan } from './ledger.ts';
 import type { Page, PageRequest } from './management.ts';
 import { afterId, checkAccount, Denial, found, nextConfigId, pageOf } from './management.ts';
-import type { Account, Medium, Product, Subscription } from './model.ts';
+import type { Account, Medium, Product, RateLimit, Subscription } from './model.ts';
 
 // ── accounts ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -107,6 +107,8 @@ export interface SubscriptionSettings {
   readonly class?: 0 | 1;
   readonly pushUrls?: PushUrlChange;
   readonly enabled?: boolean;
+  /** Null: no limit. */
+  readonly rateLimit?: RateLimit | null;
 }
 
 /** `spId`, `password` and `extension` are generated if left out; the dialect of MMS has no spId. */
@@ -146,9 +148,11 @@ export async function createSubscription(
 
   const extension = await freeExtension(sql, wanted.extension);
   await sql`
-    insert into subscriptions (id, account_id, product_id, sp_id, password, price_e4, extension, class, push_urls, enabled)
+    insert into subscriptions (id, account_id, product_id, sp_id, password, price_e4, extension, class, push_urls, enabled,
+                               rate_per_second, rate_burst)
     values (${id}, ${accountId}, ${productId}, ${spId}, ${password === null ? null : box.seal(password)}, ${wanted.priceE4}, ${extension},
-            ${wanted.class ?? 1}, ${sql.json(changedUrls({}, wanted.pushUrls, subscriptionPushKinds))}, ${wanted.enabled ?? true})`;
+            ${wanted.class ?? 1}, ${sql.json(changedUrls({}, wanted.pushUrls, subscriptionPushKinds))}, ${wanted.enabled ?? true},
+            ${wanted.rateLimit?.perSecond ?? null}, ${wanted.rateLimit?.burst ?? null})`;
   await openBalance(sql, accountId, id);
   await ensureBlocklist(sql, 'subscription', id);
   return { subscription: await getSubscription(sql, accountId, id), password };
@@ -163,10 +167,12 @@ export async function changeSubscription(
 ): Promise<StoredSubscription> {
   await raiseVersion(sql);
   const before = await getSubscription(sql, accountId, id);
+  const { rateLimit = before.rateLimit } = wanted;
   await sql`
     update subscriptions
     set price_e4 = ${wanted.priceE4 ?? before.priceE4}, class = ${wanted.class ?? before.class}, enabled = ${wanted.enabled ?? before.enabled},
-        push_urls = ${sql.json(changedUrls(before.pushUrls, wanted.pushUrls, subscriptionPushKinds))}
+        push_urls = ${sql.json(changedUrls(before.pushUrls, wanted.pushUrls, subscriptionPushKinds))},
+        rate_per_second = ${rateLimit?.perSecond ?? null}, rate_burst = ${rateLimit?.burst ?? null}
     where id = ${id} and account_id = ${before.accountId}`;
   return getSubscription(sql, accountId, id);
 }
@@ -188,7 +194,7 @@ export async function listSubscriptions(sql: Sql, accountId: bigint | null, page
 
 const storedSubscriptions = (sql: Sql) => sql`
   select s.id, s.account_id as "accountId", s.product_id as "productId", p.medium, p.unit, s.sp_id as "spId", s.price_e4 as "priceE4",
-         s.extension, s.class, s.push_urls as "pushUrls", s.enabled, b.balance_e4 as "balanceE4", s.created_at as "createdAt"
+         s.extension, s.class, s.push_urls as "pushUrls", s.enabled, ${rateLimitColumn(sql)}, b.balance_e4 as "balanceE4", s.created_at as "createdAt"
   from subscriptions s
   join products p on p.id = s.product_id
   join balances b on b.account_id = s.account_id and b.subscription_id = s.id`;

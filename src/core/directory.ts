@@ -11,6 +11,8 @@ import { groupBy } from '../std/group.ts';
 import type { SecretBox } from '../std/secret-box.ts';
 import {
   type Account,
+  type Cap,
+  type CapScope,
   type Carrier,
   type Channel,
   defaultSettings,
@@ -56,6 +58,7 @@ interface Snapshot {
   readonly pools: ReadonlyMap<bigint, readonly PoolMember[]>;
   readonly lists: ReadonlyMap<string, bigint>;
   readonly signatures: ReadonlyMap<string, bigint>;
+  readonly caps: ReadonlyMap<string, readonly Cap[]>;
   readonly settings: PlatformSettings;
 }
 
@@ -83,6 +86,8 @@ export interface Directory {
   pool(id: bigint): readonly PoolMember[] | undefined;
   blocklist(kind: BlocklistKind, subjectId: bigint): bigint | undefined;
   signature(accountId: bigint, name: string): bigint | undefined;
+  /** The frequency caps of a subject, by id; usually none. */
+  caps(scope: CapScope, subjectId: bigint): readonly Cap[];
   settings(): PlatformSettings;
 }
 
@@ -158,9 +163,14 @@ export function createDirectory({ db, box }: { db: Db; box: SecretBox }): Direct
     pool: (id) => now().pools.get(id),
     blocklist: (kind, subjectId) => now().lists.get(`${kind}:${subjectId}`),
     signature: (accountId, name) => now().signatures.get(`${accountId}:${name}`),
+    caps: (scope, subjectId) => now().caps.get(`${scope}:${subjectId}`) ?? [],
     settings: () => now().settings,
   };
 }
+
+/** A subscription's rate limit as an object; null if it has none. */
+export const rateLimitColumn = (sql: Sql) => sql`
+  case when rate_per_second is not null then json_build_object('perSecond', rate_per_second, 'burst', rate_burst) end as "rateLimit"`;
 
 /** Reads everything as of one instant, so that the version and the rows agree. */
 async function load(db: Db, box: SecretBox): Promise<Snapshot> {
@@ -175,7 +185,7 @@ async function load(db: Db, box: SecretBox): Promise<Snapshot> {
                in_doubt as "inDoubt", ttl_hours as "ttlHours", limits from products`,
       subscriptions: await sql<(Subscription & { password: string | null })[]>`
         select id, account_id as "accountId", product_id as "productId", sp_id as "spId", password, price_e4 as "priceE4", extension,
-               class, push_urls as "pushUrls", enabled from subscriptions order by id`,
+               class, push_urls as "pushUrls", enabled, ${rateLimitColumn(sql)} from subscriptions order by id`,
       channels: await sql<(Channel & { secret: string })[]>`
         select id, name, protocol, enabled, connections, carriers, access_number as "accessNumber", settings, secret
         from channels order by id`,
@@ -186,6 +196,7 @@ async function load(db: Db, box: SecretBox): Promise<Snapshot> {
       settings: await sql<{ value: string }[]>`select value from settings where name = 'platform'`,
       signatures: await sql<{ accountId: bigint; id: bigint; name: string }[]>`
         select account_id as "accountId", id, name from signatures`,
+      caps: await sql<Cap[]>`select id, scope, subject_id as "subjectId", period, count from caps order by id`,
     };
   });
 
@@ -221,6 +232,7 @@ async function load(db: Db, box: SecretBox): Promise<Snapshot> {
     pools,
     lists: new Map(rows.lists.map(({ kind, subjectId, id }) => [`${kind}:${subjectId}`, id])),
     signatures: new Map(rows.signatures.map(({ accountId, name, id }) => [`${accountId}:${name}`, id])),
+    caps: groupBy(rows.caps, ({ scope, subjectId }) => `${scope}:${subjectId}`),
     settings: { ...defaultSettings, ...(JSON.parse(rows.settings[0]?.value ?? '{}') as Partial<PlatformSettings>) },
   };
 }

@@ -1,8 +1,9 @@
 /**
  * What must happen without anybody asking: partitions ahead, statistics early, messages without a report ended in time, old
- * request ids forgotten. Every task is idempotent and may run on several nodes at once.
+ * request ids and counters forgotten. Every task is idempotent and may run on several nodes at once.
  */
 import { purgeRequestIds } from '../core/batches.ts';
+import { type CounterKey, purgeCounters } from '../core/caps.ts';
 import type { Directory } from '../core/directory.ts';
 import { expireOverdue } from '../core/messages.ts';
 import type { Retention } from '../core/retention.ts';
@@ -22,6 +23,9 @@ export interface Janitor {
 /** A message may be sent up to three days (the longest time to live) after the day it was planned for, and one for midnights. */
 const daysLooked = 4;
 const perTransaction = 5000;
+/** Counters of frequency caps looked at in a second, and the rest after each round of all of them. */
+const countersPerLook = 5000;
+const betweenRoundsMs = 600_000;
 
 export function createJanitor(deps: {
   db: Db;
@@ -47,6 +51,16 @@ export function createJanitor(deps: {
     timers.push(setInterval(run, ms));
   }
 
+  let looked: CounterKey | null = null;
+  let nextRoundAt = 0;
+  /** Walks the counters of frequency caps, a stretch at a time. */
+  async function purgeNextCounters(): Promise<void> {
+    const at = clock();
+    if (at.getTime() < nextRoundAt) return;
+    looked = await purgeCounters(db.sql, looked, countersPerLook, at);
+    if (!looked) nextRoundAt = at.getTime() + betweenRoundsMs;
+  }
+
   async function overdue(): Promise<number> {
     const at = clock();
     const sentBefore = new Date(at.getTime() - directory.settings().reportWithinHours * 3600_000);
@@ -70,6 +84,7 @@ export function createJanitor(deps: {
       every('statistics', 2000, () => retention.analyzeToday());
       every('overdue reports', 600_000, overdue);
       every('request ids', 60_000, () => purgeRequestIds(db.sql, clock()));
+      every('counters of caps', 1000, purgeNextCounters);
     },
     async stop() {
       for (const timer of timers) clearInterval(timer);
