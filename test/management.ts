@@ -6,6 +6,8 @@ import { createSecretBox, generateKey } from '../src/std/secret-box.ts';
 import { freshDatabase } from './postgres.ts';
 
 export interface TestManagement extends Management {
+  /** For a second pool, as another node has one. */
+  readonly databaseUrl: string;
   stop(): Promise<void>;
 }
 
@@ -19,6 +21,7 @@ export async function startManagement(): Promise<TestManagement> {
     db,
     box,
     directory,
+    databaseUrl: database.url,
     async stop() {
       await directory.stop();
       await db.end();

@@ -10,11 +10,11 @@ import { isIP } from 'node:net';
 import type { Sql } from '../db/db.ts';
 import type { SecretBox } from '../std/secret-box.ts';
 import { ensureBlocklist } from './blocklists.ts';
-import { raiseVersion } from './directory.ts';
+import { raiseVersion, rateLimitColumn } from './directory.ts';
 import { balanceOf, openBalance, topUp, yuan } from './ledger.ts';
 import type { Page, PageRequest } from './management.ts';
 import { afterId, checkAccount, Denial, found, nextConfigId, pageOf } from './management.ts';
-import type { Account, Medium, Product, SendingWindow, Subscription } from './model.ts';
+import type { Account, Medium, Product, RateLimit, SendingWindow, Subscription } from './model.ts';
 
 // ── accounts ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -113,6 +113,8 @@ export interface SubscriptionSettings {
   readonly enabled?: boolean;
   readonly sendingWindow?: SendingWindow | null;
   readonly unmatched?: Subscription['unmatched'];
+  /** Null: no limit. */
+  readonly rateLimit?: RateLimit | null;
 }
 
 /** `spId`, `password` and `extension` are generated if left out; the dialect of MMS has no spId. */
@@ -153,10 +155,11 @@ export async function createSubscription(
   const extension = await freeExtension(sql, wanted.extension);
   await sql`
     insert into subscriptions (id, account_id, product_id, sp_id, password, price_e4, extension, class, push_urls, enabled, sending_window,
-                               unmatched)
+                               unmatched, rate_per_second, rate_burst)
     values (${id}, ${accountId}, ${productId}, ${spId}, ${password === null ? null : box.seal(password)}, ${wanted.priceE4}, ${extension},
             ${wanted.class ?? 1}, ${sql.json(changedUrls({}, wanted.pushUrls, subscriptionPushKinds))}, ${wanted.enabled ?? true},
-            ${wanted.sendingWindow ? sql.json(wanted.sendingWindow) : null}, ${wanted.unmatched ?? 'pass'})`;
+            ${wanted.sendingWindow ? sql.json(wanted.sendingWindow) : null}, ${wanted.unmatched ?? 'pass'},
+            ${wanted.rateLimit?.perSecond ?? null}, ${wanted.rateLimit?.burst ?? null})`;
   await openBalance(sql, accountId, id);
   await ensureBlocklist(sql, 'subscription', id);
   return { subscription: await getSubscription(sql, accountId, id), password };
@@ -171,12 +174,13 @@ export async function changeSubscription(
 ): Promise<StoredSubscription> {
   await raiseVersion(sql);
   const before = await getSubscription(sql, accountId, id);
-  const window = wanted.sendingWindow === undefined ? before.sendingWindow : wanted.sendingWindow;
+  const { rateLimit = before.rateLimit, sendingWindow = before.sendingWindow } = wanted;
   await sql`
     update subscriptions
     set price_e4 = ${wanted.priceE4 ?? before.priceE4}, class = ${wanted.class ?? before.class}, enabled = ${wanted.enabled ?? before.enabled},
         push_urls = ${sql.json(changedUrls(before.pushUrls, wanted.pushUrls, subscriptionPushKinds))},
-        sending_window = ${window ? sql.json(window) : null}, unmatched = ${wanted.unmatched ?? before.unmatched}
+        sending_window = ${sendingWindow ? sql.json(sendingWindow) : null}, unmatched = ${wanted.unmatched ?? before.unmatched},
+        rate_per_second = ${rateLimit?.perSecond ?? null}, rate_burst = ${rateLimit?.burst ?? null}
     where id = ${id} and account_id = ${before.accountId}`;
   return getSubscription(sql, accountId, id);
 }
@@ -199,7 +203,7 @@ export async function listSubscriptions(sql: Sql, accountId: bigint | null, page
 const storedSubscriptions = (sql: Sql) => sql`
   select s.id, s.account_id as "accountId", s.product_id as "productId", p.medium, p.unit, s.sp_id as "spId", s.price_e4 as "priceE4",
          s.extension, s.class, s.push_urls as "pushUrls", s.enabled, s.sending_window as "sendingWindow", s.unmatched,
-         b.balance_e4 as "balanceE4", s.created_at as "createdAt"
+         ${rateLimitColumn(sql)}, b.balance_e4 as "balanceE4", s.created_at as "createdAt"
   from subscriptions s
   join products p on p.id = s.product_id
   join balances b on b.account_id = s.account_id and b.subscription_id = s.id`;

@@ -11,6 +11,8 @@ import { groupBy } from '../std/group.ts';
 import type { SecretBox } from '../std/secret-box.ts';
 import {
   type Account,
+  type Cap,
+  type CapScope,
   type Carrier,
   type Channel,
   defaultSettings,
@@ -57,6 +59,7 @@ interface Snapshot {
   readonly pools: ReadonlyMap<bigint, readonly PoolMember[]>;
   readonly lists: ReadonlyMap<string, bigint>;
   readonly signatures: ReadonlyMap<string, Signature>;
+  readonly caps: ReadonlyMap<string, readonly Cap[]>;
   readonly settings: PlatformSettings;
 }
 
@@ -84,6 +87,8 @@ export interface Directory {
   pool(id: bigint): readonly PoolMember[] | undefined;
   blocklist(kind: BlocklistKind, subjectId: bigint): bigint | undefined;
   signature(accountId: bigint, name: string): Signature | undefined;
+  /** The frequency caps of a subject, by id; usually none. */
+  caps(scope: CapScope, subjectId: bigint): readonly Cap[];
   settings(): PlatformSettings;
 }
 
@@ -159,9 +164,14 @@ export function createDirectory({ db, box }: { db: Db; box: SecretBox }): Direct
     pool: (id) => now().pools.get(id),
     blocklist: (kind, subjectId) => now().lists.get(`${kind}:${subjectId}`),
     signature: (accountId, name) => now().signatures.get(`${accountId}:${name}`),
+    caps: (scope, subjectId) => now().caps.get(`${scope}:${subjectId}`) ?? [],
     settings: () => now().settings,
   };
 }
+
+/** A subscription's rate limit as an object; null if it has none. */
+export const rateLimitColumn = (sql: Sql) => sql`
+  case when rate_per_second is not null then json_build_object('perSecond', rate_per_second, 'burst', rate_burst) end as "rateLimit"`;
 
 /** Reads everything as of one instant, so that the version and the rows agree. */
 async function load(db: Db, box: SecretBox): Promise<Snapshot> {
@@ -179,7 +189,8 @@ async function load(db: Db, box: SecretBox): Promise<Snapshot> {
                in_doubt as "inDoubt", ttl_hours as "ttlHours", limits from products`,
       subscriptions: await sql<(Subscription & { password: string | null })[]>`
         select id, account_id as "accountId", product_id as "productId", sp_id as "spId", password, price_e4 as "priceE4", extension,
-               class, push_urls as "pushUrls", enabled, sending_window as "sendingWindow", unmatched from subscriptions order by id`,
+               class, push_urls as "pushUrls", enabled, sending_window as "sendingWindow", unmatched, ${rateLimitColumn(sql)}
+        from subscriptions order by id`,
       channels: await sql<(Channel & { secret: string })[]>`
         select id, name, protocol, enabled, connections, carriers, provinces, coalesce(health_forced, health) as health,
                access_number as "accessNumber", settings, secret
@@ -191,6 +202,7 @@ async function load(db: Db, box: SecretBox): Promise<Snapshot> {
       settings: await sql<{ value: string }[]>`select value from settings where name = 'platform'`,
       signatures: await sql<(Signature & { accountId: bigint; name: string })[]>`
         select account_id as "accountId", id, name, registrations from signatures`,
+      caps: await sql<Cap[]>`select id, scope, subject_id as "subjectId", period, count from caps order by id`,
     };
   });
 
@@ -226,6 +238,7 @@ async function load(db: Db, box: SecretBox): Promise<Snapshot> {
     pools,
     lists: new Map(rows.lists.map(({ kind, subjectId, id }) => [`${kind}:${subjectId}`, id])),
     signatures: new Map(rows.signatures.map(({ accountId, name, ...signature }) => [`${accountId}:${name}`, signature])),
+    caps: groupBy(rows.caps, ({ scope, subjectId }) => `${scope}:${subjectId}`),
     settings: { ...defaultSettings, ...(JSON.parse(rows.settings[0]?.value ?? '{}') as Partial<PlatformSettings>) },
   };
 }

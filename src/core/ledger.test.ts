@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { startManagement, type TestManagement } from '../../test/management.ts';
-import { balanceOf, conclude, hold, openBalance, topUp, yuan } from './ledger.ts';
+import { createDb, type Db } from '../db/db.ts';
+import { balanceOf, conclude, hold, openBalance, takeRate, topUp, yuan } from './ledger.ts';
 import { Refusal } from './model.ts';
 
 let management: TestManagement;
@@ -111,6 +112,62 @@ it('the same at once: nothing is overdrawn, nothing is counted twice', async () 
     }),
     { numRuns: 30 },
   );
+}, 60_000);
+
+const limit = fc.record({ perSecond: fc.integer({ min: 1, max: 50 }), burst: fc.integer({ min: 1, max: 100 }) });
+const asking = fc.record({ atMs: fc.integer({ min: -500, max: 5000 }), wanted: fc.integer({ min: 0, max: 60 }) });
+const take = (db: Db, id: bigint, rate: { perSecond: number; burst: number }, { atMs, wanted }: { atMs: number; wanted: number }) =>
+  db.transaction((sql) => takeRate(sql, id, id, rate, wanted, new Date(at.getTime() + atMs)));
+
+it('a rate grants what a bucket holds that fills steadily, and nothing for a clock that goes back', async () => {
+  await fc.assert(
+    fc.asyncProperty(limit, fc.array(asking, { maxLength: 12 }), async (rate, askings) => {
+      const id = await openOne();
+      let left = rate.burst;
+      let latest: number | null = null;
+      let now = 0;
+      for (const { atMs, wanted } of askings) {
+        now += atMs;
+        // Whoever wants nothing does not look at the clock either.
+        if (wanted > 0) {
+          left = Math.min(rate.burst, left + (Math.max(0, now - (latest ?? now)) * rate.perSecond) / 1000);
+          latest = Math.max(now, latest ?? now);
+        }
+        const granted = Math.min(wanted, Math.floor(left + 1e-6));
+        expect(await take(management.db, id, rate, { atMs: now, wanted })).toBe(granted);
+        left -= granted;
+      }
+    }),
+    { numRuns: 60 },
+  );
+}, 60_000);
+
+it('a rate grants never more than the burst and what flowed in meanwhile, to two nodes at once, and gives back what is rolled back', async () => {
+  const elsewhere = createDb(management.databaseUrl);
+  try {
+    await fc.assert(
+      fc.asyncProperty(limit, fc.array(asking, { minLength: 20, maxLength: 40 }), async (rate, askings) => {
+        const id = await openOne();
+        const granted = await Promise.all(askings.map((one, i) => take(i % 2 === 0 ? management.db : elsewhere, id, rate, one)));
+        const times = askings.map(({ atMs }) => atMs);
+        const flowedIn = ((Math.max(...times) - Math.min(...times)) * rate.perSecond) / 1000;
+        expect(granted.reduce((sum, n) => sum + n, 0)).toBeLessThanOrEqual(rate.burst + flowedIn);
+        const wanted = askings.reduce((sum, one) => sum + one.wanted, 0);
+        expect(granted.reduce((sum, n) => sum + n, 0)).toBeGreaterThanOrEqual(Math.min(wanted, rate.burst));
+      }),
+      { numRuns: 15 },
+    );
+    const id = await openOne();
+    const rate = { perSecond: 1, burst: 5 };
+    const failing = management.db.transaction(async (sql) => {
+      expect(await takeRate(sql, id, id, rate, 5, at)).toBe(5);
+      throw new Refusal('insufficient_balance', '');
+    });
+    await expect(failing).rejects.toThrow(Refusal);
+    expect(await take(elsewhere, id, rate, { atMs: 0, wanted: 9 })).toBe(5);
+  } finally {
+    await elsewhere.end();
+  }
 }, 60_000);
 
 it('amounts are written with two decimals, more only where they are not zero', () => {

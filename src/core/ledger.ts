@@ -1,5 +1,6 @@
 /**
- * Prepaid money: every balance, every hold, every settlement. The only writer of `balances` and `ledger_entries`.
+ * Prepaid money: every balance, every hold, every settlement. The only writer of `balances` and `ledger_entries`. A subscription's rate
+ * limit is kept here too, since its bucket lies in the row of the balance.
  *
  * Integers in ten-thousandths of the product's unit. Each entry moves the balance by `amount_e4` and what is held by `held_e4`, so a
  * balance is always the sum of its entries, and what is held is the price of the messages that are not final. A hold takes from the
@@ -7,7 +8,7 @@
  * back. Entries are per batch and flush, not per message; every entry's key makes a repeat harmless.
  */
 import type { Sql } from '../db/db.ts';
-import { Refusal } from './model.ts';
+import { type RateLimit, Refusal } from './model.ts';
 
 /** The first row of a subscription's balance. */
 export async function openBalance(sql: Sql, accountId: bigint, subscriptionId: bigint): Promise<void> {
@@ -63,6 +64,35 @@ export async function hold(sql: Sql, accountId: bigint, subscriptionId: bigint, 
       returning 1)
     select 1 from covered`;
   if (!taken) throw insufficient(total);
+}
+
+/**
+ * Takes as many of these recipients as the subscription's rate has room for now, none to all, and returns how many. The bucket begins full
+ * and fills by `perSecond` up to `burst`. Locks the row until the transaction ends, which gives the recipients back if it rolls back.
+ * A negative number gives back what the transaction has taken and not used. Time only goes forward: for an `at` before one that was seen already nothing has flowed in.
+ */
+export async function takeRate(
+  sql: Sql,
+  accountId: bigint,
+  subscriptionId: bigint,
+  { perSecond, burst }: RateLimit,
+  wanted: number,
+  at: Date,
+): Promise<number> {
+  if (wanted === 0) return 0;
+  // In thousandths of a recipient: milliseconds times the rate, without rounding.
+  const [taken] = await sql<{ granted: number }[]>`
+    with bucket as materialized (
+      select least(${burst * 1000}::bigint, coalesce(rate_left_e3, ${burst * 1000}::bigint)
+               + greatest(0, (extract(epoch from ${at}::timestamptz - rate_at) * 1000)::bigint) * ${perSecond}::bigint) as left_e3
+      from balances where account_id = ${accountId} and subscription_id = ${subscriptionId} for update),
+    taken as materialized (select left_e3, least(${wanted}::bigint, left_e3 / 1000)::int as granted from bucket)
+    update balances set rate_left_e3 = taken.left_e3 - taken.granted::bigint * 1000, rate_at = greatest(rate_at, ${at}::timestamptz)
+    from taken
+    where account_id = ${accountId} and subscription_id = ${subscriptionId}
+    returning taken.granted`;
+  if (!taken) throw new Error(`subscription ${subscriptionId} has no balance`);
+  return taken.granted;
 }
 
 /** The refusal of a submission that costs so much. */

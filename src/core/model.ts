@@ -74,6 +74,27 @@ export interface Subscription {
   readonly unmatched: 'pass' | 'intercept' | 'review';
   readonly pushUrls: { readonly report?: string; readonly reply?: string };
   readonly enabled: boolean;
+  /** How fast it may be sent to; null: as fast as it comes. */
+  readonly rateLimit: RateLimit | null;
+}
+
+/** Recipients per second over time, and how many at once after a pause. */
+export interface RateLimit {
+  readonly perSecond: number;
+  readonly burst: number;
+}
+
+export type CapScope = 'subscription' | 'product' | 'signature';
+/** The calendar's minute, hour or day in Asia/Shanghai; or any 24 hours. */
+export type CapPeriod = 'minute' | 'hour' | 'day' | '24h';
+
+/** So many messages, and no more, may one number get of this subject within a period. */
+export interface Cap {
+  readonly id: bigint;
+  readonly scope: CapScope;
+  readonly subjectId: bigint;
+  readonly period: CapPeriod;
+  readonly count: number;
 }
 
 export interface Channel {

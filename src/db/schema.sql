@@ -24,6 +24,8 @@ create table balances (
   account_id bigint not null,
   subscription_id bigint not null,
   balance_e4 bigint not null,
+  rate_left_e3 bigint,
+  rate_at timestamp with time zone,
   constraint balances_pkey PRIMARY KEY (account_id, subscription_id),
   constraint balances_balance_e4_check CHECK ((balance_e4 >= 0))
 ) with (fillfactor=50);
@@ -60,6 +62,29 @@ create table blocklists (
   constraint blocklists_pkey PRIMARY KEY (id),
   constraint blocklists_kind_subject_id_key UNIQUE (kind, subject_id),
   constraint blocklists_kind_check CHECK ((kind = ANY (ARRAY['empty'::text, 'system'::text, 'product'::text, 'subscription'::text, 'signature'::text])))
+);
+
+create table cap_counters (
+  account_id bigint not null,
+  subject_id bigint not null,
+  phone bigint not null,
+  scope smallint not null,
+  marks integer[] not null,
+  constraint cap_counters_pkey PRIMARY KEY (account_id, scope, subject_id, phone)
+) with (fillfactor=80);
+
+create table caps (
+  id bigint not null,
+  scope text not null,
+  subject_id bigint not null,
+  period text not null,
+  count integer not null,
+  created_at timestamp with time zone not null default now(),
+  constraint caps_pkey PRIMARY KEY (id),
+  constraint caps_scope_subject_id_period_key UNIQUE (scope, subject_id, period),
+  constraint caps_count_check CHECK (((count >= 1) AND (count <= 100))),
+  constraint caps_period_check CHECK ((period = ANY (ARRAY['minute'::text, 'hour'::text, 'day'::text, '24h'::text]))),
+  constraint caps_scope_check CHECK ((scope = ANY (ARRAY['subscription'::text, 'product'::text, 'signature'::text])))
 );
 
 create table channel_leases (
@@ -410,6 +435,8 @@ create table subscriptions (
   push_urls jsonb not null default '{}'::jsonb,
   enabled boolean not null default true,
   created_at timestamp with time zone not null default now(),
+  rate_per_second integer,
+  rate_burst integer,
   sending_window jsonb,
   unmatched text not null default 'pass'::text,
   constraint subscriptions_pkey PRIMARY KEY (id),
@@ -420,6 +447,9 @@ create table subscriptions (
   constraint subscriptions_class_check CHECK ((class = ANY (ARRAY[0, 1]))),
   constraint subscriptions_extension_check CHECK ((extension ~ '^[0-9]{1,12}$'::text)),
   constraint subscriptions_price_e4_check CHECK ((price_e4 >= 0)),
+  constraint subscriptions_rate_burst_check CHECK (((rate_burst >= 1) AND (rate_burst <= 1000000))),
+  constraint subscriptions_rate_check CHECK (((rate_per_second IS NULL) = (rate_burst IS NULL))),
+  constraint subscriptions_rate_per_second_check CHECK (((rate_per_second >= 1) AND (rate_per_second <= 100000))),
   constraint subscriptions_unmatched_check CHECK ((unmatched = ANY (ARRAY['pass'::text, 'intercept'::text, 'review'::text])))
 );
 

@@ -112,6 +112,9 @@ describe('who may call', () => {
       ['POST', '/v1/templates/104/reject', { reason: 'x' }],
       ['POST', '/v1/signatures', { accountId: other, name: '签名' }],
       ['POST', '/v1/blocklists', { kind: 'system' }],
+      ['GET', '/v1/caps'],
+      ['POST', '/v1/caps', { scope: 'subscription', subjectId: 500001, period: 'day', count: 1 }],
+      ['DELETE', '/v1/caps/1'],
       ['POST', '/v1/products', {}],
       ['PATCH', '/v1/products/3001', {}],
       ['GET', '/v1/channels'],
@@ -299,6 +302,51 @@ describe('accounts and subscriptions', () => {
     await as('operator').patch(`/v1/subscriptions/${made.body.id}`, { enabled: false, price: '0.0625' });
     expect((await platform.aim('balance', { sp_id: '700001', password })).json).toMatchObject({ code: 10008 });
     expect((await as('demo').get(`/v1/subscriptions/${made.body.id}`)).body).toMatchObject({ price: '0.0625', enabled: false });
+  });
+
+  test('a rate limit is set and taken away', async () => {
+    const path = `/v1/subscriptions/${othersSubscription}`;
+    const rateLimit = { perSecond: 50, burst: 1000 };
+    expect((await as('operator').get(path)).body).toMatchObject({ rateLimit: null });
+    expect(await as('operator').patch(path, { rateLimit })).toMatchObject({ status: 200, body: { rateLimit } });
+    expect(platform.app.management.directory.subscription(BigInt(othersSubscription))?.subscription.rateLimit).toEqual(rateLimit);
+    expect((await as('operator').patch(path, { price: '0.05' })).body).toMatchObject({ rateLimit });
+    expect((await as('other').patch(path, { rateLimit: null })).status).toBe(403);
+    expect((await as('operator').patch(path, { rateLimit: { perSecond: 0, burst: 1 } })).status).toBe(400);
+    expect((await as('operator').patch(path, { rateLimit: { perSecond: 1 } })).status).toBe(400);
+    expect((await as('operator').patch(path, { rateLimit: null })).body).toMatchObject({ rateLimit: null });
+    const made = await as('operator').post('/v1/subscriptions', { accountId: other, productId: 3001, price: '0.05', rateLimit });
+    expect(made).toMatchObject({ status: 201, body: { rateLimit } });
+  });
+
+  test('frequency caps are made, changed, listed and removed', async () => {
+    const wanted = { scope: 'subscription', subjectId: 500001, period: 'day', count: 3 };
+    const caps = () => platform.app.management.directory.caps('subscription', 500001n);
+    const made = await as('operator').post('/v1/caps', wanted);
+    expect(made).toMatchObject({ status: 201, body: wanted });
+    expect(await as('operator').post('/v1/caps', wanted)).toMatchObject({ status: 409, body: { error: { code: 'conflict' } } });
+    expect(await as('operator').post('/v1/caps', { ...wanted, subjectId: 999999 })).toMatchObject({ status: 422 });
+    for (const wrong of [{ count: 0 }, { count: 101 }, { count: 1.5 }, { period: 'week' }, { scope: 'account' }, { phone: '1' }])
+      expect((await as('operator').post('/v1/caps', { ...wanted, ...wrong })).status, JSON.stringify(wrong)).toBe(400);
+    const minute = (await as('operator').post('/v1/caps', { ...wanted, period: 'minute', count: 1 })).body;
+    await as('operator').post('/v1/caps', { ...wanted, scope: 'product', subjectId: 3001 });
+    expect(caps()).toMatchObject([{ period: 'day', count: 3 }, { period: 'minute' }]);
+
+    const list = async (query: string) => (await as('operator').get(`/v1/caps?${query}`)).body.data.map(({ id }) => id);
+    expect(await list('scope=subscription&subjectId=500001')).toEqual([made.body.id, minute.id]);
+    expect(await list('')).toHaveLength(3);
+    expect(await list('limit=1&scope=product')).toHaveLength(1);
+
+    const path = `/v1/caps/${made.body.id}`;
+    expect(await as('operator').patch(path, { count: 5, period: 'hour' })).toMatchObject({
+      status: 200,
+      body: { count: 5, period: 'hour' },
+    });
+    expect(await as('operator').patch(path, { period: 'minute' })).toMatchObject({ status: 409 });
+    expect((await as('operator').get(path)).body).toMatchObject({ ...wanted, count: 5, period: 'hour' });
+    expect(await as('operator').delete(path, undefined)).toMatchObject({ status: 200, body: { id: made.body.id } });
+    expect(await as('operator').delete(path, undefined)).toMatchObject({ status: 404, body: { error: { code: 'not_found' } } });
+    expect(caps()).toMatchObject([{ period: 'minute' }]);
   });
 
   test('extensions that could be taken for one another are refused', async () => {

@@ -1,6 +1,6 @@
 /**
  * The management API under /v1 as a whole: who calls, what a request must look like, how an answer says that something is wrong, and
- * the OpenAPI document. The routes themselves are in console-routes.ts, their JSON in console-contract.ts.
+ * the OpenAPI document. The routes themselves are in console-routes.ts and console-caps.ts, their JSON in console-contract.ts.
  *
  * A caller shows a bearer token and is the operator or an account; that, and whether a route is the operator's only, is decided before
  * a body is read. Requests are checked against the contract as they are: nothing is coerced, dropped or filled in, but that a query and
@@ -16,6 +16,7 @@ import { validateCard } from '../core/content.ts';
 import { Denial } from '../core/management.ts';
 import type { TokenHolder } from '../core/tokens.ts';
 import { findToken } from '../core/tokens.ts';
+import { addCaps } from './console-caps.ts';
 import { namedSchemas, problemSchema, ref } from './console-contract.ts';
 import type { Api, ConsoleDeps } from './console-routes.ts';
 import { addRoutes, Problem } from './console-routes.ts';
@@ -59,6 +60,7 @@ export function createConsoleApi(deps: ConsoleDeps): HttpPart {
         async () => api.swagger(),
       );
       addRoutes(api, deps);
+      addCaps(api, deps);
     },
   };
 }

@@ -3,7 +3,7 @@
  * document, and the types that the console and the SDK will share.
  *
  * The rules, the same everywhere:
- * - ids of what is configured (accounts, products, subscriptions, channels, pools, templates, signatures, blocklists) are JSON numbers;
+ * - ids of what is configured (accounts, products, subscriptions, channels, pools, templates, signatures, blocklists, caps) are JSON numbers;
  *   ids of what is recorded (batches, messages, events, replies, pushes) are strings of digits, since messages outgrow exact numbers;
  * - money is a string in the product's unit (yuan or messages) with two decimals, up to four where they are not zero: `"99999.95"`,
  *   `"0.0625"`, `"188888.00"`; requests may also write a number or fewer decimals;
@@ -115,6 +115,10 @@ export const accountChange = strict(optional({ name, ...accountSettings }));
 export const apiKeySchema = named('ApiKey', { apiKey: Type.String({ description: 'Shown only now.' }) });
 export const createdAccountSchema = named('CreatedAccount', { ...accountSchema.properties, ...apiKeySchema.properties });
 
+const rateLimit = strict({
+  perSecond: Type.Integer({ minimum: 1, maximum: 100_000, description: 'Recipients, over time.' }),
+  burst: Type.Integer({ minimum: 1, maximum: 1_000_000, description: 'Recipients at once, after a pause.' }),
+});
 export const subscriptionSchema = named('Subscription', {
   id: configId,
   accountId: configId,
@@ -129,6 +133,7 @@ export const subscriptionSchema = named('Subscription', {
   enabled: Type.Boolean(),
   sendingWindow,
   unmatched: Type.Enum(['pass', 'intercept', 'review']),
+  rateLimit: nullable(rateLimit),
   createdAt: time,
 });
 const subscriptionSettings = {
@@ -139,6 +144,7 @@ const subscriptionSettings = {
   class: Type.Enum([0, 1]),
   pushUrls: strict(optional({ report: pushUrl, reply: pushUrl })),
   enabled: Type.Boolean(),
+  rateLimit: nullable(rateLimit),
 };
 export const newSubscription = strict({
   accountId: configId,
@@ -391,6 +397,20 @@ export const newSignature = strict({
   registrations: Type.Optional(registrations(registration)),
 });
 export const signatureChange = strict({ registrations: registrations(nullable(registration)) });
+
+// ── frequency caps ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const capScope = Type.Enum(['subscription', 'product', 'signature']);
+const capSettings = {
+  period: Type.Enum(['minute', 'hour', 'day', '24h'], {
+    description: 'minute, hour and day of the calendar in Asia/Shanghai; 24h: any 24 hours, to the hour.',
+  }),
+  count: Type.Integer({ minimum: 1, maximum: 100, description: 'Messages that one number may get of the subject within the period.' }),
+};
+export const capSchema = named('Cap', { id: configId, scope: capScope, subjectId: configId, ...capSettings, createdAt: time });
+export const newCap = strict({ scope: capScope, subjectId: configId, ...capSettings });
+export const capChange = strict(optional(capSettings));
+export const capQuery = strict({ ...optional({ scope: capScope, subjectId: configId }), ...page });
 
 // ── blocklists ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -652,6 +672,7 @@ export const namedSchemas: readonly TSchema[] = [
   orphanSchema,
   templateSchema,
   signatureSchema,
+  capSchema,
   blocklistSchema,
   blockedNumberSchema,
   addedSchema,

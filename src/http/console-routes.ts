@@ -67,7 +67,7 @@ export class Problem extends Error {
   }
 }
 
-const operatorOnly = { operatorOnly: true };
+export const operatorOnly = { operatorOnly: true };
 
 export function addRoutes(api: Api, deps: ConsoleDeps): void {
   addAccounts(api, deps);
@@ -1029,7 +1029,7 @@ async function sendMedia(
 
 // ── from the contract's JSON ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const pageRequest = ({ limit = 50, cursor = null }: { limit?: number; cursor?: string | null }): PageRequest => ({ limit, cursor });
+export const pageRequest = ({ limit = 50, cursor = null }: { limit?: number; cursor?: string | null }): PageRequest => ({ limit, cursor });
 const optionalId = (id: number | string | undefined): bigint | null => (id === undefined ? null : BigInt(id));
 const optionalPhone = (written: string | undefined): bigint | null => (written === undefined ? null : phoneOf('phone', written));
 const phonesOf = (numbers: readonly string[]): bigint[] => numbers.map((written, at) => phoneOf(`numbers[${at}]`, written));

@@ -1,8 +1,9 @@
 /**
  * What must happen without anybody asking: partitions ahead, statistics early, messages without a report ended in time, old
- * request ids forgotten. Every task is idempotent and may run on several nodes at once.
+ * request ids and counters forgotten. Every task is idempotent and may run on several nodes at once.
  */
 import { purgeRequestIds } from '../core/batches.ts';
+import { type CounterKey, purgeCounters } from '../core/caps.ts';
 import type { Directory } from '../core/directory.ts';
 import { expireOverdue } from '../core/messages.ts';
 import type { Retention } from '../core/retention.ts';
@@ -27,6 +28,9 @@ const daysLooked = 4;
 const perTransaction = 5000;
 /** Each may have 10,000 messages. */
 const reviewsPerTransaction = 10;
+/** Counters of frequency caps looked at in a second, and the rest after each round of all of them. */
+const countersPerLook = 5000;
+const betweenRoundsMs = 600_000;
 
 export function createJanitor(deps: {
   db: Db;
@@ -50,6 +54,16 @@ export function createJanitor(deps: {
       running.set(name, work);
     };
     timers.push(setInterval(run, ms));
+  }
+
+  let looked: CounterKey | null = null;
+  let nextRoundAt = 0;
+  /** Walks the counters of frequency caps, a stretch at a time. */
+  async function purgeNextCounters(): Promise<void> {
+    const at = clock();
+    if (at.getTime() < nextRoundAt) return;
+    looked = await purgeCounters(db.sql, looked, countersPerLook, at);
+    if (!looked) nextRoundAt = at.getTime() + betweenRoundsMs;
   }
 
   async function overdue(): Promise<number> {
@@ -84,6 +98,7 @@ export function createJanitor(deps: {
       every('overdue reports', 600_000, overdue);
       every('reviews', 60_000, expireReviewsNow);
       every('request ids', 60_000, () => purgeRequestIds(db.sql, clock()));
+      every('counters of caps', 1000, purgeNextCounters);
     },
     async stop() {
       for (const timer of timers) clearInterval(timer);
