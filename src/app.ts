@@ -1,7 +1,8 @@
 /**
  * The composition root: builds every part and hands each what it needs. Read it to see what exists.
  */
-import { randomUUID } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
+import os from 'node:os';
 import type { ChannelConnection, ConnectionDeps } from './channels/channel.ts';
 import { type CmppSettings, createCmppConnection } from './channels/cmpp.ts';
 import { createMm7Connection, type Mm7Settings } from './channels/mm7.ts';
@@ -118,7 +119,7 @@ export async function createApp(options: AppOptions): Promise<App> {
     recent,
     log,
     clock,
-    node: randomUUID(),
+    node: `${os.hostname()}-${randomBytes(4).toString('hex')}`,
     linkBase,
     connect,
     onReport: receiver.onReport,
