@@ -59,6 +59,7 @@ export async function startPlatform({ profile }: { profile: boolean }): Promise<
     HONGYAN_PUBLIC_URL: base,
     HONGYAN_SECRET_KEY: randomBytes(32).toString('hex'),
     HONGYAN_METRICS_ADDRESS: `127.0.0.1:${metricsPort}`,
+    HONGYAN_STOP_GRACE_SECONDS: '0',
     HONGYAN_LOG_LEVEL: 'warn',
     // The receiver of pushes is the bench itself.
     HONGYAN_PUSH_ALLOW: '127.0.0.1',

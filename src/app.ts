@@ -54,7 +54,7 @@ export interface AppOptions {
   readonly host: string;
   /** 0: any free one. */
   readonly port: number;
-  readonly server: Pick<ServerOptions, 'tls' | 'trustedProxies' | 'loopbackHostOnly'>;
+  readonly server: Pick<ServerOptions, 'tls' | 'trustedProxies' | 'loopbackHostOnly' | 'graceMs'>;
   /** Address of /metrics; null: none. */
   readonly metrics: { readonly host: string; readonly port: number } | null;
   /** Private ranges that customers' push servers may be in. */
@@ -71,7 +71,7 @@ export interface AppOptions {
 export interface App {
   readonly port: number;
   readonly management: Management;
-  /** Stops accepting, drains every part in the order work flows, closes the database. */
+  /** Gives everything back that others may take, answers what has come, and closes the database at last. */
   stop(): Promise<void>;
 }
 
@@ -182,10 +182,13 @@ export async function createApp(options: AppOptions): Promise<App> {
     port,
     management,
     async stop() {
-      await server.stop();
-      if (roles.includes('dispatch')) await dispatcher.stop();
+      // Other nodes may have the connections while this one still answers requests.
+      await Promise.all([
+        server.stop(),
+        roles.includes('dispatch') ? dispatcher.stop() : undefined,
+        roles.includes('push') ? pusher.stop() : undefined,
+      ]);
       await receiver.stop();
-      if (roles.includes('push')) await pusher.stop();
       await poster.close();
       if (roles.includes('janitor')) await janitor.stop();
       await metrics.close();

@@ -18,6 +18,7 @@ it('start needs a secret key and a public URL, and nothing else', () => {
     tlsKey: undefined,
     trustedProxies: [],
     metricsAddress: { host: '127.0.0.1', port: 9464 },
+    stopGraceSeconds: 5,
     roles: ['api', 'dispatch', 'push', 'janitor'],
     logLevel: 'info',
     pushAllow: [],
@@ -74,6 +75,7 @@ it('names every problem at once, and repeats no value', () => {
 it.each([
   ['HONGYAN_PORT', ['65536', '-1', '1e3', '0x50']],
   ['HONGYAN_TRUSTED_PROXIES', ['10', '10.0.0.0/', '::/129', '10.0.0.0/8/8', 'localhost']],
+  ['HONGYAN_STOP_GRACE_SECONDS', ['-1', '1000', '5s', '0.5']],
   ['HONGYAN_METRICS_ADDRESS', ['9464', 'localhost:9464', '127.0.0.1:65536', '127.0.0.1']],
   ['HONGYAN_PUBLIC_URL', ['ftp://x', 'https://x/?a=b', 'https://user@x', '//x']],
   ['HONGYAN_SECRET_KEY', [key.slice(2), `${key},`, `${key},short`]],

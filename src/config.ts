@@ -29,6 +29,8 @@ export interface Config {
   /** Addresses or CIDR ranges. */
   readonly trustedProxies: readonly string[];
   readonly metricsAddress: { readonly host: string; readonly port: number } | undefined;
+  /** How long a node that stops still takes requests. */
+  readonly stopGraceSeconds: number;
   readonly roles: readonly Role[];
   readonly logLevel: LogLevel;
   /** Addresses or CIDR ranges. */
@@ -111,6 +113,13 @@ const settings: { readonly [Key in keyof Config]: Setting<Config[Key]> } = {
     fallback: allRoles.join(','),
     parse: list(oneOf(allRoles)),
     about: 'What this process does, separated by commas, if several share the work.',
+  },
+  stopGraceSeconds: {
+    variable: 'HONGYAN_STOP_GRACE_SECONDS',
+    fallback: '5',
+    parse: seconds,
+    about:
+      'How long a process that was told to stop still takes requests, while `/healthz` says 503: longer than a load balancer needs to notice. 0 where there is none. The sandbox does not wait.',
   },
   logLevel: {
     variable: 'HONGYAN_LOG_LEVEL',
@@ -204,6 +213,11 @@ ${rows.join('\n')}
 
 function port(text: string): number {
   if (!/^\d{1,5}$/.test(text) || Number(text) > 65535) throw new Error('a port number from 0 to 65535');
+  return Number(text);
+}
+
+function seconds(text: string): number {
+  if (!/^\d{1,3}$/.test(text)) throw new Error('a number of seconds from 0 to 999');
   return Number(text);
 }
 

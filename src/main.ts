@@ -37,6 +37,7 @@ program
       port: config.port,
       server: {
         trustedProxies: config.trustedProxies,
+        graceMs: config.stopGraceSeconds * 1000,
         tls: tlsCert !== undefined && tlsKey !== undefined ? { cert: fs.readFileSync(tlsCert), key: fs.readFileSync(tlsKey) } : undefined,
       },
       metrics: config.metricsAddress ?? null,

@@ -253,6 +253,7 @@ export async function startNode(environment: Readonly<Record<string, string>>): 
       HONGYAN_HOST: '127.0.0.1',
       HONGYAN_PUBLIC_URL: `http://127.0.0.1:${port}`,
       HONGYAN_METRICS_ADDRESS: 'off',
+      HONGYAN_STOP_GRACE_SECONDS: '0',
       HONGYAN_LOG_LEVEL: 'warn',
       ...environment,
     },

@@ -235,30 +235,53 @@ describe('the listener', () => {
     expect(status).toBe(200);
   });
 
-  it('draining, it finishes what is under way and answers 503 to what comes', async () => {
-    const { server, call, port } = await open();
+  it('draining, it says so, answers what comes during the time of grace and what is under way, and ends every connection', async () => {
+    const { server, call, port } = await open({ graceMs: 1500 });
     const kept = net.connect(port, '127.0.0.1');
+    const idle = net.connect(port, '127.0.0.1');
     let answers = '';
     kept.on('data', (data) => {
       answers += data.toString();
     });
     kept.write('GET /part/hello HTTP/1.1\r\nHost: x\r\n\r\n');
+    idle.write('GET /part/hello HTTP/1.1\r\nHost: x\r\n\r\n');
+    idle.resume();
     await waitUntil(() => answers.includes('127.0.0.1'));
+    expect(answers.toLowerCase()).not.toContain('connection: close');
     release = () => {};
     const initial = release;
     const slow = call('/part/wait');
     await waitUntil(() => release !== initial);
     const stopped = server.stop();
+    expect(await call('/healthz')).toMatchObject({ status: 503, body: { status: 'draining' } });
+    const fresh = await call('/part/hello');
+    expect(fresh).toMatchObject({ status: 200, body: { from: '127.0.0.1' } });
+    expect(fresh.headers.get('connection')).toBe('close');
     answers = '';
     kept.write('GET /part/hello HTTP/1.1\r\nHost: x\r\n\r\n');
     await once(kept, 'close');
-    expect(answers).toMatch(/^HTTP\/1.1 503 [^]*\{"part":"unavailable"\}$/);
+    expect(answers).toMatch(/^HTTP\/1.1 200 [^]*\{"from":"127.0.0.1"\}$/);
     expect(answers.toLowerCase()).toContain('connection: close');
-    expect(await call('/healthz')).toMatchObject({ status: 503, body: { status: 'draining' } });
+    await once(idle, 'close'); // the grace is over
+    await expect(call('/healthz')).rejects.toThrow('fetch failed');
     release();
     expect(await slow).toMatchObject({ status: 200, body: 'waited' });
     await stopped;
-    await expect(call('/healthz')).rejects.toThrow('fetch failed');
+  });
+
+  it('a request on a connection that came right before the listener closed is answered', async () => {
+    const { server, port } = await open();
+    const sockets = Array.from({ length: 5 }, () => net.connect(port, '127.0.0.1'));
+    await Promise.all(sockets.map((socket) => once(socket, 'connect')));
+    const stopped = server.stop();
+    const answers = sockets.map(async (socket) => {
+      socket.write('GET /part/hello HTTP/1.1\r\nHost: x\r\n\r\n');
+      let answer = '';
+      for await (const data of socket) answer += String(data);
+      return answer.split('\r\n', 1)[0];
+    });
+    expect(await Promise.all(answers)).toEqual(Array(5).fill('HTTP/1.1 200 OK'));
+    await stopped;
   });
 
   it('does not wait for ever for a request that never ends', async () => {

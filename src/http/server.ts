@@ -1,8 +1,9 @@
 /**
  * The HTTP listener: sockets, limits, time-outs, and the answers that no part gives itself.
  *
- * It is `starting` until `open` is called, then open, then draining once `stop` is called; only an open listener lets requests through,
- * otherwise they get the 503 of the part that owns their path (`/healthz` always tells the state). Everything a caller can make us hold
+ * It is `starting` until `open` is called, then open, then draining once `stop` is called. Before it is open requests get the 503 of the
+ * part that owns their path. While it drains, `/healthz` says 503 so that a load balancer sends no more, for a time of grace new
+ * connections are still taken, and whatever has been taken is answered, with `Connection: close`. Everything a caller can make us hold
  * is bounded: connections, header size, time to send headers and body, body size per route, and the bodies of all requests together.
  *
  * It knows no business and no vendor's codes: a part (see `dialect.ts`) brings its routes and its way of saying what went wrong.
@@ -11,6 +12,7 @@ import { randomBytes } from 'node:crypto';
 import http from 'node:http';
 import https from 'node:https';
 import type { Duplex } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import Fastify from 'fastify';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
@@ -35,6 +37,8 @@ export interface ServerOptions {
   readonly trustedProxies?: readonly string[];
   /** Refuses requests whose `Host` is not this machine's loopback: for the sandbox, against DNS rebinding. */
   readonly loopbackHostOnly?: boolean;
+  /** How long `stop` still takes new connections, for a load balancer to notice. */
+  readonly graceMs?: number;
   readonly limits?: Partial<ServerLimits>;
 }
 
@@ -66,17 +70,21 @@ const defaultLimits: ServerLimits = {
   drainTimeoutMs: 30_000,
 };
 
+/** Between a connection's coming and its first request. */
+const lingerMs = 50;
+
 export interface Server {
   /** Adds a part; before `listen`. */
   register(part: HttpPart): void;
   /** Binds the socket; returns the port (a free one for 0). Until `open` every request but /healthz gets a 503. */
   listen(address: { readonly host: string; readonly port: number }): Promise<number>;
   open(): void;
-  /** Answers 503 to what comes from now on, lets what is under way finish, then closes every connection. */
+  /** Waits for the time of grace, takes no more connections, lets what is under way finish, then closes every connection. */
   stop(): Promise<void>;
 }
 
-export function createServer({ log, tls, trustedProxies = [], loopbackHostOnly = false, limits: changed = {} }: ServerOptions): Server {
+export function createServer(options: ServerOptions): Server {
+  const { log, tls, trustedProxies = [], loopbackHostOnly = false, graceMs = 0, limits: changed = {} } = options;
   const limits = { ...defaultLimits, ...changed };
   let state: 'starting' | 'open' | 'draining' = 'starting';
   let underWay = 0;
@@ -174,9 +182,10 @@ export function createServer({ log, tls, trustedProxies = [], loopbackHostOnly =
     );
 
     // All of this before the body, which need not be read to be refused.
+    if (state === 'draining') reply.header('connection', 'close');
     if (loopbackHostOnly && !isLoopbackHost(headers.host)) {
       answer(request, reply, 'forbidden_host');
-    } else if (state !== 'open' && request.routeOptions.config.always !== true) {
+    } else if (state === 'starting' && request.routeOptions.config.always !== true) {
       answer(request, reply.headers({ connection: 'close', 'retry-after': '1' }), 'unavailable');
     } else if (request.is404) {
       answerUnknown(request, reply);
@@ -232,16 +241,29 @@ export function createServer({ log, tls, trustedProxies = [], loopbackHostOnly =
 
   async function drainAndClose(): Promise<void> {
     state = 'draining';
-    if (underWay > 0) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, limits.drainTimeoutMs);
-        drained = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-    }
+    // At least what has connected already is accepted.
+    await sleep(Math.max(graceMs, lingerMs));
+    const { server } = fastify;
+    // Idle connections end with this; those that are in use, or have not asked for anything yet, may finish.
+    if (server.listening) server.close();
+    const until = performance.now() + limits.drainTimeoutMs;
+    do {
+      await nothingUnderWay(until - performance.now());
+      // What reached a socket before the listener closed is still to be read from it.
+      await sleep(lingerMs);
+    } while (underWay > 0 && performance.now() < until);
     await fastify.close();
+  }
+
+  function nothingUnderWay(timeoutMs: number): Promise<void> {
+    if (underWay === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, timeoutMs);
+      drained = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
   }
 
   return {

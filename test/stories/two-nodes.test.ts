@@ -57,7 +57,7 @@ describe.concurrent('two nodes', () => {
   it('a node that joins gets its part of the connections, one that stops gives its own away, and no message is in doubt', async ({
     onTestFinished,
   }) => {
-    const platform = await startPlatform({ connections: 5, ratePerSecond: 200, window: 50 });
+    const platform = await startPlatform({ connections: 5, ratePerSecond: 400, window: 50 });
     onTestFinished(() => platform.stop());
     const { carrier, shown } = platform;
     carrier.faults.responseDelayMs = 50;
@@ -67,7 +67,7 @@ describe.concurrent('two nodes', () => {
     await areHeld(platform, [5]);
     const puller = createPuller(clientOf(first, customer));
     // Some are throttled at first, and sent again after others behind them.
-    const numbers = plainNumbers(8000).map((number, i) => (i % 8 === 0 ? numberOf('0006', i / 8) : number));
+    const numbers = plainNumbers(8000).map((number, i) => (i % 20 === 0 ? numberOf('0006', i / 20) : number));
     const { code } = await clientOf(first, customer).submit(numbers);
     expect(code).toBe(0);
     await until('messages are sent', () => carrier.counters.submits >= 300);
