@@ -54,6 +54,8 @@ interface SubmitDeps {
   readonly clock: () => Date;
   /** What `$url$` becomes, without the code. */
   readonly linkBase: string;
+  /** Counts for the operator. */
+  count(what: 'accepted' | 'intercepted', n: number, labels: Readonly<Record<string, string>>): void;
 }
 
 /** Most recipients that one shared transaction takes in; larger submissions have one of their own. */
@@ -98,7 +100,7 @@ interface Waiting {
   reject(error: unknown): void;
 }
 
-export function createSubmit({ db, directory, signals, clock, linkBase }: SubmitDeps): Submit {
+export function createSubmit({ db, directory, signals, clock, linkBase, count }: SubmitDeps): Submit {
   const findTemplate = createTemplateCache(db, directory);
   const lines = new Map<bigint, Waiting[]>();
 
@@ -195,6 +197,13 @@ export function createSubmit({ db, directory, signals, clock, linkBase }: Submit
     await untilKnown(store).catch(async (error: unknown) => {
       if (!(error instanceof Repeated) || (await existing(db.sql, account.id, ids)).size === 0) throw error;
     });
+    count(
+      'accepted',
+      queueRows.reduce((sum, { n }) => sum + n, 0),
+      { medium: product.medium },
+    );
+    const outcomes = stored.flatMap(({ intercepted }) => intercepted);
+    for (const [code, own] of groupBy(outcomes, ({ code }) => code ?? '')) count('intercepted', own.length, { code });
     if (queueRows.length > 0 && !sendAt) signals.emit('queue');
     if (stored.some(({ intercepted }) => intercepted.length > 0)) signals.emit('push');
     return stored.map(({ receipt }) => receipt);

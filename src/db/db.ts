@@ -10,6 +10,7 @@
 // - A connection that died with a write pending never recovers, and queries that come between a socket's `error` and its
 //   `close` are forgotten. So after a lost connection the whole pool is replaced, and the old one ended within seconds.
 // - Its parser of arrays does not know null.
+import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import postgres from 'postgres';
 
@@ -54,6 +55,10 @@ export interface Db {
   listen(channel: string, fn: (payload: string) => void): Promise<() => Promise<void>>;
   /** Wakes listeners, in a transaction of its own: NOTIFY takes a lock of the whole server at commit. */
   notify(channel: string, payload?: string): Promise<void>;
+  /** Transactions that wait for a connection or have one. */
+  transactions(): number;
+  /** How many connections it may have, beside the one that listens. */
+  readonly max: number;
   /** Lets running queries finish for up to five seconds, then closes every connection. */
   end(): Promise<void>;
 }
@@ -64,6 +69,8 @@ export interface DbOptions {
   applicationName?: string;
   /** 0 switches the limit off, for migrations and the audit. */
   statementTimeoutMs?: number;
+  /** Told of every transaction: how long it waited for its connection, and how long it then took. */
+  observe?(outcome: 'committed' | 'failed', waitedMs: number, tookMs: number): void;
 }
 
 const maxAttempts = 6;
@@ -112,6 +119,8 @@ export function createDb(url: string, options: DbOptions = {}): Db {
     },
   };
 
+  const max = options.max ?? 10;
+  let underWay = 0;
   let ending = false;
   let pool = createPool();
   const listener = postgres(url, { ...driverOptions, max: 1 });
@@ -121,7 +130,7 @@ export function createDb(url: string, options: DbOptions = {}): Db {
     let hasConnected = false;
     const created = postgres(url, {
       ...driverOptions,
-      max: options.max ?? 10,
+      max,
       onparameter: () => {
         hasConnected = true;
       },
@@ -137,7 +146,7 @@ export function createDb(url: string, options: DbOptions = {}): Db {
   async function transaction<T>(fn: (sql: Sql) => Promise<T>): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await attemptTransaction(pool, fn);
+        return await observed(fn);
       } catch (error) {
         const code = codeOf(error);
         if ((code !== '40001' && code !== '40P01') || attempt === maxAttempts) throw error;
@@ -146,9 +155,30 @@ export function createDb(url: string, options: DbOptions = {}): Db {
     }
   }
 
+  async function observed<T>(fn: (sql: Sql) => Promise<T>): Promise<T> {
+    const asked = performance.now();
+    let began: number | undefined;
+    let outcome: 'committed' | 'failed' = 'failed';
+    underWay++;
+    try {
+      const value = await attemptTransaction(pool, (sql) => {
+        began = performance.now();
+        return fn(sql);
+      });
+      outcome = 'committed';
+      return value;
+    } finally {
+      underWay--;
+      const now = performance.now();
+      options.observe?.(outcome, (began ?? now) - asked, now - (began ?? now));
+    }
+  }
+
   return {
     sql: wrap(() => pool),
     transaction,
+    transactions: () => underWay,
+    max,
     async listen(channel, fn) {
       let isListening = true; // the driver's own way to stop works only until it has had to listen again
       const listening = await listener.listen(channel, (payload) => isListening && fn(payload));
@@ -281,6 +311,36 @@ class UnknownCommit extends Error {
  */
 export async function planAnew(sql: Sql): Promise<void> {
   await sql`select set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_sort', 'off', true)`;
+}
+
+export interface Room {
+  /** Connections that this role may still open in this database. */
+  readonly left: number;
+  /** What says so: max_connections, or a limit of the role or the database. */
+  readonly limit: string;
+}
+
+/** How many more connections the server would give us. Those that are open already, also our own, are taken off. */
+export async function connectionRoom(sql: Sql): Promise<Room> {
+  const [row] = await sql<Room[]>`
+    with sessions as (select datid, usesysid from pg_stat_activity where datid is not null and usesysid is not null),
+    role as (select oid, rolsuper, rolconnlimit from pg_roles where rolname = current_user),
+    limits as (
+      select 'max_connections' as name,
+             current_setting('max_connections')::int - (select count(*) from sessions)
+             - case when role.rolsuper then 0 else
+                 current_setting('superuser_reserved_connections')::int
+                 + coalesce(current_setting('reserved_connections', true)::int, 0) end as left
+      from role
+      union all
+      select 'the limit of role ' || current_user, rolconnlimit - (select count(*) from sessions where usesysid = role.oid)
+      from role where rolconnlimit >= 0
+      union all
+      select 'the limit of database ' || datname, datconnlimit - (select count(*) from sessions where datid = d.oid)
+      from pg_database d where datname = current_database() and datconnlimit >= 0)
+    select name as limit, "left"::int from limits order by "left" limit 1`;
+  if (!row) throw new Error('PostgreSQL did not tell its limits');
+  return row;
 }
 
 /** True if a transaction may or may not have been committed. Whoever retries must find out, or be idempotent by key. */

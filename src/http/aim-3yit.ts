@@ -23,6 +23,8 @@ interface AimDeps {
   readonly outbox: Pick<Outbox, 'pullReports' | 'pullReplies'>;
   readonly balance: (subscription: Subscription) => Promise<bigint>;
   readonly clock: () => Date;
+  /** Counts for the operator. */
+  count(what: 'refused' | 'pulled', n: number, labels?: Readonly<Record<string, string>>): void;
 }
 
 // Ten thousand numbers with parameters, every character of them escaped, fit into 8 MiB.
@@ -90,7 +92,7 @@ const problems: Readonly<Record<Problem, readonly [Code, string]>> = {
 
 // ── the part ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-export function createAim3yit({ directory, submit, outbox, balance, clock }: AimDeps): HttpPart {
+export function createAim3yit({ directory, submit, outbox, balance, clock, count }: AimDeps): HttpPart {
   const failures = createFailureLimiter({ clock, perMinute: () => directory.settings().failuresPerMinute });
 
   /**
@@ -131,6 +133,11 @@ export function createAim3yit({ directory, submit, outbox, balance, clock }: Aim
     return tenancy;
   }
 
+  function refusal(code: Code, detail: string): string {
+    count('refused', 1, { dialect: 'aim', code: String(code) });
+    return failureBody(code, detail);
+  }
+
   /** Wraps an endpoint: authenticates, and turns refusals into their answers. Anything else that is thrown is the listener's. */
   function endpoint(work: (tenancy: Tenancy, form: Form, request: FastifyRequest) => Promise<string>) {
     return async (request: FastifyRequest, reply: FastifyReply): Promise<string> => {
@@ -139,8 +146,8 @@ export function createAim3yit({ directory, submit, outbox, balance, clock }: Aim
         const form = formOf(request);
         return await work(authenticate(request, form), form, request);
       } catch (error) {
-        if (error instanceof Denied) return failureBody(error.code, error.message);
-        if (error instanceof Refusal) return failureBody(codeOf[error.code], error.detail);
+        if (error instanceof Denied) return refusal(error.code, error.message);
+        if (error instanceof Refusal) return refusal(codeOf[error.code], error.detail);
         throw error;
       }
     };
@@ -151,10 +158,16 @@ export function createAim3yit({ directory, submit, outbox, balance, clock }: Aim
     return `{"code":0,"msg":"success","msg_id":"${receipt.batchId}","failed_data":${failedData(receipt)}}`;
   });
 
-  const report = endpoint(async (tenancy) => success(reportRows(await outbox.pullReports(tenancy, directory.settings().rowsPerPull))));
-  const reply = endpoint(async (tenancy) =>
-    success((await outbox.pullReplies(tenancy, directory.settings().rowsPerPull)).map(pulledReply).join('|')),
-  );
+  const report = endpoint(async (tenancy) => {
+    const rows = await outbox.pullReports(tenancy, directory.settings().rowsPerPull);
+    count('pulled', rows.length);
+    return success(reportRows(rows));
+  });
+  const reply = endpoint(async (tenancy) => {
+    const rows = await outbox.pullReplies(tenancy, directory.settings().rowsPerPull);
+    count('pulled', rows.length);
+    return success(rows.map(pulledReply).join('|'));
+  });
   const getBalance = endpoint(async ({ subscription }) => success({ balance: yuan(await balance(subscription)) }));
 
   return {

@@ -39,6 +39,8 @@ interface MmsDeps {
   readonly createTemplate: (template: Omit<NewPackageTemplate, 'at'>) => Promise<bigint>;
   readonly balance: (tenancy: Tenancy) => Promise<bigint>;
   readonly clock: () => Date;
+  /** Counts for the operator. */
+  count(what: 'refused', n: number, labels: Readonly<Record<string, string>>): void;
   readonly bodyBytes?: number;
 }
 
@@ -148,6 +150,11 @@ export function createIhuyiMmsV1(deps: MmsDeps): HttpPart {
     return account;
   }
 
+  function refusal(code: Code, message: string, first?: Readonly<Record<string, unknown>>): string {
+    deps.count('refused', 1, { dialect: 'mms', code });
+    return failureBody(code, message, first);
+  }
+
   /** Wraps an endpoint: reads, authenticates, and turns refusals into their answers. Anything else that is thrown is the listener's. */
   function endpoint(work: (account: Account, body: Body) => Promise<string>) {
     return async ({ body, clientAddress }: FastifyRequest, reply: FastifyReply): Promise<string> => {
@@ -156,9 +163,9 @@ export function createIhuyiMmsV1(deps: MmsDeps): HttpPart {
         const read = readBody(body);
         return await work(authenticate(read, clientAddress), read);
       } catch (error) {
-        if (error instanceof Denied) return failureBody(error.code, error.message);
-        if (error instanceof RepeatedRequest) return failureBody('RequestDuplicated', error.detail, subjectOf(error));
-        if (error instanceof Refusal) return failureBody(codeOf[error.code], error.detail);
+        if (error instanceof Denied) return refusal(error.code, error.message);
+        if (error instanceof RepeatedRequest) return refusal('RequestDuplicated', error.detail, subjectOf(error));
+        if (error instanceof Refusal) return refusal(codeOf[error.code], error.detail);
         throw error;
       }
     };

@@ -39,6 +39,8 @@ export interface ServerOptions {
   readonly loopbackHostOnly?: boolean;
   /** How long `stop` still takes new connections, for a load balancer to notice. */
   readonly graceMs?: number;
+  /** Told of every answer: the prefix of the part that owns the path, the status, and the time since the headers came. */
+  answered?(part: string, status: number, ms: number): void;
   readonly limits?: Partial<ServerLimits>;
 }
 
@@ -131,13 +133,17 @@ export function createServer(options: ServerOptions): Server {
 
   // ── answers of our own ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  function failureOf(path: string, problem: Problem, requestId: string): Answer {
+  function ownerOf(path: string): HttpPart | undefined {
     let owner: HttpPart | undefined;
     for (const part of parts) {
       const owns = path === part.prefix || path.startsWith(part.prefix.endsWith('/') ? part.prefix : `${part.prefix}/`);
       if (owns && part.prefix.length > (owner?.prefix.length ?? -1)) owner = part;
     }
-    return owner ? owner.failure(problem, requestId) : plainFailure(problem, requestId);
+    return owner;
+  }
+
+  function failureOf(path: string, problem: Problem, requestId: string): Answer {
+    return ownerOf(path)?.failure(problem, requestId) ?? plainFailure(problem, requestId);
   }
 
   function answer(request: FastifyRequest, reply: FastifyReply, problem: Problem): FastifyReply {
@@ -216,6 +222,12 @@ export function createServer(options: ServerOptions): Server {
     paths.push({ pattern, methods: [method].flat() });
   });
 
+  if (options.answered) {
+    fastify.addHook('onResponse', (request, reply, done) => {
+      options.answered?.(ownerOf(pathOf(request))?.prefix ?? '', reply.statusCode, reply.elapsedTime);
+      done();
+    });
+  }
   if (log.isLevelEnabled('debug')) {
     // The route's pattern, not the path, and no query: those hold credentials, numbers and link codes.
     fastify.addHook('onResponse', (request, reply, done) => {

@@ -78,7 +78,7 @@ export interface DispatcherDeps {
   onReport(channelId: bigint, ...args: Parameters<ConnectionEvents['onReport']>): void;
   onInbound(channelId: bigint, ...args: Parameters<ConnectionEvents['onInbound']>): void;
   /** Counts for the operator. */
-  count(what: 'inDoubt' | 'sent' | 'rejected', n: number): void;
+  count(what: 'inDoubt' | 'sent' | 'rejected' | 'intercepted', n: number, labels?: Readonly<Record<string, string>>): void;
 }
 
 export interface Dispatcher {
@@ -306,7 +306,11 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
 
   const openOf = (link: Link): number => link.runs.reduce((sum, run) => sum + run.open(), link.reserving);
   const wantsWork = (link: Link): boolean =>
-    !stopping && !link.leaving && !link.closing && link.connection.state === 'up' && link.runs.reduce((sum, run) => sum + run.unsent(), 0) < reservation;
+    !stopping &&
+    !link.leaving &&
+    !link.closing &&
+    link.connection.state === 'up' &&
+    link.runs.reduce((sum, run) => sum + run.unsent(), 0) < reservation;
 
   /** Claims for every link that could do more, until the queue has nothing or nobody wants. One such round at a time. */
   async function claimWork(): Promise<void> {
@@ -595,7 +599,9 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
       link.runs = link.runs.filter((run) => !gone.has(run));
     }
     for (const status of ['sent', 'rejected'] as const)
-      deps.count(status, outcomes.filter(({ outcome }) => outcome.status === messageStatus[status]).length);
+      deps.count(status, outcomes.filter(({ outcome }) => outcome.status === messageStatus[status]).length, { channel: String(channelId) });
+    const intercepted = outcomes.filter(({ outcome }) => outcome.status === messageStatus.intercepted);
+    for (const [code, own] of groupBy(intercepted, ({ outcome }) => outcome.code ?? '')) deps.count('intercepted', own.length, { code });
     if (outcomes.some(({ outcome }) => outcome.code !== null)) deps.signals.emit('push');
     return held;
   }

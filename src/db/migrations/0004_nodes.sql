@@ -12,6 +12,6 @@ create table figures (
   id integer primary key check (id = 1),
   at timestamptz not null,
   took_ms integer not null,
-  samples jsonb not null
+  samples json not null
 );
 insert into figures (id, at, took_ms, samples) values (1, '-infinity', 0, '[]');
