@@ -27,7 +27,8 @@ it('start needs a secret key and a public URL, and nothing else', () => {
 });
 
 it('the other commands need nothing', () => {
-  for (const command of ['sandbox', 'migrate', 'audit', 'token'] as const) expect(readConfig({}, command).secretKey).toBeUndefined();
+  for (const command of ['sandbox', 'migrate', 'audit', 'restored', 'token'] as const)
+    expect(readConfig({}, command).secretKey).toBeUndefined();
 });
 
 it('the sandbox listens on loopback only, knows its own address, and may push to loopback', () => {

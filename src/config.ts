@@ -6,7 +6,7 @@ import ipaddr from 'ipaddr.js';
 import { type LogLevel, logLevels } from './log.ts';
 import { createSecretBox } from './std/secret-box.ts';
 
-export type Command = 'start' | 'sandbox' | 'migrate' | 'audit' | 'token';
+export type Command = 'start' | 'sandbox' | 'migrate' | 'audit' | 'restored' | 'token';
 
 const allRoles = ['api', 'dispatch', 'push', 'janitor'] as const;
 type Role = (typeof allRoles)[number];

@@ -147,6 +147,24 @@ export function shareOf(channelId: bigint, connections: number, node: string, no
   return Math.floor(connections / all) + (before < connections % all ? 1 : 0);
 }
 
+/** Whether any node serves any channel. */
+export async function isServed(sql: Sql): Promise<boolean> {
+  return (await sql`select 1 from channel_nodes where until >= now() limit 1`).length > 0;
+}
+
+/**
+ * Declares that all that was due may have been sent, and that no lease stands; returns how many messages that concerns at most. For a
+ * database that was restored: what has happened since its backup is not known.
+ */
+export async function doubtQueue(sql: Sql): Promise<number> {
+  await sql`update channel_leases set epoch = epoch + 1, until = '-infinity', node = null, state = 'down', reason = '', state_at = now()`;
+  const rows = await sql<{ n: number }[]>`
+    update dispatch_queue set state = case when state = 1 then 0 else state end, connection = null, epoch = null, reserved_upto = n
+    where state <> 2 or ready_at <= now()
+    returning n::int`;
+  return rows.reduce((sum, { n }) => sum + n, 0);
+}
+
 /** Takes free or expired connections of a channel. */
 export async function takeLeases(
   sql: Sql,
