@@ -334,10 +334,10 @@ export async function connectionRoom(sql: Sql): Promise<Room> {
       from role
       union all
       select 'the limit of role ' || current_user, rolconnlimit - (select count(*) from sessions where usesysid = role.oid)
-      from role where rolconnlimit >= 0
+      from role where rolconnlimit >= 0 and not rolsuper
       union all
       select 'the limit of database ' || datname, datconnlimit - (select count(*) from sessions where datid = d.oid)
-      from pg_database d where datname = current_database() and datconnlimit >= 0)
+      from pg_database d, role where datname = current_database() and datconnlimit >= 0 and not rolsuper)
     select name as limit, "left"::int from limits order by "left" limit 1`;
   if (!row) throw new Error('PostgreSQL did not tell its limits');
   return row;

@@ -1,16 +1,23 @@
 /** What an operator's Prometheus finds at /metrics: the numbers that are true, on every node, without asking the tables every time. */
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { pino } from 'pino';
 import { expect, it } from 'vitest';
-import type { App } from '../../src/app.ts';
+import { type App, connectionsPerNode } from '../../src/app.ts';
 import { clientOf, numberOf, type Platform, plainNumbers, startPlatform, until } from '../platform.ts';
 
 const metrics = { host: '127.0.0.1', port: 0 };
 
-/** The value of a line, `name{label="value",…}`; undefined if there is none. */
-async function scrape({ metricsPort }: App): Promise<(line: string) => number | undefined> {
+async function textOf({ metricsPort }: App): Promise<string> {
   const response = await fetch(`http://127.0.0.1:${String(metricsPort)}/metrics`);
   expect(response.status).toBe(200);
+  return response.text();
+}
+
+/** The value of a line, `name{label="value",…}`; undefined if there is none. */
+async function scrape(app: App): Promise<(line: string) => number | undefined> {
   const values = new Map(
-    (await response.text()).split('\n').flatMap((line) => {
+    (await textOf(app)).split('\n').flatMap((line) => {
       const [, name, value] = /^(hongyan_\S+(?: \S+)*) (\S+)$/.exec(line) ?? [];
       return name === undefined ? [] : [[name, Number(value)]];
     }),
@@ -75,6 +82,13 @@ it('/metrics tells what waits, where and for how long, what was refused, and wha
   expect(first('hongyan_db_wait_seconds_count{pool="requests"}')).toBeGreaterThan(0);
   expect(first('hongyan_http_request_seconds_count{part="/api",status="200"}')).toBe(3);
 
+  // What the operator's page names is there.
+  const page = readFileSync(new URL('../../docs/operating.md', import.meta.url), 'utf8');
+  const named = [...page.matchAll(/\b(?:hongyan|nodejs)_[a-z0-9_]+/g)].map(([name]) => name.replace(/_(bucket|count)$/, ''));
+  expect(named.length).toBeGreaterThan(30);
+  const known = new Set([...(await textOf(app)).matchAll(/^# HELP (\S+)/gm)].map(([, name]) => name));
+  expect(named.filter((name) => !known.has(name))).toEqual([]);
+
   // The carrier goes away, and what is submitted waits.
   await carrier.stop();
   await client.submit(plainNumbers(7, 2));
@@ -110,4 +124,51 @@ it('however many nodes are asked, one of them reads the tables, and all show wha
   await lookAnew(platform);
   await Promise.all(apps.map(scrape));
   expect(await readings()).not.toEqual(before);
+});
+
+it('a node takes no more connections to PostgreSQL than it says, and warns at its start if it may not get them', async ({
+  onTestFinished,
+}) => {
+  const platform = await startPlatform({ connections: 8, ratePerSecond: 5000, window: 64 });
+  onTestFinished(() => platform.stop());
+  const { sql } = platform.management.db;
+  const role = `story_${randomBytes(6).toString('hex')}`;
+  await sql.unsafe(`create role ${role} login password 'story' connection limit ${connectionsPerNode - 1} in role hongyan`);
+  onTestFinished(async () => void (await sql.unsafe(`reassign owned by ${role} to hongyan; drop role ${role}`)));
+  const url = new URL(platform.databaseUrl);
+  url.username = role;
+  url.password = 'story';
+  const lines: Record<string, unknown>[] = [];
+  const log = pino({ level: 'warn' }, { write: (line) => void lines.push(JSON.parse(line)) });
+  const warned = (): unknown[] => lines.filter(({ needed }) => needed !== undefined);
+  const tight = await platform.startApp({ databaseUrl: url.href, log, metrics });
+  expect(warned()).toMatchObject([{ limit: `the limit of role ${role}`, needed: connectionsPerNode }]);
+  await tight.stop();
+
+  lines.length = 0;
+  await sql.unsafe(`alter role ${role} connection limit ${connectionsPerNode + 2}`);
+  const app = await platform.startApp({ databaseUrl: url.href, log, metrics });
+  expect(warned()).toEqual([]);
+  const customer = await platform.customer();
+  let most = 0;
+  let isOver = false;
+  const watching = (async () => {
+    while (!isOver) {
+      const [row] = await sql<{ n: number }[]>`select count(*)::int as n from pg_stat_activity where usename = ${role}`;
+      most = Math.max(most, row?.n ?? 0);
+    }
+  })();
+  const client = clientOf(app, customer);
+  const pool = plainNumbers(2000);
+  await Promise.all(
+    Array.from({ length: 40 }, async (_, i) => {
+      expect((await client.submit(pool.slice(i * 50, i * 50 + 50), { key: String(i) })).code).toBe(0);
+      await scrape(app);
+    }),
+  );
+  isOver = true;
+  await watching;
+  expect(most).toBeLessThanOrEqual(connectionsPerNode);
+  expect(most).toBeGreaterThanOrEqual(connectionsPerNode - 4); // so that the number means something
+  await app.stop();
 });
