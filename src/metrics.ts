@@ -88,7 +88,7 @@ export function createMetrics(): Metrics {
     ]),
   );
   let source: Source | undefined;
-  const shown = new Map<string, Gauge<string>>();
+  const shown = new Map<string, Gauge>();
   const up = new Gauge({ name: 'hongyan_database_up', help: '1 if the figures of the tables could be read just now.', registers });
   const age = new Gauge({ name: 'hongyan_figures_age_seconds', help: 'How old the figures of the tables are.', registers });
   let server: http.Server | undefined;
@@ -114,7 +114,7 @@ export function createMetrics(): Metrics {
     },
     time: (what, labels, seconds) => histograms.get(what)?.observe(labels, seconds),
     gauge(name, help, labelNames, lines) {
-      const gauge: Gauge<string> = new Gauge({
+      const gauge: Gauge = new Gauge({
         name: `hongyan_${name}`,
         help,
         labelNames: [...labelNames],

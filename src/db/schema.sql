@@ -72,6 +72,13 @@ create table channel_leases (
   constraint channel_leases_pkey PRIMARY KEY (channel_id, connection)
 ) with (fillfactor=50);
 
+create table channel_nodes (
+  channel_id bigint not null,
+  node text not null,
+  until timestamp with time zone not null,
+  constraint channel_nodes_pkey PRIMARY KEY (channel_id, node)
+) with (fillfactor=50);
+
 create table channel_turns (
   channel_id bigint not null,
   account_id bigint not null,
@@ -156,6 +163,15 @@ create table events (
   handed_at timestamp with time zone not null,
   constraint events_pkey PRIMARY KEY (id, kind, account_id, day)
 ) partition by RANGE (day);
+
+create table figures (
+  id integer not null,
+  at timestamp with time zone not null,
+  took_ms integer not null,
+  samples json not null,
+  constraint figures_pkey PRIMARY KEY (id),
+  constraint figures_id_check CHECK ((id = 1))
+);
 
 create table inbound_parts (
   channel_id bigint not null,

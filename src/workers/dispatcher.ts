@@ -696,7 +696,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
   /** Gives connections back, one after the other, until as many are left as are this node's part; those first that are not up. */
   async function shed(share: number): Promise<void> {
     while (!stopping && links.size > share) {
-      const all = [...links.values()].reverse();
+      const all = [...links.values()].toReversed();
       const link = all.find(({ connection }) => connection.state !== 'up') ?? all[0];
       if (!link) return;
       log.info({ channel: String(channelId), connection: link.lease.connection }, 'connection given back: other nodes share this channel');
