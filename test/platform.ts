@@ -266,9 +266,13 @@ export async function startNode(environment: Readonly<Record<string, string>>): 
     await ended(child);
   };
   const node: Node = { port, process: child, log: () => log, kill: () => end('SIGKILL'), stop: () => end('SIGTERM') };
-  await until('the node is ready', async () => {
+  const isReady = async (): Promise<boolean> => {
     if (child.exitCode !== null) throw new Error(`the node ended by itself:\n${log}`);
     return (await fetch(`http://127.0.0.1:${port}/healthz`).catch(() => null))?.ok ?? false;
+  };
+  await until('the node is ready', isReady, 40_000).catch(async (error: unknown) => {
+    await node.kill();
+    throw error;
   });
   return node;
 }
