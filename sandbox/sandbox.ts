@@ -11,6 +11,7 @@ import { type EmbeddedPostgres, freePort, startEmbeddedPostgres } from '../src/d
 import type { Log } from '../src/log.ts';
 import { generateKey } from '../src/std/secret-box.ts';
 import { type DemoCarrier, demoCarriers, demoMmsc, seed } from './demo-data.ts';
+import { createFaultsPart } from './faults.ts';
 import { createPhones } from './phones.ts';
 
 export interface SandboxOptions {
@@ -105,7 +106,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
       pushAllow: options.pushAllow,
       log,
       prepare: (management) => seed(management, (carrier) => carriers.get(carrier)?.port ?? 0, mmscUrl),
-      parts: [phones.part],
+      parts: [phones.part, createFaultsPart({ cmpp: [...carriers.values()], mm7: [mmsc] })],
     });
     const ports = [...[...carriers].map(([{ name }, ismg]) => ({ name, port: ismg.port })), { name: demoMmsc.name, port: mmsc.port }];
     return { port: app.port, carriers: ports, app, stop };

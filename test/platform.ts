@@ -440,7 +440,7 @@ export function plainNumbers(count: number, seed = 0): string[] {
   });
 }
 
-/** One number of a fate, see the table in simulators/ismg.ts. */
+/** One number of a fate, see the table in simulators/carrier.ts. */
 export const numberOf = (fate: string, n = 0): string => `138${String(n).padStart(4, '0')}${fate}`;
 
 /** How often each value occurs. */
