@@ -31,6 +31,7 @@ import {
 } from '../src/protocols/cmpp.ts';
 import { createFrameReader } from '../src/protocols/framing.ts';
 import { concatHeader, cutText, type Encoding, joinParts, splitHeader } from '../src/protocols/text.ts';
+import type { Journal } from './journal.ts';
 
 interface IsmgAccount {
   readonly spId: string;
@@ -59,6 +60,8 @@ export interface IsmgOptions {
   readonly keepAliveTries?: number;
   /** Whether phones keep what they receive (for `onMessage`); benchmarks have no use for it. Default true. */
   readonly recording?: boolean;
+  /** Where it keeps what must outlive its process. Without one it forgets, as a carrier with a bad day does. */
+  readonly journal?: Journal;
 }
 
 /** What a phone shows: one text, however many segments it took. */
@@ -126,15 +129,19 @@ function fateOf(phone: string): Fate {
 }
 
 /** A DELIVER that is owed to an account: a report, or a part of a reply. It keeps its id over all its tries. */
-interface Owed {
+interface Owed extends OwedDeliver {
   readonly account: Account;
+  sentAt: number;
+}
+
+/** What a journal keeps of it. */
+interface OwedDeliver {
   readonly msgId: string;
   /** The service number. */
   readonly to: string;
   readonly phone: string;
   readonly report: { readonly msgId: string; readonly stat: string; readonly submitTime: string } | null;
   readonly content: { readonly tpUdhi: number; readonly msgFmt: number; readonly octets: Buffer } | null;
-  sentAt: number;
 }
 
 interface Account extends IsmgAccount {
@@ -303,6 +310,27 @@ export function createIsmg(options: IsmgOptions) {
 
   // To the SP
 
+  /** Makes a DELIVER that will be owed until it is acknowledged, whatever becomes of this process. */
+  function owe(account: Account, deliver: OwedDeliver): Owed {
+    const { content } = deliver;
+    const kept = { ...deliver, content: content && { ...content, octets: content.octets.toString('base64') } };
+    options.journal?.owes(deliver.msgId, { spId: account.spId, ...kept });
+    return { account, ...deliver, sentAt: 0 };
+  }
+
+  /** What an earlier process has left. */
+  function takeUpOwed(): void {
+    for (const [, what] of options.journal?.left ?? []) {
+      const { spId, content, ...rest } = what as Omit<OwedDeliver, 'content'> & {
+        spId: string;
+        content: { tpUdhi: number; msgFmt: number; octets: string } | null;
+      };
+      const account = accounts.get(spId);
+      const octets = Buffer.from(content?.octets ?? '', 'base64');
+      account?.owed.push({ account, ...rest, content: content && { ...content, octets }, sentAt: 0 });
+    }
+  }
+
   /** Sends what the windows of the account's connections allow, taking turns. */
   function sendOwed(account: Account): void {
     const { links, owed } = account;
@@ -354,8 +382,10 @@ export function createIsmg(options: IsmgOptions) {
     const owed = link.unanswered.get(sequenceId);
     if (!owed) return;
     link.unanswered.delete(sequenceId);
-    if (decodeDeliverResp(buffer, start, end).result === 0) counters.acknowledged += 1;
-    else {
+    if (decodeDeliverResp(buffer, start, end).result === 0) {
+      counters.acknowledged += 1;
+      options.journal?.settled(owed.msgId);
+    } else {
       counters.refused += 1;
       refusedReports.push({ owed, dueAt: performance.now() + redeliverMs });
     }
@@ -366,15 +396,9 @@ export function createIsmg(options: IsmgOptions) {
     const reference = ++sequence & 0xff;
     for (const [index, part] of parts.entries()) {
       const header = parts.length > 1 ? concatHeader(8, { reference, total: parts.length, number: index + 1 }) : null;
-      account.owed.push({
-        account,
-        msgId: nextMsgId(),
-        to,
-        phone: from,
-        report: null,
-        content: { tpUdhi: header ? 1 : 0, msgFmt: encoding === 'ucs2' ? 8 : 0, octets: header ? Buffer.concat([header, part]) : part },
-        sentAt: 0,
-      });
+      const octets = header ? Buffer.concat([header, part]) : part;
+      const content = { tpUdhi: header ? 1 : 0, msgFmt: encoding === 'ucs2' ? 8 : 0, octets };
+      account.owed.push(owe(account, { msgId: nextMsgId(), to, phone: from, report: null, content }));
     }
   }
 
@@ -451,6 +475,10 @@ export function createIsmg(options: IsmgOptions) {
       const msgId = index === 0 ? firstId : nextMsgId();
       const fate = fateOf(phone);
       if (isRecording && (fate.stat === null || fate.stat === 'DELIVRD')) show(submit, phone, link);
+      if (options.journal) {
+        const concat = hasHeader(submit.tpUdhi) ? splitHeader(submit.msgContent).concat : null;
+        options.journal.took({ id: msgId, to: phone, from: submit.srcId, part: concat ?? undefined });
+      }
       if (fate.reply !== undefined && submit.pkNumber >= submit.pkTotal)
         replies.push({
           account: link.account,
@@ -460,21 +488,22 @@ export function createIsmg(options: IsmgOptions) {
           dueAt: performance.now() + reportDelayMs,
         });
       if (fate.stat === null || submit.registeredDelivery !== 1) continue;
-      const owed: Owed = {
-        account: link.account,
-        msgId: nextMsgId(),
-        to: submit.srcId,
-        phone,
-        report: { msgId, stat: fate.stat, submitTime: minute },
-        content: null,
-        sentAt: 0,
-      };
+      const { stat } = fate;
+      const report = () =>
+        owe(link.account, {
+          msgId: nextMsgId(),
+          to: submit.srcId,
+          phone,
+          report: { msgId, stat, submitTime: minute },
+          content: null,
+        });
+      const owed = report();
       if (fate.special === 'before-response') sendDeliver(link, owed);
       else if (fate.special === 'slow') slowReports.push({ owed, dueAt: performance.now() + slowReportDelayMs });
       else {
         const dueAt = performance.now() + reportDelayMs;
         reports.push({ owed, dueAt });
-        if (fate.special === 'twice') reports.push({ owed: { ...owed, msgId: nextMsgId() }, dueAt });
+        if (fate.special === 'twice') reports.push({ owed: report(), dueAt });
       }
     }
   }
@@ -622,6 +651,8 @@ export function createIsmg(options: IsmgOptions) {
         }
     return owner;
   }
+
+  takeUpOwed();
 
   return {
     counters,

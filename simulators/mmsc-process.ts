@@ -1,11 +1,17 @@
 /**
- * The simulated MMSC as a process of its own, for benchmarks:
+ * The simulated MMSC as a process of its own, for benchmarks and crash runs:
  *
- *   node mmsc-process.js [port] [vaspUrl] [vaspId] [accessNumber] [user] [password] [reportDelayMs] [recording|counting] [connections]
+ *   node mmsc-process.js [port] [vaspUrl] [vaspId] [accessNumber] [user] [password] [reportDelayMs] [recording|counting] [connections] [journal]
+ *
+ * With a journal (a file) it remembers over its own death what phones got and what it owes. Then lines on its input are obeyed: `drop`
+ * breaks every connection, `url …` posts to another URL from now on; and at the end of its input it ends too, so that it does not outlive
+ * who started it.
  *
  * User and password serve both directions (Basic). It prints one line of JSON, `{"port":…,"url":…}`, once it listens, and one with its
  * counters when it is told to end (SIGTERM or SIGINT).
  */
+import { createInterface } from 'node:readline';
+import { openJournal } from './journal.ts';
 import { createMmsc } from './mmsc.ts';
 
 const [
@@ -18,6 +24,7 @@ const [
   reportDelayMs = '1000',
   mode = 'counting',
   connections = '64',
+  journal,
 ] = process.argv.slice(2);
 
 const mmsc = createMmsc({
@@ -33,6 +40,7 @@ const mmsc = createMmsc({
   vaspConnections: Number(connections),
   reportDelayMs: Number(reportDelayMs),
   recording: mode === 'recording',
+  ...(journal !== undefined && { journal: openJournal(journal) }),
 });
 
 async function end(): Promise<void> {
@@ -43,6 +51,13 @@ async function end(): Promise<void> {
 
 process.once('SIGTERM', () => void end());
 process.once('SIGINT', () => void end());
+if (journal !== undefined)
+  createInterface({ input: process.stdin })
+    .on('line', (line) => {
+      if (line === 'drop') mmsc.dropConnections();
+      else if (line.startsWith('url ')) mmsc.vaspUrl = line.slice(4);
+    })
+    .on('close', () => void end());
 
 await mmsc.start();
 process.stdout.write(`${JSON.stringify({ port: mmsc.port, url: mmsc.url })}\n`);

@@ -32,6 +32,7 @@ import {
 import type { Part } from '../src/protocols/multipart.ts';
 import { readPresentation, type ShownFrame } from '../src/protocols/smil.ts';
 import { shanghaiTime } from '../src/std/shanghai.ts';
+import type { Journal } from './journal.ts';
 
 export interface MmscOptions {
   /** Default 0: any free one. */
@@ -63,6 +64,8 @@ export interface MmscOptions {
   readonly reportStyle?: 'standard' | 'mbuni';
   /** Whether phones keep what they receive (for `onMessage`); benchmarks have no use for it. Default true. */
   readonly recording?: boolean;
+  /** Where it keeps what must outlive its process. Without one it forgets, as a carrier with a bad day does. */
+  readonly journal?: Journal;
 }
 
 /** What a phone shows. Messages of one package share their frames. */
@@ -161,6 +164,8 @@ interface DueReports {
 
 /** A request that is owed to the VASP; its body stays the same over all its tries. */
 interface Owed {
+  /** Of a report or reply, in the journal. */
+  readonly id?: string;
   readonly kind: 'reports' | 'inbound' | 'readReplies';
   readonly contentType: string;
   readonly body: () => Buffer | string;
@@ -268,7 +273,7 @@ export function createMmsc(options: MmscOptions) {
     const { report } = fate;
     if (!report) return;
     const one = { kind: 'reports', contentType: xmlType, body: () => reportOf(messageId, sender, phone, report) } as const;
-    owed.push(one);
+    owed.push({ ...one, id: `${messageId}/${phone}` });
     if (fate.special === 'twice') owed.push(one);
     if (readReply && report === retrieved)
       owed.push({ kind: 'readReplies', contentType: xmlType, body: () => readReplyOf(messageId, sender, phone) });
@@ -325,7 +330,19 @@ export function createMmsc(options: MmscOptions) {
     const part = { headers: ['Content-Type: text/plain; charset=utf-8', `Content-ID: <${contentId}>`], body: content };
     const { contentType, chunks } = writeRequest(envelope, part, { rootId: 'mm7-deliver', boundary: contentId });
     const body = Buffer.concat(chunks);
-    owed.push({ kind: 'inbound', contentType, body: () => body });
+    options.journal?.owes(contentId, { phone: from, contentType, body: body.toString('base64') });
+    owed.push({ id: contentId, kind: 'inbound', contentType, body: () => body });
+  }
+
+  /** What an earlier process has left: reports to be made anew, and replies as they were. */
+  function takeUpOwed(): void {
+    for (const [id, what] of options.journal?.left ?? []) {
+      const { contentType, body, messageId, sender, phone } = what as Readonly<Record<string, string>>;
+      if (body !== undefined && contentType !== undefined)
+        owed.push({ id, kind: 'inbound', contentType, body: () => Buffer.from(body, 'base64') });
+      else if (messageId !== undefined && sender !== undefined && phone !== undefined)
+        oweReports({ messageId, sender, readReply: false }, phone, fateOf(phone));
+    }
   }
 
   /** Posts what is owed, as far as connections allow. */
@@ -359,8 +376,10 @@ export function createMmsc(options: MmscOptions) {
     let answer = '';
     const end = (isTaken: boolean) => {
       posting -= 1;
-      if (isTaken) counters.acknowledged += 1;
-      else {
+      if (isTaken) {
+        counters.acknowledged += 1;
+        if (what.id !== undefined) options.journal?.settled(what.id);
+      } else {
         counters.refused += 1;
         refused.push({ owed: what, dueAt: performance.now() + redeliverMs });
       }
@@ -473,14 +492,16 @@ export function createMmsc(options: MmscOptions) {
       if (isRecording && (!fate.report || fate.report === retrieved))
         for (const listener of listeners) listener({ to: phone, from: sender, subject: subject ?? '', frames, at });
       if (fate.reply !== undefined) replies.push({ from: phone, to: sender, content: fate.reply, dueAt: now + reportDelayMs });
+      options.journal?.took({ id: messageId, to: phone, from: sender });
       if (!deliveryReport || !fate.report) continue;
+      options.journal?.owes(`${messageId}/${phone}`, { messageId, sender, phone });
       const { report } = fate;
       if (fate.special === 'slow') slow.push(one);
       else if (fate.special === 'before-response')
         early.push(
           new Promise<void>((resolve) => {
             const body = () => reportOf(messageId, sender, phone, report);
-            owed.push({ kind: 'reports', contentType: xmlType, body, answered: resolve });
+            owed.push({ id: `${messageId}/${phone}`, kind: 'reports', contentType: xmlType, body, answered: resolve });
             setTimeout(resolve, beforeResponseMs);
           }),
         );
@@ -580,6 +601,8 @@ export function createMmsc(options: MmscOptions) {
     else send();
   }
 
+  takeUpOwed();
+
   return {
     counters,
     faults,
@@ -636,6 +659,13 @@ export function createMmsc(options: MmscOptions) {
       await pool?.destroy();
       pool = null;
       await closed;
+    },
+
+    /** Breaks all connections, both ways, and goes on. */
+    dropConnections(): void {
+      for (const socket of sockets) socket.destroy();
+      void pool?.destroy();
+      pool = null;
     },
 
     onMessage(listener: (message: PhoneMms) => void): void {
