@@ -11,8 +11,8 @@ import { ended, hasEnded, type Helper, isReady, type Node, runCommand, spawnNode
 
 /** One of the processes. Everything that is done to it happens in turn. */
 interface Part {
-  /** SIGKILL, so long without it, and starts it again. */
-  kill(forMs: number): Promise<void>;
+  /** SIGKILL once `aim` resolves, so long without it, and starts it again. */
+  kill(forMs: number, aim?: () => Promise<void>): Promise<void>;
 }
 
 export interface NodePart extends Part {
@@ -24,8 +24,8 @@ export interface NodePart extends Part {
   /** SIGSTOP, and SIGCONT after so long. */
   pause(forMs: number): Promise<void>;
   start(): void;
-  /** SIGTERM for good. */
-  stop(): Promise<void>;
+  /** For good; SIGTERM or SIGKILL. */
+  end(how: 'cleanly' | 'at once'): Promise<void>;
   /** How many messages it has said it was in doubt about, over all its lives. */
   inDoubt(): number;
   /** SIGKILLs so far. */
@@ -50,12 +50,15 @@ export interface CrashPlatform {
   /** What should not have happened to a process: ended by itself, or did not stop cleanly. */
   readonly mishaps: readonly string[];
   /** Nothing of it runs any more when this resolves. */
-  end(): Promise<void>;
+  end(how: 'cleanly' | 'at once'): Promise<void>;
 }
 
 /** What the carriers know of the platform, and the platform of them. */
 export const carrierAccount = { spId: '901234', vaspId: '800001', secret: 'crash', cmppNumber: '10690001', mm7Number: '10690003' } as const;
 
+/** Carriers take their time, so that there is always something on its way when a process dies. */
+const responseDelayMs = '30';
+const reportDelayMs = '300';
 const stopWithinMs = 60_000;
 const scrapeMs = 200;
 
@@ -72,18 +75,22 @@ export async function startCrashPlatform(folder: string, tell: (line: string) =>
   let server: EmbeddedPostgres | null = await startEmbeddedPostgres(options);
   const databaseUrl = server.url('postgres');
   const environment = { HONGYAN_DATABASE_URL: databaseUrl, HONGYAN_SECRET_KEY: randomBytes(32).toString('hex') };
+  const ending = new AbortController();
+  /** A time without something; over at once when the run is. */
+  const away = (forMs: number): Promise<void> => sleep(forMs, undefined, { signal: ending.signal }).catch(() => {});
   /** When the database was last away, and whether it is now. */
   let databaseBackAt = 0;
 
   const databaseTurns = createTurns();
   const database: Part = {
-    kill: (forMs) =>
+    kill: (forMs, aim) =>
       databaseTurns(async () => {
         if (!server) return;
+        await aim?.();
         process.kill(server.pid, 'SIGKILL');
         await server.stop();
         server = null;
-        await sleep(forMs);
+        await away(forMs);
         server = await startEmbeddedPostgres(options);
         databaseBackAt = Date.now();
       }),
@@ -136,21 +143,25 @@ export async function startCrashPlatform(folder: string, tell: (line: string) =>
         // What cannot reach its database when it starts gives up, and whoever supervises it starts it again.
         if (wasReady) mishaps.push(`${name} ended by itself (${exitCode ?? signalCode}), see ${logFile}`);
         else tell(`${name} could not start (${exitCode}); once more`);
-        await sleep(300);
+        await away(300);
         if (isWanted && node === null) start();
       });
     }
 
-    async function end(signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
+    async function endAtOnce(aim?: () => Promise<void>): Promise<void> {
       isWanted = false;
       const ending = node;
       if (!ending) return;
-      if (signal === 'SIGKILL') {
-        kills += 1;
-        await scrape();
-        await ending.kill();
-        return;
-      }
+      kills += 1;
+      await scrape();
+      await aim?.();
+      await ending.kill();
+    }
+
+    async function endCleanly(): Promise<void> {
+      isWanted = false;
+      const ending = node;
+      if (!ending) return;
       const from = Date.now();
       const force = setTimeout(() => {
         mishaps.push(`${name} did not stop within ${stopWithinMs / 1000} s`);
@@ -171,26 +182,26 @@ export async function startCrashPlatform(folder: string, tell: (line: string) =>
       port,
       isUp: () => node !== null && !hasEnded(node.process),
       start,
-      kill: (forMs) =>
+      kill: (forMs, aim) =>
         turns(async () => {
-          await end('SIGKILL');
-          await sleep(forMs);
+          await endAtOnce(aim);
+          await away(forMs);
           start();
         }),
       stopFor: (forMs) =>
         turns(async () => {
-          await end('SIGTERM');
-          await sleep(forMs);
+          await endCleanly();
+          await away(forMs);
           start();
         }),
       pause: (forMs) =>
         turns(async () => {
           const paused = node;
           paused?.process.kill('SIGSTOP');
-          await sleep(forMs);
+          await away(forMs);
           paused?.process.kill('SIGCONT');
         }),
-      stop: () => turns(() => end('SIGTERM')),
+      end: (how) => turns(how === 'cleanly' ? endCleanly : endAtOnce),
       inDoubt: () => counted + counting,
       kills: () => kills,
     };
@@ -213,7 +224,7 @@ export async function startCrashPlatform(folder: string, tell: (line: string) =>
         turns(async () => {
           await helper?.kill();
           helper = null;
-          await sleep(forMs);
+          await away(forMs);
           helper = await startHelper(file, args);
         }),
     };
@@ -228,7 +239,16 @@ export async function startCrashPlatform(folder: string, tell: (line: string) =>
   }
 
   const { spId, vaspId, secret, mm7Number } = carrierAccount;
-  const cmpp = await helperPart('simulators/ismg-process.js', (port) => [port, spId, secret, '300', 'recording', '200', journals.cmpp]);
+  const cmpp = await helperPart('simulators/ismg-process.js', (port) => [
+    port,
+    spId,
+    secret,
+    reportDelayMs,
+    'recording',
+    '200',
+    journals.cmpp,
+    responseDelayMs,
+  ]);
   // It learns its callback later; this one leads nowhere.
   const nowhere = `http://127.0.0.1:${await freePort()}/`;
   const mm7 = await helperPart('simulators/mmsc-process.js', (port) => [
@@ -238,10 +258,11 @@ export async function startCrashPlatform(folder: string, tell: (line: string) =>
     mm7Number,
     secret,
     secret,
-    '300',
+    reportDelayMs,
     'recording',
     '16',
     journals.mm7,
+    responseDelayMs,
   ]);
   const receiver = await helperPart('crash/receiver-process.js', (port) => [port, journals.pushes]);
 
@@ -280,9 +301,10 @@ export async function startCrashPlatform(folder: string, tell: (line: string) =>
     receiver: { ...receiver, url: `http://127.0.0.1:${receiver.port}` },
     journals,
     mishaps,
-    async end() {
+    async end(how) {
       clearInterval(balancing);
-      await Promise.all([...nodes.map((node) => node.stop()), cmpp.end(), mm7.end(), receiver.end()]);
+      ending.abort();
+      await Promise.all([...nodes.map((node) => node.end(how)), cmpp.end(), mm7.end(), receiver.end()]);
       await databaseTurns(async () => server?.stop());
     },
   };

@@ -1,5 +1,5 @@
 /**
- * A customer's server in a process of its own: writes every push to a file, then answers it with `success`.
+ * A customer's server in a process of its own: writes every push to a file, and a moment later answers it with `success`.
  *
  *   node receiver-process.js <port> <file>
  *
@@ -8,6 +8,9 @@
 import fs from 'node:fs';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
+
+/** So that there is always something unanswered when a process dies. */
+const answerMs = 20;
 
 const [port = '0', file = ''] = process.argv.slice(2);
 const fd = fs.openSync(file, 'a');
@@ -18,7 +21,7 @@ const server = http.createServer((request, response) => {
   request.on('data', (chunk: Buffer) => chunks.push(chunk));
   request.on('end', () => {
     fs.writeSync(fd, `${JSON.stringify({ path: request.url, at: Date.now(), body: Buffer.concat(chunks).toString() })}\n`);
-    response.end('success');
+    setTimeout(() => response.end('success'), answerMs);
   });
 });
 server.keepAliveTimeout = 60_000;

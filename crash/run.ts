@@ -54,19 +54,23 @@ export async function run({ seed, lastingMs, tell }: RunOptions): Promise<RunRes
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'hongyan-crash-'));
   fs.chmodSync(folder, 0o711); // under root the database runs as another account, which must be able to pass
   const platform = await startCrashPlatform(folder, tell);
-  const endAll = (): void => void platform.end().finally(() => process.exit(130));
+  const endAll = (): void =>
+    void platform.end('at once').finally(() => {
+      removeFolder(folder);
+      process.exit(130);
+    });
   process.once('SIGINT', endAll).once('SIGTERM', endAll);
   const db = createDb(platform.databaseUrl, { max: 4, applicationName: 'hongyan crash', statementTimeoutMs: 0 });
   try {
     const result = await runOn(platform, db, { seed, lastingMs, tell });
     await db.end();
-    await platform.end();
+    await platform.end('cleanly');
     if (result.violations.length > 0) return { ...result, folder };
     removeFolder(folder);
     return { ...result, folder: null };
   } catch (error) {
     await db.end();
-    await platform.end();
+    await platform.end('at once');
     throw new Error(`the run of seed ${seed} could not be finished; its data and logs are in ${folder}`, { cause: error });
   } finally {
     process.off('SIGINT', endAll).off('SIGTERM', endAll);
@@ -89,17 +93,23 @@ async function runOn(platform: CrashPlatform, db: Db, { seed, lastingMs, tell }:
       () => {}, // there is no database just now
     );
   }, 500);
-  const world: World = { ports: platform.nodes.map(({ port }) => port), numbers: createNumbers(), isBusy: () => isBusy };
+  const aiming = createAiming();
+  const world: World = {
+    ports: platform.nodes.map(({ port }) => port),
+    numbers: createNumbers(),
+    sending: aiming.sending,
+    isBusy: () => isBusy,
+  };
   const programs = {
-    pulls: startAimProgram(world, randomOf(seed, 'pulls'), customers.pulls, 3),
-    pushes: startAimProgram(world, randomOf(seed, 'pushes'), customers.pushes, 2),
-    careful: startAimProgram(world, randomOf(seed, 'careful'), customers.careful, 2),
-    mms: startMmsProgram(world, randomOf(seed, 'mms'), customers.mms, 2),
+    pulls: startAimProgram(world, randomOf(seed, 'pulls'), customers.pulls, 6),
+    pushes: startAimProgram(world, randomOf(seed, 'pushes'), customers.pushes, 4),
+    careful: startAimProgram(world, randomOf(seed, 'careful'), customers.careful, 4),
+    mms: startMmsProgram(world, randomOf(seed, 'mms'), customers.mms, 3),
   };
   const all: Program[] = Object.values(programs);
 
   const from = performance.now();
-  const happened = await disturb(platform, planFaults(randomOf(seed, 'faults'), lastingMs), lastingMs, tell);
+  const happened = await disturb(platform, planFaults(randomOf(seed, 'faults'), lastingMs), lastingMs, aiming, tell);
   const faultSeconds = (performance.now() - from) / 1000;
 
   tell('no more faults; settling');
@@ -111,7 +121,7 @@ async function runOn(platform: CrashPlatform, db: Db, { seed, lastingMs, tell }:
   await Promise.all(all.map((program) => program.stopPulling()));
   const forgottenReports = await readForgottenReports(db);
   // What is left waits for nothing but time. Nobody lives who could hold it, so the time may be put forward.
-  await Promise.all(platform.nodes.map((node) => node.stop()));
+  await Promise.all(platform.nodes.map((node) => node.end('cleanly')));
   await putTimeForward(platform, db);
   const replayed = await readFailed(db);
   for (const node of platform.nodes) node.start();
@@ -187,22 +197,51 @@ async function readBacklog(db: Db): Promise<number> {
 
 // ── meanwhile ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+interface Aiming {
+  sending(port: number): void;
+  /** Resolves when the next request has been under way for as long as the fault says; to any node, if none is named. */
+  at(fault: Fault, port: number | null): () => Promise<void>;
+}
+
+/** Nobody sends to a node that is down; then a kill need not wait. */
+const noRequestMs = 500;
+
+function createAiming(): Aiming {
+  let waiting: { readonly port: number | null; readonly go: () => void }[] = [];
+  return {
+    sending(port) {
+      if (waiting.length === 0) return;
+      const due = waiting.filter((one) => one.port === null || one.port === port);
+      waiting = waiting.filter((one) => !due.includes(one));
+      for (const { go } of due) go();
+    },
+    at:
+      ({ afterRequestMs }, port) =>
+      async () => {
+        if (afterRequestMs === null) return;
+        await Promise.race([new Promise<void>((go) => void waiting.push({ port, go })), sleep(noRequestMs)]);
+        await sleep(afterRequestMs);
+      },
+  };
+}
+
 /** Carries the plan out; resolves when its time is over and everything that was taken down has been started again. */
 async function disturb(
   platform: CrashPlatform,
   plan: readonly Fault[],
   lastingMs: number,
+  aiming: Aiming,
   tell: (line: string) => void,
 ): Promise<Record<string, number>> {
   const { nodes, database, cmpp, mm7, receiver } = platform;
   const begin: Readonly<Record<FaultName, (fault: Fault) => Promise<unknown> | void>> = {
-    'kill a node': ({ node, forMs }) => nodes[node].kill(forMs),
-    'kill both nodes': ({ forMs }) => Promise.all(nodes.map((node) => node.kill(forMs))),
+    'kill a node': (fault) => nodes[fault.node].kill(fault.forMs, aiming.at(fault, nodes[fault.node].port)),
+    'kill both nodes': (fault) => Promise.all(nodes.map((node) => node.kill(fault.forMs, aiming.at(fault, node.port)))),
     'stop a node': ({ node, forMs }) => nodes[node].stopFor(forMs),
     'pause a node past its leases': ({ node, forMs }) => nodes[node].pause(forMs),
     'pause a node for a moment': ({ node, forMs }) => nodes[node].pause(forMs),
-    'kill the database': ({ forMs }) => database.kill(forMs),
-    'kill the database for longer than leases': ({ forMs }) => database.kill(forMs),
+    'kill the database': (fault) => database.kill(fault.forMs, aiming.at(fault, null)),
+    'kill the database for longer than leases': (fault) => database.kill(fault.forMs, aiming.at(fault, null)),
     'break the CMPP connections': () => cmpp.dropConnections(),
     'break the MM7 connections': () => mm7.dropConnections(),
     'kill the CMPP carrier': ({ forMs }) => cmpp.kill(forMs),

@@ -25,23 +25,37 @@ export interface Fault {
   /** Of two nodes, which. */
   readonly node: 0 | 1;
   readonly forMs: number;
+  /** A kill waits for the next request of a customer and then so long, so that it strikes in the midst of one; null: it waits for nothing. */
+  readonly afterRequestMs: number | null;
 }
 
 /** Between two faults, once each has been there; they overlap as they last. */
 const gapMs = [500, 6000] as const;
-/** The first and the last of a run are left in peace, so that there is something to disturb. */
+/** A run begins in peace, so that there is something to disturb. */
 const quietStartMs = 1500;
+const longMs = 10_000;
+/** A request takes about so long from its first byte to its answer; most of that is the commit. */
+const mostAimedMs = 12;
+const aimedShare = 0.7;
 
-/** Every fault once, in a random order and evenly spread over the first half minute; then any, by weight, until the time is over. */
+/**
+ * Every fault once, in a random order and evenly spread over the first half minute (what lasts long in its first half, so that a short run
+ * is not the longer for it); then any, by weight, until the time is over.
+ */
 export function planFaults(random: Random, lastingMs: number): Fault[] {
   const names = Object.keys(faults) as FaultName[];
   const byWeight = names.flatMap((name) => Array.from({ length: faults[name].weight }, () => name));
   const fault = (name: FaultName, atMs: number): Fault => {
     const [from, to] = faults[name].lasting;
-    return { atMs: Math.round(atMs), name, node: random.between(0, 1) as 0 | 1, forMs: random.between(from, to) };
+    const afterRequestMs = random.chance(aimedShare) ? random.between(0, mostAimedMs) : null;
+    return { atMs: Math.round(atMs), name, node: random.between(0, 1) as 0 | 1, forMs: random.between(from, to), afterRequestMs };
   };
   const roundMs = Math.min(lastingMs, 40_000) - quietStartMs;
-  const plan = random.shuffle(names).map((name, i) => fault(name, quietStartMs + (roundMs * i) / names.length));
+  const isLong = (name: FaultName): boolean => faults[name].lasting[1] > longMs;
+  const short = random.shuffle(names.filter((name) => !isLong(name)));
+  const half = Math.floor(names.length / 2);
+  const early = random.shuffle([...names.filter(isLong), ...short.slice(half)]);
+  const plan = [...early, ...short.slice(0, half)].map((name, i) => fault(name, quietStartMs + (roundMs * i) / names.length));
   for (let atMs = quietStartMs + roundMs; atMs < lastingMs; atMs += random.between(...gapMs)) plan.push(fault(random.pick(byWeight), atMs));
   return plan;
 }

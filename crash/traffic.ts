@@ -47,6 +47,8 @@ export interface Program {
 export interface World {
   readonly ports: readonly number[];
   readonly numbers: Numbers;
+  /** Called when a request leaves for a node. */
+  sending(port: number): void;
   /** Whether the platform has more than enough to do: then only single messages are submitted. */
   isBusy(): boolean;
 }
@@ -121,7 +123,9 @@ async function submitOnce(
   let said = 'nobody was there';
   for (let tries = 0; ; tries++) {
     try {
-      const answer = await send(random.pick(world.ports));
+      const port = random.pick(world.ports);
+      world.sending(port);
+      const answer = await send(port);
       if (answer.kind === 'accepted') return { outcome: 'accepted', taskId: answer.taskId, said: answer.said };
       if (!wasLost) return { outcome: 'refused', taskId: null, said: answer.said };
       said += `; then ${answer.said}`;
@@ -143,7 +147,7 @@ async function submitOnce(
 const aimFates = ['0001', '0002', '0003', '0004', '0005', '0006', '0007', '0009', '0010', '0011', '0012'];
 const short = { content: '【鸿雁】您有一张优惠券 $url$', segments: 1 };
 const long = { content: `【鸿雁】${'您的账单已经出来了，请点开查看。'.repeat(4)} $url$`, segments: 2 };
-const pullEveryMs = 100;
+const pullEveryMs = 25;
 const aimMost = 5000;
 
 export function startAimProgram(world: World, random: Random, customer: AimCustomer, workers: number): Program {
@@ -165,14 +169,16 @@ export function startAimProgram(world: World, random: Random, customer: AimCusto
         return code === 0 ? { kind: 'accepted', taskId: msgId, said: msg } : { kind: 'refused', said: `${code} ${msg}` };
       });
       requests.push({ numbers, segments, ...result });
-      await sleep(random.between(...pauseMs) * (isBusy ? 5 : 1));
+      await sleep(random.between(...pauseMs));
     }
   }
 
   async function pullAll(kind: Pull['kind']): Promise<void> {
     while (isPulling) {
-      const client = clientAt(random.pick(world.ports));
+      const port = random.pick(world.ports);
+      const client = clientAt(port);
       const from = Date.now();
+      world.sending(port);
       const got = { reports: [] as ReportRow[], replies: [] as ReplyRow[] };
       let outcome: Pull['outcome'] | null = 'answered';
       try {
@@ -243,7 +249,7 @@ export function startMmsProgram(world: World, random: Random, customer: MmsCusto
         }
       });
       requests.push({ numbers, segments: 1, ...result });
-      await sleep(random.between(...pauseMs) * (isBusy ? 10 : 4));
+      await sleep(random.between(...pauseMs) * 2);
     }
   }
 

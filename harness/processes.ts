@@ -29,6 +29,7 @@ export interface NodeOptions {
   readonly flags?: readonly string[];
 }
 
+const compiled = (file: string): string => path.join(packageRoot(), 'dist', file);
 const program = path.join(packageRoot(), 'bin/hongyan.js');
 
 /** Starts a node and does not wait for it. */
@@ -76,12 +77,25 @@ export async function untilReady(node: Node, timeoutMs?: number): Promise<void> 
 }
 
 /** Runs a command of the program to its end. */
-export async function runCommand(args: readonly string[], environment: Readonly<Record<string, string>>) {
-  const child = spawn(process.execPath, [program, ...args], { env: { ...process.env, ...environment } });
+export const runCommand = (args: readonly string[], environment: Readonly<Record<string, string>>) =>
+  collect(spawn(process.execPath, [program, ...args], { env: { ...process.env, ...environment } })).done;
+
+/** Runs one of our compiled files; `stop` (SIGTERM) need not be waited for if it has ended. */
+export const runFile = (file: string, args: readonly string[]) => collect(spawn(process.execPath, [compiled(file), ...args]));
+
+function collect(child: ChildProcess) {
   let output = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (output += chunk.toString()));
-  await new Promise((resolve) => child.once('close', resolve));
-  return { exitCode: child.exitCode, output };
+  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  const done = new Promise<{ exitCode: number | null; output: string }>((resolve) => {
+    child.once('close', () => resolve({ exitCode: child.exitCode, output }));
+  });
+  return {
+    done,
+    async stop(): Promise<void> {
+      if (!hasEnded(child)) child.kill('SIGTERM');
+      await done;
+    },
+  };
 }
 
 /** A process that runs one of our compiled files, and says in its first line of JSON where it listens. */
@@ -96,7 +110,7 @@ export interface Helper<Said> {
 
 /** Starts a compiled file, such as `simulators/ismg-process.js`, and returns once it has said its first line. */
 export async function startHelper<Said>(file: string, args: readonly string[]): Promise<Helper<Said>> {
-  const child = spawn(process.execPath, [path.join(packageRoot(), 'dist', file), ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [compiled(file), ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
   child.stdin.on('error', () => {}); // it was killed while it was told something
   const said = JSON.parse(await firstLine(child, file)) as Said;
   child.stdout.resume();

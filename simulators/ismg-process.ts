@@ -1,7 +1,7 @@
 /**
  * The simulated ISMG as a process of its own, for benchmarks and crash runs:
  *
- *   node ismg-process.js [port] [spId] [secret] [reportDelayMs] [recording|counting] [window] [journal]
+ *   node ismg-process.js [port] [spId] [secret] [reportDelayMs] [recording|counting] [window] [journal] [responseDelayMs]
  *
  * With a journal (a file) it remembers over its own death what phones got and what it owes. Then a line `drop` on its input breaks every
  * connection, and at the end of its input it ends too, so that it does not outlive who started it.
@@ -12,8 +12,16 @@ import { createInterface } from 'node:readline';
 import { createIsmg } from './ismg.ts';
 import { openJournal } from './journal.ts';
 
-const [port = '0', spId = '901234', secret = '1qaz2wsx', reportDelayMs = '1000', mode = 'counting', window = '1000', journal] =
-  process.argv.slice(2);
+const [
+  port = '0',
+  spId = '901234',
+  secret = '1qaz2wsx',
+  reportDelayMs = '1000',
+  mode = 'counting',
+  window = '1000',
+  journal,
+  responseDelayMs = '0',
+] = process.argv.slice(2);
 
 const ismg = createIsmg({
   port: Number(port),
@@ -24,6 +32,8 @@ const ismg = createIsmg({
   recording: mode === 'recording',
   ...(journal !== undefined && { journal: openJournal(journal) }),
 });
+
+ismg.faults.responseDelayMs = Number(responseDelayMs);
 
 async function end(): Promise<void> {
   await ismg.stop();

@@ -1,7 +1,8 @@
 /**
  * The simulated MMSC as a process of its own, for benchmarks and crash runs:
  *
- *   node mmsc-process.js [port] [vaspUrl] [vaspId] [accessNumber] [user] [password] [reportDelayMs] [recording|counting] [connections] [journal]
+ *   node mmsc-process.js [port] [vaspUrl] [vaspId] [accessNumber] [user] [password] [reportDelayMs] [recording|counting] [connections]
+ *     [journal] [responseDelayMs]
  *
  * With a journal (a file) it remembers over its own death what phones got and what it owes. Then lines on its input are obeyed: `drop`
  * breaks every connection, `url …` posts to another URL from now on; and at the end of its input it ends too, so that it does not outlive
@@ -25,6 +26,7 @@ const [
   mode = 'counting',
   connections = '64',
   journal,
+  responseDelayMs = '0',
 ] = process.argv.slice(2);
 
 const mmsc = createMmsc({
@@ -42,6 +44,8 @@ const mmsc = createMmsc({
   recording: mode === 'recording',
   ...(journal !== undefined && { journal: openJournal(journal) }),
 });
+
+mmsc.faults.responseDelayMs = Number(responseDelayMs);
 
 async function end(): Promise<void> {
   await mmsc.stop();
