@@ -18,7 +18,6 @@ interface Part {
 export interface NodePart extends Part {
   readonly name: string;
   readonly port: number;
-  isUp(): boolean;
   /** SIGTERM, and starts it again after so long. */
   stopFor(forMs: number): Promise<void>;
   /** SIGSTOP, and SIGCONT after so long. */
@@ -150,37 +149,37 @@ export async function startCrashPlatform(folder: string, tell: (line: string) =>
 
     async function endAtOnce(aim?: () => Promise<void>): Promise<void> {
       isWanted = false;
-      const ending = node;
-      if (!ending) return;
+      const living = node;
+      if (!living) return;
       kills += 1;
       await scrape();
       await aim?.();
-      await ending.kill();
+      await living.kill();
     }
 
     async function endCleanly(): Promise<void> {
       isWanted = false;
-      const ending = node;
-      if (!ending) return;
+      const living = node;
+      if (!living) return;
       const from = Date.now();
       const force = setTimeout(() => {
         mishaps.push(`${name} did not stop within ${stopWithinMs / 1000} s`);
-        ending.process.kill('SIGKILL');
+        living.process.kill('SIGKILL');
       }, stopWithinMs);
       await scrape();
       const isBorn = await isReady(port);
-      await ending.stop();
+      await living.stop();
       clearTimeout(force);
       const wasDisturbed = server === null || databaseBackAt > from;
       // A process that has not yet begun to listen to signals ends by them.
-      if (ending.process.exitCode !== 0 && isBorn && !wasDisturbed)
-        mishaps.push(`${name} did not stop cleanly (${ending.process.exitCode ?? ending.process.signalCode}), see ${logFile}`);
+      const { exitCode, signalCode } = living.process;
+      if (exitCode !== 0 && isBorn && !wasDisturbed)
+        mishaps.push(`${name} did not stop cleanly (${exitCode ?? signalCode}), see ${logFile}`);
     }
 
     return {
       name,
       port,
-      isUp: () => node !== null && !hasEnded(node.process),
       start,
       kill: (forMs, aim) =>
         turns(async () => {

@@ -156,7 +156,7 @@ export function startAimProgram(world: World, random: Random, customer: AimCusto
   const clients = new Map<number, Client>(world.ports.map((port) => [port, clientOf({ port }, customer)]));
   const clientAt = (port: number): Client => clients.get(port) ?? clientOf({ port }, customer);
   let isStopped = false;
-  let isPulling = true;
+  let isPulling = false;
 
   async function work(): Promise<void> {
     while (!isStopped) {
@@ -194,7 +194,14 @@ export function startAimProgram(world: World, random: Random, customer: AimCusto
   }
 
   const submitting = Promise.all(Array.from({ length: workers }, work));
-  let pulling = Promise.all([pullAll('report'), pullAll('reply')]);
+  submitting.catch(() => {}); // whoever waits for it is told
+  let pulling: Promise<unknown> = Promise.resolve();
+  const goOnPulling = (): void => {
+    isPulling = true;
+    pulling = Promise.all([pullAll('report'), pullAll('reply')]);
+    pulling.catch(() => {});
+  };
+  goOnPulling();
   return {
     diary: { requests, pulls },
     async stopSubmitting() {
@@ -205,10 +212,7 @@ export function startAimProgram(world: World, random: Random, customer: AimCusto
       isPulling = false;
       await pulling;
     },
-    goOnPulling() {
-      isPulling = true;
-      pulling = Promise.all([pullAll('report'), pullAll('reply')]);
-    },
+    goOnPulling,
   };
 }
 
@@ -254,6 +258,7 @@ export function startMmsProgram(world: World, random: Random, customer: MmsCusto
   }
 
   const submitting = Promise.all(Array.from({ length: workers }, work));
+  submitting.catch(() => {}); // whoever waits for it is told
   return {
     diary: { requests, pulls: [] },
     async stopSubmitting() {
