@@ -6,9 +6,10 @@ import http from 'node:http';
 import os from 'node:os';
 import { performance } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
-import { createHash, randomFillSync, randomUUID } from 'node:crypto';
+import { randomFillSync } from 'node:crypto';
 import type { AddressInfo } from 'node:net';
 import { crc32, deflateSync } from 'node:zlib';
+import { callMms, md5 } from '../harness/customers.ts';
 import { type Customer, type MmsCustomer, type Platform, startPlatform } from './platform.ts';
 
 const { values: options } = parseArgs({
@@ -55,8 +56,8 @@ function call(platform: Platform, path: string, form: Record<string, string>): P
 }
 
 const credentials = ({ spId, password }: Customer) => ({
-  sp_id: String(spId),
-  password: createHash('md5').update(password).digest('hex'),
+  sp_id: spId,
+  password: md5(password),
 });
 
 let nextNumber = 0;
@@ -216,24 +217,15 @@ function picture(): string {
 /** Submits so many multimedia messages, 10,000 a request. */
 async function submitMms(platform: Platform, customer: MmsCustomer, wanted: number, image: string | null): Promise<void> {
   for (let left = wanted; left > 0; left -= 10_000) {
-    const common = { api_id: customer.apiId, request_id: randomUUID(), timestamp: Math.floor(Date.now() / 1000) };
-    const signed = `api_id=${common.api_id}&api_key=${customer.apiKey}&request_id=${common.request_id}&timestamp=${common.timestamp}`;
     const frame = [{ con_type: 'text', ext_type: 'txt', data: '周末开盘' }];
     if (image) frame.push({ con_type: 'image', ext_type: 'png', data: image });
-    const response = await fetch(`${platform.base}/mms/v1/batchSend`, {
-      method: 'POST',
-      body: JSON.stringify({
-        ...common,
-        signature: createHash('md5').update(signed).digest('hex'),
-        product_id: customer.productId,
-        phone: numbers(Math.min(10_000, left)),
-        sign_name: customer.signName,
-        title: '开盘通知',
-        content: [frame],
-      }),
+    await callMms(platform, customer, 'batchSend', {
+      product_id: customer.productId,
+      phone: numbers(Math.min(10_000, left)),
+      sign_name: customer.signName,
+      title: '开盘通知',
+      content: [frame],
     });
-    const answer = (await response.json()) as { code: string; message: string };
-    if (answer.code !== 'OK') throw new Error(`batchSend: ${answer.code} ${answer.message}`);
   }
 }
 

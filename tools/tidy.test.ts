@@ -41,9 +41,12 @@ const rooms: readonly { room: string; mayImport: readonly string[] }[] = [
     room: 'sandbox',
     mayImport: ['src/app.ts', 'src/http/dialect.ts', 'src/config.ts', 'src/log.ts', 'src/core', 'src/db', 'src/std', 'simulators'],
   },
-  { room: 'bench', mayImport: ['simulators', 'src/std'] },
+  // What tests, benchmarks and crash runs share: it starts processes and speaks to them from outside.
+  { room: 'harness', mayImport: ['src/std', 'src/db/embedded.ts'] },
+  { room: 'bench', mayImport: ['harness', 'simulators', 'src/std'] },
+  { room: 'crash', mayImport: ['harness', 'simulators', 'src'] },
   { room: 'tools', mayImport: ['src', 'test'] },
-  { room: 'test', mayImport: ['src', 'simulators', 'sandbox', 'bench', 'tools'] },
+  { room: 'test', mayImport: ['src', 'simulators', 'sandbox', 'harness', 'bench', 'crash', 'tools'] },
 ];
 
 /** One customer API each; none knows another. */
@@ -51,7 +54,7 @@ const dialects = ['src/http/ihuyi-mms-v1.ts', 'src/http/aim-3yit.ts'];
 
 /** Things that only some files may touch. src/main.ts hands the environment to src/config.ts, which reads it. */
 const reserved = {
-  environment: ['src/config.ts', 'src/main.ts', 'test/', 'tools/', 'simulators/', 'bench/', 'vitest.config.ts'],
+  environment: ['src/config.ts', 'src/main.ts', 'test/', 'tools/', 'simulators/', 'harness/', 'bench/', 'vitest.config.ts'],
   driver: ['src/db/db.ts'],
   sockets: [
     'src/channels/',
@@ -62,6 +65,7 @@ const reserved = {
     'simulators/',
     'sandbox/',
     'bench/',
+    'crash/',
     'test/',
   ],
 };

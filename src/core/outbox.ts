@@ -352,7 +352,7 @@ export function createOutbox({ db, directory, clock }: { db: Db; directory: Dire
     limit: number,
     load: (sql: Sql, accountId: bigint, rows: readonly WaitingRow[]) => Promise<T[]>,
   ): Promise<T[]> {
-    return db.transaction(async (sql) => {
+    const handOverNext = async (sql: Sql): Promise<T[]> => {
       const query = sql<WaitingRow[]>`
         select id, day, phone, form, code, cost_e4 as cost, at, tries::int from waiting_events
         where account_id = ${account.id} and subscription_id = ${subscription.id} and kind = ${kind} and route = 0
@@ -362,7 +362,9 @@ export function createOutbox({ db, directory, clock }: { db: Db; directory: Dire
       const ids = rows.map(({ id }) => id);
       const [events] = await Promise.all([load(sql, account.id, rows), handOver(sql, account.id, kind, ids, null, clock())]);
       return events;
-    });
+    };
+    // A pull that was committed is answered with its rows, even if the database went away before it could say so: nobody would see them again.
+    return db.transaction(handOverNext, { findOut: true });
   }
 
   async function settleIn(sql: Sql, results: readonly PushResult[], attemptIds: readonly bigint[], at: Date): Promise<void> {

@@ -61,8 +61,8 @@ interface SubmitDeps {
 /** Most recipients that one shared transaction takes in; larger submissions have one of their own. */
 const groupRecipients = 1000;
 const placeholder = '$url$';
-/** How long a submission waits for a database that went away while committing it. */
-const unknownForMs = 10_000;
+/** How long a submission waits for a database that went away while committing it: a server that was killed is back within that time. */
+const unknownForMs = 30_000;
 
 /** What is sent, whatever its kind. */
 interface Content {

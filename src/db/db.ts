@@ -49,8 +49,11 @@ export interface Db {
    * Runs `fn` in one transaction and commits. Serialisation failures and deadlocks run `fn` again a few times, so what it
    * does outside `sql` must bear repetition. If the connection breaks while committing, the outcome is not known and the
    * error says so: see `isUnknownCommit`. Database errors thrown inside must leave `fn`: the transaction is spoilt.
+   *
+   * `findOut`: then asks the database what became of it, for as long as that may take after a restart, and returns or fails accordingly.
+   * For what cannot be repeated under a key of its own; it costs a trip to the server.
    */
-  transaction<T>(fn: (sql: Sql) => Promise<T>): Promise<T>;
+  transaction<T>(fn: (sql: Sql) => Promise<T>, options?: { readonly findOut?: boolean }): Promise<T>;
   /** Calls `fn` on every notification, re-listening after a lost connection. Some will be missed: a hint, never the data. */
   listen(channel: string, fn: (payload: string) => void): Promise<() => Promise<void>>;
   /** Wakes listeners, in a transaction of its own: NOTIFY takes a lock of the whole server at commit. */
@@ -76,6 +79,8 @@ export interface DbOptions {
 const maxAttempts = 6;
 const statementTimeoutMs = 60_000;
 const endTimeoutSeconds = 5;
+/** A server that was killed is back within that time, unless something worse has happened. */
+const findOutMs = 30_000;
 /** How long queries on the other connections may go on after one was lost; usually the server is gone and all are. */
 const retireSeconds = 2;
 
@@ -143,11 +148,15 @@ export function createDb(url: string, options: DbOptions = {}): Db {
     return created;
   }
 
-  async function transaction<T>(fn: (sql: Sql) => Promise<T>): Promise<T> {
+  async function transaction<T>(fn: (sql: Sql) => Promise<T>, { findOut = false } = {}): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await observed(fn);
+        return await observed(fn, findOut);
       } catch (error) {
+        if (error instanceof UnknownCommit && error.transactionId !== null) {
+          if (await wasCommitted(error.transactionId)) return error.value as T;
+          throw error.cause;
+        }
         const code = codeOf(error);
         if ((code !== '40001' && code !== '40P01') || attempt === maxAttempts) throw error;
         await sleep(Math.random() * 10 * 2 ** attempt);
@@ -155,22 +164,40 @@ export function createDb(url: string, options: DbOptions = {}): Db {
     }
   }
 
-  async function observed<T>(fn: (sql: Sql) => Promise<T>): Promise<T> {
+  async function observed<T>(fn: (sql: Sql) => Promise<T>, findOut: boolean): Promise<T> {
     const asked = performance.now();
     let began: number | undefined;
     let outcome: 'committed' | 'failed' = 'failed';
     underWay++;
     try {
-      const value = await attemptTransaction(pool, (sql) => {
-        began = performance.now();
-        return fn(sql);
-      });
+      const value = await attemptTransaction(
+        pool,
+        (sql) => {
+          began = performance.now();
+          return fn(sql);
+        },
+        findOut,
+      );
       outcome = 'committed';
       return value;
     } finally {
       underWay--;
       const now = performance.now();
       options.observe?.(outcome, (began ?? now) - asked, now - (began ?? now));
+    }
+  }
+
+  /** Asks until the transaction is over and the server there to say how; throws if that takes too long. */
+  async function wasCommitted(transactionId: string): Promise<boolean> {
+    for (const last = performance.now() + findOutMs; ; ) {
+      try {
+        const [row] = await pool<{ status: string | null }[]>`select pg_xact_status(${transactionId}::xid8) as status`;
+        if (row?.status === 'committed' || row?.status === 'aborted') return row.status === 'committed';
+      } catch (error) {
+        if (!isConnectionLoss(error)) throw error;
+      }
+      if (performance.now() > last) throw new UnknownCommit(new ConnectionLost());
+      await sleep(100);
     }
   }
 
@@ -197,9 +224,10 @@ export function createDb(url: string, options: DbOptions = {}): Db {
   };
 }
 
-async function attemptTransaction<T>(pool: Driver, fn: (sql: Sql) => Promise<T>): Promise<T> {
+async function attemptTransaction<T>(pool: Driver, fn: (sql: Sql) => Promise<T>, findOut: boolean): Promise<T> {
   let isOver = false;
   let result: { value: T } | undefined;
+  let transactionId: string | null = null;
   try {
     await pool.begin(async (connection) => {
       const sql = wrap(() => {
@@ -209,6 +237,12 @@ async function attemptTransaction<T>(pool: Driver, fn: (sql: Sql) => Promise<T>)
       try {
         const value = await fn(sql);
         if (isOver) throw new ConnectionLost();
+        if (findOut) {
+          // Null if nothing was written: then it does not matter.
+          const [row] = await connection<{ id: string | null }[]>`select pg_current_xact_id_if_assigned()::text as id`;
+          transactionId = row?.id ?? null;
+          if (isOver) throw new ConnectionLost();
+        }
         result = { value };
       } catch (error) {
         // If it was this connection that broke, `begin` fails within the same turn of the event loop, and we must never come
@@ -221,7 +255,8 @@ async function attemptTransaction<T>(pool: Driver, fn: (sql: Sql) => Promise<T>)
   } catch (error) {
     isOver = true; // also if the connection broke while fn was not waiting for a query
     const wasCommitting = result !== undefined;
-    if (wasCommitting && (isConnectionLoss(error) || codeOf(error) === '40003')) throw new UnknownCommit(error);
+    if (wasCommitting && (isConnectionLoss(error) || codeOf(error) === '40003'))
+      throw new UnknownCommit(error, transactionId, result?.value);
     throw error;
   }
   if (!result) throw new Error('a transaction was committed before its function returned');
@@ -298,8 +333,14 @@ class ConnectionLost extends Error {
 }
 
 class UnknownCommit extends Error {
-  constructor(cause: unknown) {
+  /** Of the transaction, where somebody wanted to be able to find out about it, and what it would have returned. */
+  readonly transactionId: string | null;
+  readonly value: unknown;
+
+  constructor(cause: unknown, transactionId: string | null = null, value?: unknown) {
     super('the connection was lost while committing: the transaction may or may not have happened', { cause });
+    this.transactionId = transactionId;
+    this.value = value;
   }
 }
 

@@ -4,7 +4,8 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import { type Client, clientOf, createPuller, type Node, plainNumbers, startPlatform, until } from '../platform.ts';
+import type { Node } from '../../harness/processes.ts';
+import { type Client, clientOf, createPuller, plainNumbers, startPlatform, until } from '../platform.ts';
 
 const clients = 6;
 const perSubmit = 20;
@@ -48,7 +49,7 @@ it('nodes restarted one after the other under load: every request is answered, e
   const platform = await startPlatform({ connections: 4, ratePerSecond: 2000, window: 64 });
   onTestFinished(() => platform.stop());
   const { carrier, shown } = platform;
-  carrier.faults.responseDelayMs = 20;
+  carrier.faults = { responseDelayMs: 20 };
   // Whatever were in doubt would end as UNKNOWN, so that it cannot hide.
   const customer = await platform.customer({ balanceE4, inDoubt: 'give_up' });
   const nodes = [await platform.startNode(grace), await platform.startNode(grace)];

@@ -60,7 +60,7 @@ describe.concurrent('two nodes', () => {
     const platform = await startPlatform({ connections: 5, ratePerSecond: 400, window: 50 });
     onTestFinished(() => platform.stop());
     const { carrier, shown } = platform;
-    carrier.faults.responseDelayMs = 50;
+    carrier.faults = { responseDelayMs: 50 };
     // Whatever were in doubt would end as UNKNOWN, so that it cannot hide.
     const customer = await platform.customer({ balanceE4, inDoubt: 'give_up' });
     const first = await platform.startNode();
