@@ -6,7 +6,7 @@
  */
 import type { Db, Sql } from '../db/db.ts';
 import { groupBy } from '../std/group.ts';
-import { shanghaiDay } from '../std/shanghai.ts';
+import { addDays, dayBegins, shanghaiDay } from '../std/shanghai.ts';
 import type { Directory } from './directory.ts';
 import { applyReports, keepReadings, resolve, type Sent } from './messages.ts';
 
@@ -98,8 +98,8 @@ export function createReports({ db, directory, clock }: { db: Db; directory: Dir
         if (due.length === 0) return 0;
         const { known, unknown } = await locate(sql, due, at);
         const left = new Set([...unknown, ...(await apply(known, at, sql))].map(keyOf));
-        const keptSince = at.getTime() - directory.settings().retentionDays * 86_400_000;
-        const isStill = (report: (typeof due)[number]): boolean => left.has(keyOf(report)) && report.receivedAt.getTime() >= keptSince;
+        const keptSince = dayBegins(addDays(shanghaiDay(at), -directory.settings().retentionDays));
+        const isStill = (report: (typeof due)[number]): boolean => left.has(keyOf(report)) && report.receivedAt >= keptSince;
         const still = due.filter(isStill);
         const settled = due.filter((report) => !isStill(report));
         await Promise.all([
