@@ -8,12 +8,15 @@ import fs from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
+import { runningUrl } from '../src/db/embedded.ts';
 import { packageRoot } from '../src/std/package-root.ts';
 
 export interface Customer {
   readonly spId: number;
   readonly password: string;
   readonly templateId: number;
+  readonly accountId: number;
+  readonly subscriptionId: number;
 }
 
 export interface MmsCustomer {
@@ -38,6 +41,10 @@ export interface Platform {
   /** CPU seconds used so far. */
   cpu(): Promise<{ platform: number; database: number; carrier: number }>;
   residentMiB(): Promise<number>;
+  /** The management API as the operator. */
+  manage(method: string, url: string, body?: unknown): Promise<Record<string, unknown>>;
+  /** Of its own PostgreSQL. */
+  readonly databaseUrl: string;
   stop(): Promise<void>;
 }
 
@@ -80,11 +87,11 @@ export async function startPlatform({ profile }: { profile: boolean }): Promise<
   const server = spawn(process.execPath, [...flags, program, 'start'], { env, stdio: ['ignore', 'inherit', 'inherit'] });
   await ready(base);
 
-  const call = async (method: string, url: string, body: unknown): Promise<Record<string, unknown>> => {
+  const call = async (method: string, url: string, body?: unknown): Promise<Record<string, unknown>> => {
     const response = await fetch(`${base}/v1${url}`, {
       method,
-      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
-      body: JSON.stringify(body),
+      headers: { authorization: `Bearer ${token}`, ...(body !== undefined && { 'content-type': 'application/json' }) },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
     });
     const answer = (await response.json()) as Record<string, unknown>;
     if (!response.ok) throw new Error(`${method} ${url}: ${response.status} ${JSON.stringify(answer)}`);
@@ -112,7 +119,13 @@ export async function startPlatform({ profile }: { profile: boolean }): Promise<
       card: { layout: 'notice', title: '通知', rows: [{ label: '事项', value: '压测' }] },
     });
     await call('POST', `/templates/${String(template.id)}/approve`, {});
-    return { spId: Number(subscription.spId), password: String(subscription.password), templateId: Number(template.id) };
+    return {
+      spId: Number(subscription.spId),
+      password: String(subscription.password),
+      templateId: Number(template.id),
+      accountId: Number(account.id),
+      subscriptionId: Number(subscription.id),
+    };
   }
 
   let mmsc: ChildProcess | undefined;
@@ -166,6 +179,8 @@ export async function startPlatform({ profile }: { profile: boolean }): Promise<
     sending,
     queueing,
     startMms,
+    manage: call,
+    databaseUrl: runningUrl(path.join(dataDir, 'postgres'), 'postgres') ?? '',
     reports: () => metric('hongyan_reports_total'),
     cpu: async () => ({
       platform: await metric('process_cpu_seconds_total'),

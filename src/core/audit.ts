@@ -120,7 +120,9 @@ const checks: Record<string, Check> = {
     where case when m.status >= 10 then 1 else 0 end <> coalesce(owed.n, 0) - case when owed.replays > 0 then 1 else 0 end
       and (owed.n is not null or m.day >= ${eventsFrom})`,
 
-  'a multimedia template has one event once it was decided on, and none before': (sql, { days, eventsFrom }) => sql<Omit<Disagreement, 'check'>[]>`
+  'a multimedia template has one event once it was decided on, and none before': (sql, { days, eventsFrom }) => sql<
+    Omit<Disagreement, 'check'>[]
+  >`
     with owed as (
       select account_id, id, count(*) as n from (
         select account_id, id from waiting_events where kind = 3

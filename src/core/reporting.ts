@@ -71,7 +71,9 @@ export async function listBatches(
   page: PageRequest,
 ): Promise<Page<BatchSummary>> {
   const [after] = keyOf(page, ['id']) ?? [];
-  const earlier = after ? sql`(day, id) < ((select day from batches where account_id = ${accountId} and id = ${after}), ${after})` : sql`true`;
+  const earlier = after
+    ? sql`(day, id) < ((select day from batches where account_id = ${accountId} and id = ${after}), ${after})`
+    : sql`true`;
   const rows = await sql<BatchSummary[]>`
     select ${batchColumns(sql)} from batches
     where account_id = ${accountId} and day between ${filter.fromDay}::date and ${filter.toDay}::date

@@ -255,8 +255,7 @@ export function createRetention({ db, clock }: { db: Db; clock: () => Date }): R
         ),
       ];
       let total = 0;
-      for (const [most, work] of works)
-        for (let n = most; n === most && !isStopping(); total += n) n = await work();
+      for (const [most, work] of works) for (let n = most; n === most && !isStopping(); total += n) n = await work();
       return total;
     },
   };
