@@ -328,7 +328,8 @@ export interface EventFilter extends DayRange {
 /**
  * What is or was owed to an account, newest message or reply first. An event that waits to be handed over again is waiting.
  *
- * Walks the days' keys downwards, which passes over other accounts' rows: made for a person's question, not for a program that polls.
+ * Walks the account's keys of these days downwards until a page is full: what is rare among many (another state, one of several
+ * subscriptions) takes a person's patience, not a program's that polls.
  */
 export async function searchEvents(sql: Sql, accountId: bigint, filter: EventFilter, page: PageRequest): Promise<Page<Event>> {
   const { kind: kindName, phone, batchId } = filter;
