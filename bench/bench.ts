@@ -10,6 +10,7 @@ import { randomFillSync } from 'node:crypto';
 import type { AddressInfo } from 'node:net';
 import { crc32, deflateSync } from 'node:zlib';
 import { callMms, md5 } from '../harness/customers.ts';
+import { measureGrowth, table } from './growth.ts';
 import { type Customer, type MmsCustomer, type Platform, startPlatform } from './platform.ts';
 
 const { values: options } = parseArgs({
@@ -17,6 +18,8 @@ const { values: options } = parseArgs({
     scenario: { type: 'string', multiple: true },
     seconds: { type: 'string', default: '10' },
     messages: { type: 'string', default: '300000' },
+    stored: { type: 'string', default: '5000000' },
+    blocked: { type: 'string', default: '5000000' },
     json: { type: 'boolean', default: false },
     profile: { type: 'boolean', default: false },
   },
@@ -192,6 +195,32 @@ const scenarios: Record<string, (platform: Platform) => Promise<Figures>> = {
   },
 };
 
+/** Scenarios that run only when they are asked for, and print a table of their own. */
+const longScenarios: Record<string, (platform: Platform) => Promise<Figures>> = {
+  /** The same things on an empty platform, with `--stored` messages, and with `--blocked` numbers on the blocklist. */
+  async growth(platform) {
+    const size = { stored: Number(options.stored), blocked: Number(options.blocked), messages: Number(options.messages) };
+    const { sending, queueing, manage, databaseUrl } = platform;
+    const grown = await measureGrowth(
+      {
+        ...sending,
+        otherAccountId: queueing.accountId,
+        databaseUrl,
+        manage,
+        accept: (count) => submit(platform, queueing, count),
+        drain: (count) => drain(platform, count),
+        pull: () => call(platform, '/api/report', credentials(sending)),
+      },
+      size,
+      (line) => void process.stderr.write(`${line}\n`),
+    );
+    if (!options.json) print(table(grown, size));
+    return Object.fromEntries(
+      Object.entries(grown).flatMap(([state, measured]) => Object.entries(measured).map(([name, value]) => [`${state}: ${name}`, value])),
+    );
+  },
+};
+
 /** A package of about 100 KB: a picture that does not compress, as a valid PNG whose pixels nobody looks at. */
 function picture(): string {
   const side = 184;
@@ -263,16 +292,17 @@ async function drain(platform: Platform, wanted: number): Promise<void> {
 }
 
 const wanted = options.scenario ?? Object.keys(scenarios);
-const unknown = wanted.filter((name) => !(name in scenarios));
-if (unknown.length > 0) throw new Error(`no scenario ${unknown.join(', ')}; there are ${Object.keys(scenarios).join(', ')}`);
+const all = { ...scenarios, ...longScenarios };
+const unknown = wanted.filter((name) => !(name in all));
+if (unknown.length > 0) throw new Error(`no scenario ${unknown.join(', ')}; there are ${Object.keys(all).join(', ')}`);
 const machine = `${os.cpus().length} × ${os.cpus()[0]?.model ?? 'unknown'}, ${Math.round(os.totalmem() / 2 ** 30)} GiB, Node ${process.version}`;
 if (!options.json) print(machine);
 for (const name of wanted) {
   const platform = await startPlatform({ profile: options.profile });
   try {
-    const figures = (await scenarios[name]?.(platform)) ?? {};
+    const figures = (await all[name]?.(platform)) ?? {};
     if (options.json) print(JSON.stringify({ scenario: name, machine, at: new Date().toISOString(), ...figures }));
-    else
+    else if (name in scenarios)
       print(
         `${name.padEnd(14)}${Object.entries(figures)
           .map(([key, value]) => `${key} ${value.toFixed(value < 100 ? 2 : 0)}`)

@@ -8,7 +8,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { type AimCustomer, createOperator, type MmsCustomer as MmsAccount } from '../harness/operator.ts';
 import { type Helper, runCommand, spawnNode, startHelper, untilReady } from '../harness/processes.ts';
-import { freePort } from '../src/db/embedded.ts';
+import { freePort, runningUrl } from '../src/db/embedded.ts';
 
 export type Customer = AimCustomer;
 
@@ -31,6 +31,10 @@ export interface Platform {
   /** CPU seconds used so far. */
   cpu(): Promise<{ platform: number; database: number; carrier: number }>;
   residentMiB(): Promise<number>;
+  /** The management API as the operator. */
+  manage(method: string, url: string, body?: unknown): Promise<Record<string, unknown>>;
+  /** Of its own PostgreSQL. */
+  readonly databaseUrl: string;
   stop(): Promise<void>;
 }
 
@@ -113,6 +117,8 @@ export async function startPlatform({ profile }: { profile: boolean }): Promise<
     sending,
     queueing,
     startMms,
+    manage: operator.call,
+    databaseUrl: runningUrl(path.join(dataDir, 'postgres'), 'postgres') ?? '',
     reports: () => metric('hongyan_reports_total'),
     cpu: async () => ({
       platform: await metric('process_cpu_seconds_total'),

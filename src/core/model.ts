@@ -88,6 +88,12 @@ export interface PlatformSettings {
   readonly pushDelaysSeconds: readonly number[];
   /** MMS pushes to one address at the same time. */
   readonly pushConcurrency: number;
+  /** Days that messages, events and what belongs to them are kept. */
+  readonly retentionDays: number;
+  /** Days that an event waits to be taken, and its day is kept for it, at the most; no fewer than `retentionDays`. */
+  readonly waitingDays: number;
+  /** Days that a batch's totals and its entries in the ledger are kept; no fewer than `retentionDays`. */
+  readonly batchDays: number;
 }
 
 export const defaultSettings: PlatformSettings = {
@@ -99,6 +105,9 @@ export const defaultSettings: PlatformSettings = {
   failuresPerMinute: 20,
   pushDelaysSeconds: [60, 120],
   pushConcurrency: 16,
+  retentionDays: 180,
+  waitingDays: 365,
+  batchDays: 730,
 };
 
 /** One number of a submission, as the customer wrote it. */

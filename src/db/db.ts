@@ -396,6 +396,11 @@ export function isConnectionLoss(error: unknown): boolean {
   return code !== undefined && (connectionLossCodes.has(code) || code.startsWith('08'));
 }
 
+/** True if a lock was not to be had within `lock_timeout`. */
+export function isLockTimeout(error: unknown): boolean {
+  return codeOf(error) === '55P03';
+}
+
 /** True if a row with this key exists already. */
 export function isUniqueViolation(error: unknown): boolean {
   return codeOf(error) === '23505';

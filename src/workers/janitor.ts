@@ -1,10 +1,10 @@
 /**
- * What must happen without anybody asking: partitions ahead, statistics early, messages without a report ended in time, old
- * request ids forgotten. Every task is idempotent and may run on several nodes at once.
+ * What must happen without anybody asking: partitions ahead, statistics early, messages without a report ended in time, old days dropped
+ * and what belonged to them purged, old request ids forgotten. Every task is idempotent and may run on several nodes at once.
  */
 import { purgeRequestIds } from '../core/batches.ts';
 import type { Directory } from '../core/directory.ts';
-import { expireOverdue } from '../core/messages.ts';
+import { expire, findOverdue, waitingSince } from '../core/messages.ts';
 import type { Retention } from '../core/retention.ts';
 import { overdueEndedBefore, setOverdueEndedBefore } from '../core/settings.ts';
 import type { Signals } from '../core/signals.ts';
@@ -14,6 +14,7 @@ import { addDays, shanghaiDay } from '../std/shanghai.ts';
 
 export interface Janitor {
   start(): void;
+  /** Ends every task after the portion it is at. */
   stop(): Promise<void>;
   /** Ends messages whose report is overdue; returns how many. */
   expireOverdue(): Promise<number>;
@@ -22,6 +23,10 @@ export interface Janitor {
 /** A message may be sent up to three days (the longest time to live) after the day it was planned for, and one for midnights. */
 const daysLooked = 4;
 const perTransaction = 5000;
+/** Looking for overdue messages reads all of a day, so one look takes many. */
+const perLook = 100_000;
+/** What is sent after a look was sent no earlier than this before it, whatever the clocks of the nodes say. */
+const clockSlackMs = 3600_000;
 
 export function createJanitor(deps: {
   db: Db;
@@ -34,6 +39,8 @@ export function createJanitor(deps: {
   const { db, directory, retention, signals, log, clock } = deps;
   const timers: NodeJS.Timeout[] = [];
   const running = new Map<string, Promise<unknown>>();
+  let stopping = false;
+  const isStopping = (): boolean => stopping;
 
   /** Runs a task now and then, never twice at once, and lets nothing out. */
   function every(name: string, ms: number, task: () => Promise<unknown>): void {
@@ -47,6 +54,9 @@ export function createJanitor(deps: {
     timers.push(setInterval(run, ms));
   }
 
+  /** No message of a day that waits for its report was sent before this: so long a look finds nothing. */
+  const openSince = new Map<string, Date>();
+
   async function overdue(): Promise<number> {
     const at = clock();
     const sentBefore = new Date(at.getTime() - directory.settings().reportWithinHours * 3600_000);
@@ -54,14 +64,44 @@ export function createJanitor(deps: {
     const usual = addDays(last, -daysLooked);
     // Further back only after a time without a janitor: each look ends a day, and where it began is kept.
     const kept = (await overdueEndedBefore(db.sql)) ?? (await retention.oldestDay());
+    const first = kept < usual ? kept : usual;
+    for (const day of openSince.keys()) if (day < first) openSince.delete(day);
     let total = 0;
-    for (let day = kept < usual ? kept : usual; day <= last; day = addDays(day, 1)) {
-      for (let n = perTransaction; n === perTransaction; total += n)
-        n = await db.transaction((sql) => expireOverdue(sql, directory, day, sentBefore, perTransaction, at));
+    for (let day = first; day <= last && !stopping; day = addDays(day, 1)) {
+      const known = openSince.get(day);
+      if (known !== undefined && known >= sentBefore) continue;
+      for (let n: number = perLook; n === perLook && !stopping; ) {
+        const found = await findOverdue(db.sql, day, sentBefore, perLook);
+        n = found.length;
+        for (let i = 0; i < n && !stopping; i += perTransaction)
+          total += await db.transaction((sql) => expire(sql, directory, day, found.slice(i, i + perTransaction), at));
+      }
+      const later = new Date(at.getTime() - clockSlackMs);
+      const open = await waitingSince(db.sql, day);
+      openSince.set(day, open !== null && open < later ? open : later);
     }
-    await setOverdueEndedBefore(db.sql, usual);
     if (total > 0) signals.emit('push');
+    if (!stopping) await setOverdueEndedBefore(db.sql, usual);
     return total;
+  }
+
+  let reported = '';
+
+  /** Drops old days and what belonged to them; says once which of them must stay, and why. */
+  async function retire(): Promise<void> {
+    const { dropped, kept } = await retention.dropDays(directory.settings(), isStopping);
+    if (dropped.length > 0) log.info({ days: dropped }, 'dropped days past retention');
+    const standing = JSON.stringify([...kept]);
+    if (kept.size > 0 && standing !== reported)
+      log.warn({ days: Object.fromEntries(kept) }, 'days past retention are kept: messages are unfinished, or events are awaited');
+    reported = standing;
+    const purged = await retention.purge(directory.settings(), isStopping);
+    if (purged > 0) log.info({ purged }, 'purged what belonged to dropped days');
+  }
+
+  async function requestIds(): Promise<void> {
+    for (let n: number = perTransaction; n === perTransaction && !stopping; )
+      n = await db.transaction((sql) => purgeRequestIds(sql, clock(), perTransaction));
   }
 
   return {
@@ -69,9 +109,11 @@ export function createJanitor(deps: {
       every('partitions', 3600_000, () => retention.makePartitions());
       every('statistics', 2000, () => retention.analyzeToday());
       every('overdue reports', 600_000, overdue);
-      every('request ids', 60_000, () => purgeRequestIds(db.sql, clock()));
+      every('old days', 600_000, retire);
+      every('request ids', 60_000, requestIds);
     },
     async stop() {
+      stopping = true;
       for (const timer of timers) clearInterval(timer);
       await Promise.all(running.values());
     },
