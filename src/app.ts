@@ -53,7 +53,7 @@ export interface AppOptions {
   readonly host: string;
   /** 0: any free one. */
   readonly port: number;
-  readonly server: Pick<ServerOptions, 'tls' | 'trustedProxies' | 'loopbackHostOnly'>;
+  readonly server: Pick<ServerOptions, 'tls' | 'trustedProxies' | 'loopbackHostOnly' | 'limits'>;
   /** Address of /metrics; null: none. */
   readonly metrics: { readonly host: string; readonly port: number } | null;
   /** Private ranges that customers' push servers may be in. */
@@ -138,7 +138,7 @@ export async function createApp(options: AppOptions): Promise<App> {
   });
   const janitor = createJanitor({ db, directory, retention, signals, log, clock });
 
-  const server = createServer({ log, ...options.server });
+  const server = createServer({ log, failuresPerMinute: () => directory.settings().addressFailuresPerMinute, ...options.server });
   if (roles.includes('api')) {
     const submit = createSubmit({ db, directory, signals, clock, linkBase });
     server.register(

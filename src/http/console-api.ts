@@ -69,6 +69,7 @@ async function callerOf({ db }: ConsoleDeps, request: FastifyRequest, reply: Fas
   const token = /^Bearer +(\S{1,500})$/i.exec(request.headers.authorization ?? '')?.[1];
   const caller = token === undefined ? null : await findToken(db.sql, token);
   if (!caller) {
+    if (token !== undefined) request.countFailure();
     reply.header('www-authenticate', 'Bearer');
     throw new Problem(401, 'unauthenticated', 'Authorization: a valid bearer token is needed');
   }
