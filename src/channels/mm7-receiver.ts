@@ -87,8 +87,8 @@ export interface Mm7Receiver {
 const defaults = { version: '6.8.0', namespace: 'REL-6-MM7-1-4', accessNumber: '', maxOctets: 4 << 20, maxUnacknowledged: 5000 };
 const maxIdLength = 200;
 const maxStatusLength = 40;
-/** Of a number or a code; what is longer is neither, and could not be stored with others. */
-const maxFieldLength = 64;
+/** Of a number: what is longer is none, and too much for an index. */
+const maxNumberLength = 64;
 /** A reply longer than this is cut, as a short message could not be so long either. */
 const maxWords = 10_000;
 
@@ -175,7 +175,7 @@ export function createMm7Receiver(given: Mm7ReceiverSettings, events: Mm7Receive
     const messageId = fields.messageId ?? '';
     const phones = phonesOf(fields);
     if (messageId === '' || messageId.length > maxIdLength) return answer(4004, "Field 'MessageID' must be filled");
-    if (phones.length === 0 || phones.some(({ value }) => value.length > maxFieldLength))
+    if (phones.length === 0 || phones.some(({ value }) => value.length > maxNumberLength))
       return answer(4004, "Field 'Recipient' must be filled");
     if (fields.mmStatus === null) return answer(4004, "Field 'MMStatus' must be filled");
     const meaning = meaningOfReport(fields);
@@ -184,7 +184,7 @@ export function createMm7Receiver(given: Mm7ReceiverSettings, events: Mm7Receive
       phones.map(({ value }) => {
         const report = {
           carrierId: carrierIdOf(messageId, value),
-          status: meaning.code.slice(0, maxFieldLength),
+          status: meaning.code,
           delivered: meaning.delivered,
           phone: value,
         };
@@ -209,7 +209,7 @@ export function createMm7Receiver(given: Mm7ReceiverSettings, events: Mm7Receive
 
   async function onDeliver(envelope: Envelope, fields: Fields<'DeliverReq'>, content: Part | null): Promise<Mm7Answer> {
     const from = digitsIn(fields.sender?.[0]);
-    const to = digitsIn(fields.recipients?.to?.[0] ?? fields.recipients?.cc?.[0]) || (fields.vasId ?? '').slice(0, maxFieldLength);
+    const to = digitsIn(fields.recipients?.to?.[0] ?? fields.recipients?.cc?.[0]) || (fields.vasId ?? '').slice(0, maxNumberLength);
     if (from === '') return respond(envelope, 'DeliverRsp', 4004, "Field 'Sender' must be filled");
     const subject = fields.subject ?? '';
     const words = content ? wordsOf(readPresentation(content)) : '';
