@@ -22,6 +22,7 @@ import { approveTemplate, createTemplate } from '../src/core/templates.ts';
 import { createDb } from '../src/db/db.ts';
 import { createSecretBox, generateKey } from '../src/std/secret-box.ts';
 import { createJanitor } from '../src/workers/janitor.ts';
+import { checkLogs, keepLog, testLog } from './logs.ts';
 import { freshDatabase } from './postgres.ts';
 
 const carrierAccount = { spId: '901234', secret: 'stories', accessNumber: '10690001' };
@@ -170,7 +171,7 @@ export async function startPlatform(options: PlatformOptions = {}): Promise<Plat
         server: {},
         metrics: null,
         pushAllow: ['127.0.0.0/8'],
-        log: pino({ level: process.env.HONGYAN_TEST_LOG ?? 'silent' }),
+        log: testLog(),
         ...changed,
       });
       const tracked: App = {
@@ -212,6 +213,7 @@ export async function startPlatform(options: PlatformOptions = {}): Promise<Plat
       await Promise.all([...apps].map((app) => app.stop()));
       await Promise.all([...nodes].map((node) => node.kill()));
       await carrier.stop();
+      await checkLogs(management, [secretKeys, secret, new URL(databaseUrl).password]);
       await directory.stop();
       await db.end();
       await database?.drop();
@@ -253,13 +255,17 @@ export async function startNode(environment: Readonly<Record<string, string>>): 
       HONGYAN_HOST: '127.0.0.1',
       HONGYAN_PUBLIC_URL: `http://127.0.0.1:${port}`,
       HONGYAN_METRICS_ADDRESS: 'off',
-      HONGYAN_LOG_LEVEL: 'warn',
+      HONGYAN_LOG_LEVEL: 'debug',
       ...environment,
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let log = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (log += chunk.toString()));
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (chunk: Buffer) => {
+      log += chunk.toString();
+      keepLog(chunk.toString());
+    });
   const end = async (signal: NodeJS.Signals): Promise<void> => {
     child.kill(signal);
     await ended(child);

@@ -156,7 +156,21 @@ async function operationsOf(): Promise<Operation[]> {
 }
 
 /** Parameters that name nothing of anybody's. */
-const harmless = new Set(['limit', 'cursor', 'from', 'to', 'state', 'kind', 'medium', 'name', 'idempotency-key', 'reason', 'serviceId', 'vaspId', 'vasId']);
+const harmless = new Set([
+  'limit',
+  'cursor',
+  'from',
+  'to',
+  'state',
+  'kind',
+  'medium',
+  'name',
+  'idempotency-key',
+  'reason',
+  'serviceId',
+  'vaspId',
+  'vasId',
+]);
 
 /** Which thing a parameter means; null: none. */
 function meaningOf(path: string, name: string): string | null {
