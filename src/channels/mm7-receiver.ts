@@ -197,7 +197,8 @@ export function createMm7Receiver(given: Mm7ReceiverSettings, events: Mm7Receive
   async function onReadReply(envelope: Envelope, fields: Fields<'ReadReplyReq'>): Promise<Mm7Answer> {
     const messageId = fields.messageId ?? '';
     const [phone] = phonesOf(fields);
-    if (messageId === '' || messageId.length > maxIdLength || !phone) return respond(envelope, 'ReadReplyRsp', 4004);
+    if (messageId === '' || messageId.length > maxIdLength || !phone || phone.value.length > maxNumberLength)
+      return respond(envelope, 'ReadReplyRsp', 4004);
     const reply = {
       carrierId: carrierIdOf(messageId, phone.value),
       phone: phone.value,

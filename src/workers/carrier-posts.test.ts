@@ -1,6 +1,5 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { pino } from 'pino';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { startManagement, type TestManagement } from '../../test/management.ts';
 import { createCarrierPosts } from './carrier-posts.ts';
@@ -15,8 +14,8 @@ it('channels that there are not are not remembered, however many are posted to',
   const nobody = () => {
     throw new Error('nothing may come through');
   };
-  const receiver = { onReport: nobody, onInbound: nobody };
-  const posts = createCarrierPosts({ directory: management.directory, receiver, log: pino({ level: 'silent' }) });
+  const receiver = { onReport: nobody, onInbound: nobody, onReadReply: nobody };
+  const posts = createCarrierPosts({ directory: management.directory, receiver });
   const post = { contentType: 'text/xml', authorization: undefined, remoteAddress: '127.0.0.1', body: Buffer.alloc(0) };
   setFlagsFromString('--expose-gc');
   const collect: () => void = runInNewContext('gc');

@@ -223,7 +223,7 @@ function ask(
   }
   const schema = Object.values(requestBody?.content ?? {})[0]?.schema;
   const body = schema && bodyOf(path, schema, side, optional);
-  return { method, path: query.size > 0 ? `${url}?${query}` : url, ...(body !== undefined && { body }) };
+  return { method, path: query.size > 0 ? `${url}?${query.toString()}` : url, ...(body !== undefined && { body }) };
 }
 
 /** Something in the shape of the schema: of properties only those that must be there, and the one that is asked for. */
