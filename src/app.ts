@@ -60,7 +60,7 @@ export interface AppOptions {
   readonly host: string;
   /** 0: any free one. */
   readonly port: number;
-  readonly server: Pick<ServerOptions, 'tls' | 'trustedProxies' | 'loopbackHostOnly' | 'graceMs'>;
+  readonly server: Pick<ServerOptions, 'tls' | 'trustedProxies' | 'loopbackHostOnly' | 'graceMs' | 'limits'>;
   /** Address of /metrics; null: none. */
   readonly metrics: { readonly host: string; readonly port: number } | null;
   /** Private ranges that customers' push servers may be in. */
@@ -176,6 +176,7 @@ export async function createApp(options: AppOptions): Promise<App> {
 
   const server = createServer({
     log,
+    failuresPerMinute: () => directory.settings().addressFailuresPerMinute,
     ...options.server,
     answered: (part, status, ms) => metrics.time('http_request_seconds', { part, status: String(status) }, ms / 1000),
   });

@@ -17,6 +17,8 @@ it('start needs a secret key and a public URL, and nothing else', () => {
     tlsCert: undefined,
     tlsKey: undefined,
     trustedProxies: [],
+    connectionsPerAddress: 1000,
+    requestsPerAddress: 500,
     metricsAddress: { host: '127.0.0.1', port: 9464 },
     stopGraceSeconds: 5,
     roles: ['api', 'dispatch', 'push', 'janitor'],

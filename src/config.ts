@@ -28,6 +28,8 @@ export interface Config {
   readonly tlsKey: string | undefined;
   /** Addresses or CIDR ranges. */
   readonly trustedProxies: readonly string[];
+  readonly connectionsPerAddress: number;
+  readonly requestsPerAddress: number;
   readonly metricsAddress: { readonly host: string; readonly port: number } | undefined;
   /** How long a node that stops still takes requests. */
   readonly stopGraceSeconds: number;
@@ -101,6 +103,18 @@ const settings: { readonly [Key in keyof Config]: Setting<Config[Key]> } = {
     fallback: '',
     parse: ranges,
     about: 'Addresses or CIDR ranges, separated by commas, of the proxies whose `X-Forwarded-For` is believed. Without it nobody’s is.',
+  },
+  connectionsPerAddress: {
+    variable: 'HONGYAN_CONNECTIONS_PER_ADDRESS',
+    fallback: '1000',
+    parse: count,
+    about: 'Connections that one address may hold (of IPv6, a /64). Trusted proxies may hold any number.',
+  },
+  requestsPerAddress: {
+    variable: 'HONGYAN_REQUESTS_PER_ADDRESS',
+    fallback: '500',
+    parse: count,
+    about: 'Requests of one address that are worked on at a time; beyond it they are answered 429.',
   },
   metricsAddress: {
     variable: 'HONGYAN_METRICS_ADDRESS',
@@ -236,6 +250,11 @@ function addressAndPort(text: string): { host: string; port: number } | undefine
   const bare = host.replace(/^\[(.*)\]$/, '$1');
   if (!isAddress(bare) || Number(number) > 65535) throw new Error('an IP address and a port, such as 127.0.0.1:9464 or [::1]:9464, or off');
   return { host: bare, port: Number(number) };
+}
+
+function count(text: string): number {
+  if (!/^[1-9]\d{0,6}$/.test(text)) throw new Error('a number from 1 to 9999999');
+  return Number(text);
 }
 
 function ranges(text: string): string[] {

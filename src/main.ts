@@ -37,6 +37,7 @@ program
       host: config.host,
       port: config.port,
       server: {
+        limits: limitsOf(config),
         trustedProxies: config.trustedProxies,
         graceMs: config.stopGraceSeconds * 1000,
         tls: tlsCert !== undefined && tlsKey !== undefined ? { cert: fs.readFileSync(tlsCert), key: fs.readFileSync(tlsKey) } : undefined,
@@ -70,6 +71,7 @@ program
       metrics: config.metricsAddress ?? null,
       pushAllow: config.pushAllow,
       carrierPorts: config.sandboxCarrierPorts,
+      limits: limitsOf(config),
       log,
     });
     const base = `http://127.0.0.1:${sandbox.port}`;
@@ -137,6 +139,8 @@ program
   .command('version')
   .description('print the version / 版本')
   .action(() => print(version));
+
+const limitsOf = ({ connectionsPerAddress, requestsPerAddress }: Config) => ({ connectionsPerAddress, requestsPerAddress });
 
 const embeddedFolder = (config: Config): string => path.join(config.dataDir, 'postgres');
 

@@ -21,6 +21,7 @@ import { createDb } from '../src/db/db.ts';
 import { freePort } from '../src/db/embedded.ts';
 import { createSecretBox, generateKey } from '../src/std/secret-box.ts';
 import { createJanitor } from '../src/workers/janitor.ts';
+import { checkLogs, keepLog, testLog } from './logs.ts';
 import { freshDatabase } from './postgres.ts';
 
 export { type Client, clientOf, type ReplyRow, type ReportRow } from '../harness/customers.ts';
@@ -171,7 +172,7 @@ export async function startPlatform(options: PlatformOptions = {}): Promise<Plat
         server: {},
         metrics: null,
         pushAllow: ['127.0.0.0/8'],
-        log: pino({ level: process.env.HONGYAN_TEST_LOG ?? 'silent' }),
+        log: testLog(),
         ...changed,
       });
       const tracked: App = {
@@ -213,6 +214,7 @@ export async function startPlatform(options: PlatformOptions = {}): Promise<Plat
       await Promise.all([...apps].map((app) => app.stop()));
       await Promise.all([...nodes].map((node) => node.kill()));
       await carrier.stop();
+      await checkLogs(management, [secretKeys, secret, new URL(databaseUrl).password]);
       await directory.stop();
       await db.end();
       await database?.drop();
@@ -222,7 +224,8 @@ export async function startPlatform(options: PlatformOptions = {}): Promise<Plat
 
 /** `hongyan start` in a process of its own, ready to take requests. */
 export async function startNode(environment: Readonly<Record<string, string>>): Promise<Node> {
-  const node = spawnNode({ port: await freePort(), environment });
+  const node = spawnNode({ port: await freePort(), environment: { HONGYAN_LOG_LEVEL: 'debug', ...environment } });
+  for (const stream of [node.process.stdout, node.process.stderr]) stream?.on('data', (chunk: Buffer) => keepLog(chunk.toString()));
   await untilReady(node, 40_000).catch(async (error: unknown) => {
     await node.kill();
     throw error;

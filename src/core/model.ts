@@ -84,6 +84,8 @@ export interface PlatformSettings {
   readonly rowsPerPush: number;
   /** Failed credentials from one address for one sp_id or api_id, before it must wait for the rest of a minute. */
   readonly failuresPerMinute: number;
+  /** The same from one address for whatever it tries, before nothing of it is listened to. */
+  readonly addressFailuresPerMinute: number;
   /** Pauses before an MMS push that was not taken comes again; when they are used up it has failed. */
   readonly pushDelaysSeconds: readonly number[];
   /** MMS pushes to one address at the same time. */
@@ -103,6 +105,7 @@ export const defaultSettings: PlatformSettings = {
   rowsPerPull: 2000,
   rowsPerPush: 500,
   failuresPerMinute: 20,
+  addressFailuresPerMinute: 300,
   pushDelaysSeconds: [60, 120],
   pushConcurrency: 16,
   retentionDays: 180,

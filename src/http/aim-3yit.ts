@@ -86,6 +86,7 @@ const problems: Readonly<Record<Problem, readonly [Code, string]>> = {
   too_large: [10001, '请求体超过大小限制'],
   malformed: [10001, '请求无法解析'],
   forbidden_host: [10001, '只接受发往本机地址的请求'],
+  too_many: [10000, '来自此地址的请求或凭证错误过多，请稍后再试'],
   unavailable: [10000, '服务正在启动、停止或繁忙，请重试'],
   fault: [10000, '可以安全重试，请求编号'],
 };
@@ -99,14 +100,18 @@ export function createAim3yit({ directory, submit, outbox, balance, clock, count
    * Says whose request this is, or why it is not listened to, in the documented order. Reads nothing but sp_id and the credential:
    * a stranger must not make us work, nor learn whether an account is locked.
    */
-  function authenticate({ method, clientAddress: address }: FastifyRequest, form: Form): Tenancy {
+  function authenticate(request: FastifyRequest, form: Form): Tenancy {
+    const { method, clientAddress: address } = request;
     const spId = form.get('sp_id')?.value ?? '';
     const signature = form.get('signature')?.value ?? '';
     const password = form.get('password')?.value ?? '';
     if (spId === '') throw new Denied(10001, '缺少参数 sp_id');
     if (signature === '' && password === '') throw new Denied(10001, '缺少参数 signature 或 password');
     const tenancy = /^\d{1,18}$/.test(spId) ? directory.bySpId(BigInt(spId)) : undefined;
-    if (!tenancy) throw new Denied(10001, '没有这个 sp_id');
+    if (!tenancy) {
+      request.countFailure();
+      throw new Denied(10001, '没有这个 sp_id');
+    }
     const { account, subscription } = tenancy;
     if (account.ipAllowList.length > 0 && !isListed(account.ipAllowList, address)) throw new Denied(10101, `请求来自 ${address}`);
 
@@ -121,6 +126,7 @@ export function createAim3yit({ directory, submit, outbox, balance, clock, count
         : isSignature(signature, `${method}&%2F&${canonicalForm(form, ['signature'])}`, tenancy.password));
     if (!proven) {
       failures.failed(address, subject);
+      request.countFailure();
       throw new Denied(
         code,
         signature === '' ? 'password 应为产品密码的 32 位 md5' : `签名与收到的 ${form.size - 1} 个参数不符（请求方法 ${method}）`,

@@ -271,6 +271,11 @@ const platformSettings = {
     maximum: 10_000,
     description: 'Failed credentials, for each address and sp_id or api_id.',
   }),
+  addressFailuresPerMinute: Type.Integer({
+    minimum: 1,
+    maximum: 1_000_000,
+    description: 'Failed credentials of an address, whatever it tries; then nothing of it is listened to for the rest of the minute.',
+  }),
   pushDelaysSeconds: Type.Array(Type.Number({ minimum: 0.01, maximum: 86_400 }), {
     maxItems: 10,
     description: 'Pauses before an MMS push that was not taken comes again; when they are used up it has failed.',
@@ -292,6 +297,7 @@ export const settingsChange = strict({
   rowsPerPull: Type.Optional(nullable(platformSettings.rowsPerPull)),
   rowsPerPush: Type.Optional(nullable(platformSettings.rowsPerPush)),
   failuresPerMinute: Type.Optional(nullable(platformSettings.failuresPerMinute)),
+  addressFailuresPerMinute: Type.Optional(nullable(platformSettings.addressFailuresPerMinute)),
   pushDelaysSeconds: Type.Optional(nullable(platformSettings.pushDelaysSeconds)),
   pushConcurrency: Type.Optional(nullable(platformSettings.pushConcurrency)),
   retentionDays: Type.Optional(nullable(platformSettings.retentionDays)),
