@@ -312,7 +312,7 @@ export async function hasWaiting(sql: Sql, day: string): Promise<boolean> {
 }
 
 /** What is handed over needs a partition to go to, so no day is dropped while something is made to wait again. For one transaction. */
-export const keepPartitions = async (sql: Sql): Promise<void> =>
+const keepPartitions = async (sql: Sql): Promise<void> =>
   void (await sql`select pg_advisory_xact_lock_shared(hashtext('hongyan partitions'))`);
 
 /** The other side: nothing is replayed, and nobody else makes or drops partitions, for the rest of this transaction. */

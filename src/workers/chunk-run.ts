@@ -167,6 +167,7 @@ export function createChunkRun(claim: Claim, body: DispatchBody, policy: RunPoli
         from: policy.from,
         content: policy.content(index),
         reference: (Number(body.id % 128n) * 512 + index) % 65536,
+        more: outcomes + begun < n,
         ...(before ? { only: openParts(before) } : {}),
       };
     },
