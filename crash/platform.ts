@@ -217,14 +217,27 @@ export async function startCrashPlatform(folder: string, tell: (line: string) =>
     const port = await freePort();
     const args = argsFor(String(port));
     const turns = createTurns();
-    let helper: Helper<unknown> | null = await startHelper(file, args);
+    let helper: Helper<unknown> | null = null;
+    /** One that ends by itself spoils the run: what it owed is not told any more. */
+    async function start(): Promise<void> {
+      const started = await startHelper<unknown>(file, args);
+      helper = started;
+      void ended(started.process).then(() => {
+        if (helper === started) mishaps.push(`${file} ended by itself, which is not the platform's fault but spoils the run`);
+      });
+    }
+    async function kill(): Promise<void> {
+      const killed = helper;
+      helper = null;
+      await killed?.kill();
+    }
+    await start();
     const part: Part = {
       kill: (forMs) =>
         turns(async () => {
-          await helper?.kill();
-          helper = null;
+          await kill();
           await away(forMs);
-          helper = await startHelper(file, args);
+          await start();
         }),
     };
     return {
@@ -233,7 +246,7 @@ export async function startCrashPlatform(folder: string, tell: (line: string) =>
       /** Which process of its line it is. */
       life: () => helper?.process.pid ?? 0,
       tell: (line: string) => helper?.tell(line),
-      end: () => turns(async () => helper?.kill()),
+      end: () => turns(kill),
     };
   }
 

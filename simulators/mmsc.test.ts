@@ -175,6 +175,24 @@ test('a person writes to a number of ours, and not to one of somebody else', asy
   expect(inbound[0]).toMatchObject({ from: '8613800138000', to: `${accessNumber}1` });
 });
 
+test('when all its posts break at once it goes on, however much it owes', async () => {
+  const silent = createServer(() => {});
+  await new Promise<void>((resolve) => void silent.listen(0, '127.0.0.1', resolve));
+  cleanUp.push(async () => {
+    silent.closeAllConnections();
+    silent.close();
+  });
+  const address = silent.address();
+  const silentUrl = `http://127.0.0.1:${address && typeof address === 'object' ? address.port : 0}/`;
+  const { mmsc, vaspUrl, inbound } = await platform({ vaspUrl: silentUrl });
+  const wanted = 5000;
+  for (let i = 0; i < wanted; i++) mmsc.reply({ from: '13800138000', to: `${accessNumber}1`, content: String(i) });
+  // The first of them are about to connect: those fail at once, within the call.
+  mmsc.dropConnections();
+  mmsc.vaspUrl = vaspUrl;
+  await vi.waitFor(() => expect(new Set(inbound.map(({ carrierId }) => carrierId)).size).toBe(wanted), { timeout: 20_000 });
+}, 30_000);
+
 test('phones that do not keep anything cost nothing, and one package is kept once', async () => {
   const { mmsc, phones, send } = await platform();
   await send('8613900015555');
