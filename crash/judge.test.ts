@@ -229,7 +229,7 @@ describe('the audit of a crash run', () => {
     ['hongyan audit finds nothing', { audit: { isClean: false, output: 'batch 7 …' } }],
     ['the queue is empty in the end', { queued: 1 }],
     ['no report is forgotten', { forgottenReports: 1 }],
-    ['a node runs until it is killed, and stops when it is told to', { mishaps: ['node 1 ended by itself'] }],
+    ['a process runs until it is killed, and stops when it is told to', { mishaps: ['node 1 ended by itself'] }],
   ])('finds that it is not true that %s', ([promise, changed]) => {
     expect(violated(facts(customer(), changed))).toEqual([promise]);
   });

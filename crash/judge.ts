@@ -140,7 +140,7 @@ export function judge(facts: Facts): Judgement {
   if (!facts.audit.isClean) complain('hongyan audit finds nothing', facts.audit.output.trim().split('\n').slice(0, 10).join('\n    '));
   if (facts.queued > 0) complain('the queue is empty in the end', `${facts.queued} chunks`);
   if (facts.forgottenReports > 0) complain('no report is forgotten', `${facts.forgottenReports} match a message that waits for one`);
-  for (const mishap of facts.mishaps) complain('a node runs until it is killed, and stops when it is told to', mishap);
+  for (const mishap of facts.mishaps) complain('a process runs until it is killed, and stops when it is told to', mishap);
 
   const violations = [...complaints].map(([promise, details]) => {
     const shown = details.slice(0, mostShown).map((detail) => `\n    ${detail}`);

@@ -212,25 +212,33 @@ export async function startCrashPlatform(folder: string, tell: (line: string) =>
     pushes: path.join(folder, 'pushes.journal'),
   };
 
-  /** A helper that is started again on the same port, with the same memory. */
-  /** `first`: what the process is told each time it is started. */
+  /** A helper that is started again on the same port, with the same memory; `first` is what it is told each time. */
   async function helperPart(file: string, argsFor: (port: string) => string[], first?: string) {
     const port = await freePort();
     const args = argsFor(String(port));
     const turns = createTurns();
-    const start = async (): Promise<Helper<unknown>> => {
-      const started = await startHelper(file, args);
+    let helper: Helper<unknown> | null = null;
+    /** One that ends by itself spoils the run: what it owed is not told any more. */
+    async function start(): Promise<void> {
+      const started = await startHelper<unknown>(file, args);
+      helper = started;
       if (first !== undefined) started.tell(first);
-      return started;
-    };
-    let helper: Helper<unknown> | null = await start();
+      void ended(started.process).then(() => {
+        if (helper === started) mishaps.push(`${file} ended by itself, which is not the platform's fault but spoils the run`);
+      });
+    }
+    async function kill(): Promise<void> {
+      const killed = helper;
+      helper = null;
+      await killed?.kill();
+    }
+    await start();
     const part: Part = {
       kill: (forMs) =>
         turns(async () => {
-          await helper?.kill();
-          helper = null;
+          await kill();
           await away(forMs);
-          helper = await start();
+          await start();
         }),
     };
     return {
@@ -239,7 +247,7 @@ export async function startCrashPlatform(folder: string, tell: (line: string) =>
       /** Which process of its line it is. */
       life: () => helper?.process.pid ?? 0,
       tell: (line: string) => helper?.tell(line),
-      end: () => turns(async () => helper?.kill()),
+      end: () => turns(kill),
     };
   }
 

@@ -332,6 +332,13 @@ export function createMmsc(options: MmscOptions) {
     }
   }
 
+  /** Ends every post under way. They fail at once, and others begin: those must find no pool that is being destroyed. */
+  async function breakPosts(): Promise<void> {
+    const breaking = pool;
+    pool = null;
+    await breaking?.destroy();
+  }
+
   const authorization =
     options.vaspUsername === undefined ? {} : { authorization: basicAuthorization(options.vaspUsername, options.vaspPassword ?? '') };
 
@@ -627,8 +634,7 @@ export function createMmsc(options: MmscOptions) {
 
     set vaspUrl(url: string | null) {
       vaspUrl = url === null ? null : new URL(url);
-      void pool?.destroy();
-      pool = null;
+      void breakPosts();
       postOn();
     },
 
@@ -667,16 +673,14 @@ export function createMmsc(options: MmscOptions) {
       server = null;
       const closed = closing && new Promise<void>((resolve) => void closing.close(() => resolve()));
       for (const socket of sockets) socket.destroy();
-      await pool?.destroy();
-      pool = null;
+      await breakPosts();
       await closed;
     },
 
     /** Breaks all connections, both ways, and goes on. */
     dropConnections(): void {
       for (const socket of sockets) socket.destroy();
-      void pool?.destroy();
-      pool = null;
+      void breakPosts();
     },
 
     onMessage(listener: (message: PhoneMms) => void): void {

@@ -42,7 +42,7 @@ const rooms: readonly { room: string; mayImport: readonly string[] }[] = [
     mayImport: ['src/app.ts', 'src/http/dialect.ts', 'src/config.ts', 'src/log.ts', 'src/core', 'src/db', 'src/std', 'simulators'],
   },
   // What tests, benchmarks and crash runs share: it starts processes and speaks to them from outside.
-  { room: 'harness', mayImport: ['src/std', 'src/db/embedded.ts'] },
+  { room: 'harness', mayImport: ['src/std'] },
   // It speaks HTTP as a customer does; into the database it writes only what would have happened long ago.
   { room: 'bench', mayImport: ['harness', 'simulators', 'src/std', 'src/db'] },
   { room: 'crash', mayImport: ['harness', 'simulators', 'src'] },
