@@ -120,7 +120,7 @@ async function measure(platform: Grown, { messages, stored }: GrowthSize): Promi
     'events of a batch': () => `/events?accountId=${accountId}&batchId=${oldest}&${month}`,
     'events of another account, 31 days': () => `/events?accountId=${otherAccountId}&${month}`,
     'ledger of a subscription': () => `/ledger?subscriptionId=${platform.subscriptionId}`,
-    'look up a blocked number': () => `/blocklists/${list}/numbers?phone=${13_900_000_000 + n++}`,
+    'look up a blocked number': () => `/blocklists/${list}/numbers?phone=${13_500_000_000 + (n++ % 1000)}`,
   };
   const found: Record<string, number> = {};
   for (const [name, url] of Object.entries(searches)) found[`${name}, ms`] = await median(20, () => manage('GET', url()));

@@ -212,34 +212,44 @@ it('events that failed or are kept do not hold their day, but a replay of them d
   expect(await books()).toEqual([]);
 });
 
-it('a replay waits for a day that is being dropped, and finds nothing left to replay', async () => {
-  await finish(await submit(['13811110001']));
+it('a day stays when an event of it is replayed in the very moment in which it is to be dropped', async () => {
+  const id = await submit(['13811110001']);
+  await finish(id);
   await pull();
+  await at(180);
+  await drop(); // so that this day is the first of the next time
   await at(181);
-  const reader = createDb(platform.databaseUrl);
+  const other = createDb(platform.databaseUrl);
   try {
-    // Holds the dropping up where it has found nothing waiting and needs the tables for itself.
+    // Holds the replay up in the middle: it meets a key that may yet become somebody's.
     let release = (): void => {};
     const released = new Promise<void>((resolve) => (release = resolve));
-    const holding = reader.transaction(async (tx) => {
-      await tx`lock table events in access share mode`;
+    let hold = (): void => {};
+    const held = new Promise<void>((resolve) => (hold = resolve));
+    const holding = other.transaction(async (tx) => {
+      await tx`insert into waiting_events (id, kind, account_id, day, subscription_id, endpoint, route, at, phone)
+        values (${messageIdOf(chunkIdOf(id, 0), 0)}, 1, 1, ${today}, 500001, 500001, 0, now(), 1)`;
+      hold();
       await released;
+      throw new Error('rolled back');
     });
-    const dropping = drop();
-    const waits = async () => sql()`select 1 from pg_locks where locktype = 'relation' and mode = 'AccessExclusiveLock' and not granted`;
-    while ((await waits()).length === 0) await sleep(1);
+    await held;
+    const waiters = async (): Promise<number> =>
+      (await sql()`select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`).length;
     const replaying = platform.manage('POST', 'events/replay', { accountId: 1, kind: 'report', from: today, to: today });
-    await sleep(20);
+    await until('the replay is held up', async () => (await waiters()) === 1);
+    const dropping = drop();
+    await until('the dropping waits for the replay', async () => (await waiters()) === 2);
     release();
-    await holding;
-    const [{ dropped }, replayed] = await Promise.all([dropping, replaying]);
-    // Or else the day has to stay, and what waits again can be pulled.
-    expect(dropped.includes(today)).toBe(replayed.json['replayed'] === 0);
-    expect((await pull()).json).toMatchObject({ code: 0 });
+    await expect(holding).rejects.toThrow('rolled back');
+    expect((await replaying).json).toEqual({ replayed: 1 });
+    expect((await dropping).kept.get(today)).toBe('awaited');
   } finally {
-    await reader.end();
+    await other.end();
   }
+  expect((await pull()).json).toMatchObject({ code: 0, data: expect.stringContaining(String(id)) as string });
   expect(await books()).toEqual([]);
+  expect((await drop()).dropped).toContain(today);
 });
 
 it('a batch of two days loses them one by one, and counts right all the while', async () => {
