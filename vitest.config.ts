@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
-    include: ['src', 'test', 'simulators', 'sandbox', 'tools', 'bench'].map((folder) => `${folder}/**/*.test.ts`),
+    include: ['src', 'test', 'simulators', 'sandbox', 'tools', 'bench', 'crash'].map((folder) => `${folder}/**/*.test.ts`),
     globalSetup: ['test/postgres-server.ts'],
     pool: 'forks',
     maxWorkers: 2,

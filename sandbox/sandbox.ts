@@ -6,11 +6,12 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { createIsmg, type Ismg } from '../simulators/ismg.ts';
 import { createMmsc } from '../simulators/mmsc.ts';
-import { type App, createApp } from '../src/app.ts';
+import { type App, type AppOptions, createApp } from '../src/app.ts';
 import { type EmbeddedPostgres, freePort, startEmbeddedPostgres } from '../src/db/embedded.ts';
 import type { Log } from '../src/log.ts';
 import { generateKey } from '../src/std/secret-box.ts';
 import { type DemoCarrier, demoCarriers, demoMmsc, seed } from './demo-data.ts';
+import { createFaultsPart } from './faults.ts';
 import { createPhones } from './phones.ts';
 
 export interface SandboxOptions {
@@ -25,6 +26,8 @@ export interface SandboxOptions {
   readonly pushAllow: readonly string[];
   /** Ports of the simulated carriers in their order; free ones where left out. */
   readonly carrierPorts: readonly number[];
+  /** Of the listener. */
+  readonly limits?: AppOptions['server']['limits'];
   readonly log: Log;
   /** How long a simulated carrier takes to report; tests are in a hurry. */
   readonly reportDelayMs?: number;
@@ -100,12 +103,12 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
       roles: ['api', 'dispatch', 'push', 'janitor'],
       host: '127.0.0.1',
       port,
-      server: { loopbackHostOnly: true },
+      server: { loopbackHostOnly: true, ...(options.limits && { limits: options.limits }) },
       metrics: options.metrics,
       pushAllow: options.pushAllow,
       log,
       prepare: (management) => seed(management, (carrier) => carriers.get(carrier)?.port ?? 0, mmscUrl),
-      parts: [phones.part],
+      parts: [phones.part, createFaultsPart({ cmpp: [...carriers.values()], mm7: [mmsc] })],
     });
     const ports = [...[...carriers].map(([{ name }, ismg]) => ({ name, port: ismg.port })), { name: demoMmsc.name, port: mmsc.port }];
     return { port: app.port, carriers: ports, app, stop };

@@ -1,14 +1,12 @@
 /**
  * A simulated China Mobile gateway (ISMG): the server's side of CMPP 2.0 and 3.0 over real sockets, with phones behind it.
  *
- * What becomes of a message is decided by the last four digits of its recipient, see `fates`; everything else is delivered. Reports
- * and replies belong to the account, not to a connection: they wait in memory while nobody is logged in, leave within a window, and
- * come again when they are refused or when their connection breaks before they are answered.
+ * What becomes of a message is decided by the last four digits of its recipient, and by the faults that are on, see carrier.ts;
+ * everything else is delivered. Reports and replies belong to the account, not to a connection: they wait in memory while nobody is
+ * logged in, leave within a window, and come again when they are refused or when their connection breaks before they are answered.
  *
- * It shares the processor with what it tests, so it works by batches: no timer per message (things due lie in lines, each with one
- * constant delay, swept by one tick), one write per turn of the event loop, and no look at a text unless somebody wants it.
- *
- * Faults are switched while it runs, in `faults`.
+ * It shares the processor with what it tests, so it works by batches: no timer per message, one write per turn of the event loop, and
+ * no look at a text unless somebody wants it.
  */
 import { createServer, type Server, type Socket } from 'node:net';
 import {
@@ -31,6 +29,20 @@ import {
 } from '../src/protocols/cmpp.ts';
 import { createFrameReader } from '../src/protocols/framing.ts';
 import { concatHeader, cutText, type Encoding, joinParts, splitHeader } from '../src/protocols/text.ts';
+import {
+  createFaultSwitch,
+  createFirstTimes,
+  createLine,
+  createTimers,
+  type Faults,
+  fateOf,
+  forgetOldest,
+  isSendable,
+  isShown,
+  type Line,
+  type PersonalMessage,
+} from './carrier.ts';
+import type { Journal } from './journal.ts';
 
 interface IsmgAccount {
   readonly spId: string;
@@ -59,6 +71,8 @@ export interface IsmgOptions {
   readonly keepAliveTries?: number;
   /** Whether phones keep what they receive (for `onMessage`); benchmarks have no use for it. Default true. */
   readonly recording?: boolean;
+  /** Where it keeps what must outlive its process. Without one it forgets, as a carrier with a bad day does. */
+  readonly journal?: Journal;
 }
 
 /** What a phone shows: one text, however many segments it took. */
@@ -88,53 +102,28 @@ interface IsmgCounters {
   peakWindow: number;
 }
 
-/** To be changed while it runs. */
-interface IsmgFaults {
-  /** SUBMITs are answered so much later; Infinity: never. */
-  responseDelayMs: number;
-}
-
-/** Result of the SUBMIT_RESP, what is reported (null: nothing ever), and what is special about it. */
-interface Fate {
-  readonly result?: number;
-  readonly stat: string | null;
-  readonly special?: 'throttle-once' | 'slow' | 'twice' | 'before-response';
-  readonly reply?: string;
-}
-
-const delivered: Fate = { stat: 'DELIVRD' };
-
-/** By the last four digits of the recipient. */
-const fates: ReadonlyMap<string, Fate> = new Map<string, Fate>([
-  ['0001', { stat: 'UNDELIV' }],
-  ['0002', { stat: 'EXPIRED' }],
-  ['0003', { stat: 'REJECTD' }],
-  ['0004', { stat: 'MK:0001' }],
-  ['0005', { stat: null, result: 13 }],
-  ['0006', { stat: 'DELIVRD', special: 'throttle-once' }],
-  ['0007', { stat: null }],
-  ['0008', { stat: 'DELIVRD', special: 'slow' }],
-  ['0009', { stat: 'DELIVRD', special: 'twice' }],
-  ['0010', { stat: 'DELIVRD', special: 'before-response' }],
-  ['0011', { stat: 'DELIVRD', reply: 'TD' }],
-  ['0012', { stat: 'DELIVRD', reply: '你好,|世界' }],
-]);
-
-/** Numbers without a fate of their own all begin their last four digits with something else, which is cheap to see. */
-function fateOf(phone: string): Fate {
-  return phone.charCodeAt(phone.length - 4) === 0x30 ? (fates.get(phone.slice(-4)) ?? delivered) : delivered;
+/** A socket, logged in or not. */
+interface Connection {
+  readonly drop: () => void;
+  /** Says nothing, reads nothing and belongs to no account any more, until it goes on. */
+  hush(): void;
+  goOn(): void;
 }
 
 /** A DELIVER that is owed to an account: a report, or a part of a reply. It keeps its id over all its tries. */
-interface Owed {
+interface Owed extends OwedDeliver {
   readonly account: Account;
+  sentAt: number;
+}
+
+/** What a journal keeps of it. */
+interface OwedDeliver {
   readonly msgId: string;
   /** The service number. */
   readonly to: string;
   readonly phone: string;
   readonly report: { readonly msgId: string; readonly stat: string; readonly submitTime: string } | null;
   readonly content: { readonly tpUdhi: number; readonly msgFmt: number; readonly octets: Buffer } | null;
-  sentAt: number;
 }
 
 interface Account extends IsmgAccount {
@@ -152,58 +141,25 @@ interface Link {
   readonly number: number;
   readonly version: CmppVersion;
   readonly write: (pdu: Buffer) => void;
+  /** Breaks it; what was not written yet is lost. */
+  readonly drop: () => void;
   readonly nextSequence: () => number;
   readonly unanswered: Map<number, Owed>;
   /** SUBMITs not yet answered. */
   submits: number;
 }
 
-/** First in, first out, for long lines: taking the head is cheap. */
-interface Line<T> {
-  push(item: T): void;
-  peek(): T | undefined;
-  shift(): T | undefined;
-  readonly size: number;
-}
-
-function createLine<T>(): Line<T> {
-  let items: T[] = [];
-  let head = 0;
-  return {
-    push(item) {
-      items.push(item);
-    },
-    peek: () => items[head],
-    shift() {
-      const item = items[head];
-      if (head < items.length) head += 1;
-      if (head >= 1024 && 2 * head >= items.length) {
-        items = items.slice(head);
-        head = 0;
-      }
-      return item;
-    },
-    get size() {
-      return items.length - head;
-    },
-  };
-}
-
 /** The code of the gateway in Msg_Ids. */
 const firstGateway = 1001;
+const gateways = 1000;
 const tickMs = 5;
-const phoneNumber = /^\+?\d{1,20}$/;
-const maxReplyLength = 5000;
+/** The status of a login. */
+const otherFailure = 5;
+/** Dest_terminal_Id. */
+const rejectedResult = 13;
 const loginTimeoutMs = 10_000;
-/** Long messages of which parts are missing, and throttled ones not yet seen again, at most. */
-const maxRemembered = 10_000;
-
-/** Keeps a memory bounded. */
-function forgetOldest<K>(memory: { readonly size: number; keys(): Iterator<K>; delete(key: K): boolean }): void {
-  if (memory.size <= maxRemembered) return;
-  const oldest = memory.keys().next();
-  if (!oldest.done) memory.delete(oldest.value);
-}
+/** A connection that a fault made silent is given up at last. */
+const longestSilenceMs = 600_000;
 
 export type Ismg = ReturnType<typeof createIsmg>;
 
@@ -230,30 +186,40 @@ export function createIsmg(options: IsmgOptions) {
     refused: 0,
     peakWindow: 0,
   };
-  const faults: IsmgFaults = { responseDelayMs: 0 };
   const listeners: ((message: PhoneMessage) => void)[] = [];
   let isRecording = options.recording ?? true;
 
   const accounts = new Map<string, Account>();
   for (const account of options.accounts) accounts.set(account.spId, { ...account, links: [], owed: createLine(), turn: 0 });
 
-  const sockets = new Set<Socket>();
+  const { journal } = options;
+
+  const connections = new Set<Connection>();
   let server: Server | null = null;
   let ticking: NodeJS.Timeout | undefined;
   let port = options.port ?? 0;
 
-  // Time: what happens later lies in lines, each in the order of its due times.
+  const faults = createFaultSwitch({
+    reportDelayMs,
+    slowReportDelayMs,
+    onChange(hush) {
+      for (const connection of connections) {
+        if (hush || faults.isSilent()) connection.hush();
+        else connection.goOn();
+      }
+    },
+  });
 
-  const reports = createLine<{ owed: Owed; dueAt: number }>();
-  const slowReports = createLine<{ owed: Owed; dueAt: number }>();
-  const refusedReports = createLine<{ owed: Owed; dueAt: number }>();
-  const replies = createLine<{ account: Account; from: string; to: string; content: string; dueAt: number }>();
-  const responses = createLine<{ respond: () => void; dueAt: number }>();
+  // What happens later
+
+  const reports = createTimers<Owed>(tickMs, (owed) => owed.account.owed.push(owed));
+  const refusedReports = createTimers<Owed>(tickMs, (owed) => owed.account.owed.push(owed));
+  const tasks = createTimers<() => void>(tickMs, (task) => task());
 
   // Msg_Ids and report times are made of the time; it is put into words once a tick.
-  // Starting anywhere, a restart within a second hardly repeats an id.
+  // Starting anywhere, also with the gateway, a restart within a second hardly repeats an id.
   let sequence = Math.floor(Math.random() * 0x10000);
-  let gateway = firstGateway;
+  let gateway = firstGateway + Math.floor(Math.random() * gateways);
   let idPrefix = '';
   let minute = '';
 
@@ -267,7 +233,7 @@ export function createIsmg(options: IsmgOptions) {
     sequence = (sequence + 1) & 0xffff;
     if (sequence === 0) {
       // One gateway has 65,536 ids a second, which a benchmark can use up.
-      gateway = firstGateway + ((gateway - firstGateway + 1) % 1000);
+      gateway = firstGateway + ((gateway - firstGateway + 1) % gateways);
       readClock();
     }
     return idPrefix + (0x10000 + sequence).toString(16).slice(1);
@@ -276,16 +242,9 @@ export function createIsmg(options: IsmgOptions) {
   function tick(): void {
     readClock();
     const now = performance.now();
-    for (const line of [reports, slowReports, refusedReports])
-      while ((line.peek()?.dueAt ?? Number.POSITIVE_INFINITY) <= now) {
-        const { owed } = line.shift()!;
-        owed.account.owed.push(owed);
-      }
-    while ((responses.peek()?.dueAt ?? Number.POSITIVE_INFINITY) <= now) responses.shift()?.respond();
-    while ((replies.peek()?.dueAt ?? Number.POSITIVE_INFINITY) <= now) {
-      const due = replies.shift();
-      if (due) oweReply(due.account, due);
-    }
+    reports.fire();
+    refusedReports.fire();
+    tasks.fire();
     for (const account of accounts.values()) {
       for (const link of account.links) forgetLate(link, now);
       sendOwed(account);
@@ -302,6 +261,29 @@ export function createIsmg(options: IsmgOptions) {
   }
 
   // To the SP
+
+  /** From now on this is owed until it is acknowledged, whatever becomes of this process. */
+  function owe(owed: Owed): Owed {
+    if (journal) {
+      const { account, msgId, to, phone, report, content } = owed;
+      const kept = content && { ...content, octets: content.octets.toString('base64') };
+      journal.owes(msgId, { spId: account.spId, msgId, to, phone, report, content: kept });
+    }
+    return owed;
+  }
+
+  /** What an earlier process has left. */
+  function takeUpOwed(): void {
+    for (const [, what] of journal?.left ?? []) {
+      const { spId, content, ...rest } = what as Omit<OwedDeliver, 'content'> & {
+        spId: string;
+        content: { tpUdhi: number; msgFmt: number; octets: string } | null;
+      };
+      const account = accounts.get(spId);
+      const octets = Buffer.from(content?.octets ?? '', 'base64');
+      account?.owed.push({ account, ...rest, content: content && { ...content, octets }, sentAt: 0 });
+    }
+  }
 
   /** Sends what the windows of the account's connections allow, taking turns. */
   function sendOwed(account: Account): void {
@@ -354,34 +336,30 @@ export function createIsmg(options: IsmgOptions) {
     const owed = link.unanswered.get(sequenceId);
     if (!owed) return;
     link.unanswered.delete(sequenceId);
-    if (decodeDeliverResp(buffer, start, end).result === 0) counters.acknowledged += 1;
-    else {
+    if (decodeDeliverResp(buffer, start, end).result === 0) {
+      counters.acknowledged += 1;
+      journal?.settled(owed.msgId);
+    } else {
       counters.refused += 1;
-      refusedReports.push({ owed, dueAt: performance.now() + redeliverMs });
+      refusedReports.add(owed, redeliverMs);
     }
   }
 
-  function oweReply(account: Account, { from, to, content }: { from: string; to: string; content: string }): void {
+  function oweReply(account: Account, { from, to, content }: PersonalMessage): void {
     const { encoding, parts } = cutText(content, 8);
     const reference = ++sequence & 0xff;
     for (const [index, part] of parts.entries()) {
       const header = parts.length > 1 ? concatHeader(8, { reference, total: parts.length, number: index + 1 }) : null;
-      account.owed.push({
-        account,
-        msgId: nextMsgId(),
-        to,
-        phone: from,
-        report: null,
-        content: { tpUdhi: header ? 1 : 0, msgFmt: encoding === 'ucs2' ? 8 : 0, octets: header ? Buffer.concat([header, part]) : part },
-        sentAt: 0,
-      });
+      const octets = header ? Buffer.concat([header, part]) : part;
+      const content = { tpUdhi: header ? 1 : 0, msgFmt: encoding === 'ucs2' ? 8 : 0, octets };
+      account.owed.push(owe({ account, msgId: nextMsgId(), to, phone: from, report: null, content, sentAt: 0 }));
     }
   }
 
   // To the phones
 
   const incomplete = new Map<string, ({ encoding: Encoding; octets: Buffer } | undefined)[]>();
-  const throttledOnce = new Set<string>();
+  const isFirst = createFirstTimes();
 
   function show(submit: Submit, to: string, { number }: Link): void {
     const encoding = encodingOf(submit.msgFmt);
@@ -418,13 +396,15 @@ export function createIsmg(options: IsmgOptions) {
       accept(link, submit, msgId);
     } else if (result === 8) counters.throttled += 1;
     else counters.rejected += 1;
+    // What is refused is answered all the same; the faults of answers are about what was taken.
+    const how = result === 0 ? faults.answering() : 0;
     const respond = () => {
       link.submits -= 1;
       link.write(cmpp[link.version].submitResp.encode(sequenceId, { msgId, result }));
     };
-    if (faults.responseDelayMs === 0) respond();
-    else if (faults.responseDelayMs !== Number.POSITIVE_INFINITY)
-      responses.push({ respond, dueAt: performance.now() + faults.responseDelayMs });
+    if (how === 0) respond();
+    else if (how === 'drop') link.drop();
+    else if (how !== 'never') tasks.add(respond, how);
   }
 
   /** The Result of a SUBMIT. */
@@ -433,16 +413,13 @@ export function createIsmg(options: IsmgOptions) {
     if (submit.msgContent.length > (submit.msgFmt === 0 ? 159 : 140)) return 6;
     if (!isOwn(account, submit.srcId)) return 10;
     if (submit.msgSrc !== account.spId) return 11;
+    const refusal = faults.refusal();
+    if (refusal !== null) return refusal === 'throttled' ? 8 : (faults.faults.rejectCode ?? rejectedResult);
     const fate = fateOf(phone);
     if (fate.special === 'throttle-once') {
-      const key = `${phone} ${submit.msgContent.toString('latin1')}`;
-      if (!throttledOnce.delete(key)) {
-        throttledOnce.add(key);
-        forgetOldest(throttledOnce);
-        return 8;
-      }
+      if (isFirst(`${phone} ${submit.msgContent.toString('latin1')}`)) return 8;
     }
-    return fate.result ?? 0;
+    return fate.special === 'reject' ? rejectedResult : 0;
   }
 
   function accept(link: Link, submit: Submit, firstId: string): void {
@@ -450,31 +427,22 @@ export function createIsmg(options: IsmgOptions) {
       // Ids of further recipients follow the first (cmpp.md §6).
       const msgId = index === 0 ? firstId : nextMsgId();
       const fate = fateOf(phone);
-      if (isRecording && (fate.stat === null || fate.stat === 'DELIVRD')) show(submit, phone, link);
-      if (fate.reply !== undefined && submit.pkNumber >= submit.pkTotal)
-        replies.push({
-          account: link.account,
-          from: phone,
-          to: submit.srcId,
-          content: fate.reply,
-          dueAt: performance.now() + reportDelayMs,
-        });
-      if (fate.stat === null || submit.registeredDelivery !== 1) continue;
-      const owed: Owed = {
-        account: link.account,
-        msgId: nextMsgId(),
-        to: submit.srcId,
-        phone,
-        report: { msgId, stat: fate.stat, submitTime: minute },
-        content: null,
-        sentAt: 0,
-      };
-      if (fate.special === 'before-response') sendDeliver(link, owed);
-      else if (fate.special === 'slow') slowReports.push({ owed, dueAt: performance.now() + slowReportDelayMs });
-      else {
-        const dueAt = performance.now() + reportDelayMs;
-        reports.push({ owed, dueAt });
-        if (fate.special === 'twice') reports.push({ owed: { ...owed, msgId: nextMsgId() }, dueAt });
+      if (isRecording && isShown(fate)) show(submit, phone, link);
+      if (journal) {
+        const concat = hasHeader(submit.tpUdhi) ? splitHeader(submit.msgContent).concat : null;
+        journal.took({ id: msgId, to: phone, from: submit.srcId, part: concat ?? undefined });
+      }
+      const { reply, stat } = fate;
+      if (reply !== undefined && submit.pkNumber >= submit.pkTotal)
+        tasks.add(() => oweReply(link.account, { from: phone, to: submit.srcId, content: reply }), reportDelayMs);
+      if (stat === null || submit.registeredDelivery !== 1) continue;
+      const plan = faults.plan(fate);
+      if (plan.copies === 0) continue;
+      for (let copy = 0; copy < plan.copies; copy += 1) {
+        const report = { msgId, stat, submitTime: minute };
+        const owed = owe({ account: link.account, msgId: nextMsgId(), to: submit.srcId, phone, report, content: null, sentAt: 0 });
+        if (plan.isEarly && copy === 0) sendDeliver(link, owed);
+        else reports.add(owed, plan.delayMs);
       }
     }
   }
@@ -482,8 +450,15 @@ export function createIsmg(options: IsmgOptions) {
   // Connections
 
   function serve(socket: Socket): void {
-    sockets.add(socket);
+    socket.on('error', () => {
+      // 'close' follows and does what there is to do.
+    });
+    if (faults.refusesConnections()) {
+      socket.resetAndDestroy();
+      return;
+    }
     socket.setNoDelay(true);
+    let hushedAt: number | null = null;
     let link: Link | null = null;
     let sent = 0;
     let heardAt = performance.now();
@@ -491,6 +466,7 @@ export function createIsmg(options: IsmgOptions) {
     let out: Buffer[] = [];
 
     const flush = () => {
+      if (hushedAt !== null) return;
       const pdus = out;
       out = [];
       if (socket.writable && pdus.length > 0) socket.write(pdus.length === 1 ? pdus[0]! : Buffer.concat(pdus));
@@ -499,6 +475,12 @@ export function createIsmg(options: IsmgOptions) {
       if (out.length === 0) setImmediate(flush);
       out.push(pdu);
     };
+    let isDropped = false;
+    const drop = () => {
+      isDropped = true;
+      out = [];
+      socket.destroy();
+    };
     const nextSequence = () => {
       sent = sent === 0xffffffff ? 1 : sent + 1;
       return sent;
@@ -506,6 +488,10 @@ export function createIsmg(options: IsmgOptions) {
 
     // Silence before the login ends the connection; after it, asks, and ends it when nothing comes back.
     const watch = setInterval(() => {
+      if (hushedAt !== null) {
+        if (performance.now() - hushedAt > longestSilenceMs) drop();
+        return;
+      }
       if (performance.now() - heardAt < (link ? keepAliveMs : loginTimeoutMs)) return;
       if (!link || probes >= keepAliveTries) {
         socket.destroy();
@@ -531,6 +517,7 @@ export function createIsmg(options: IsmgOptions) {
         number: counters.logins,
         version: login.version,
         write,
+        drop,
         nextSequence,
         unanswered: new Map(),
         submits: 0,
@@ -551,6 +538,8 @@ export function createIsmg(options: IsmgOptions) {
 
     const read = createFrameReader(cmppFrames, (buffer, start, end) => {
       const id = commandOf(buffer, start);
+      // What came behind the submit whose connection broke was never read.
+      if (isDropped) return;
       if (!link) {
         if (id !== command.connect) socket.destroy();
         else if (!socket.writableEnded) onConnect(buffer, start, end);
@@ -577,14 +566,30 @@ export function createIsmg(options: IsmgOptions) {
       }
       if (link) sendOwed(link.account);
     });
-    socket.on('error', () => {
-      // 'close' follows and does what there is to do.
-    });
     socket.on('close', () => {
       clearInterval(watch);
-      sockets.delete(socket);
+      connections.delete(connection);
       detach();
     });
+
+    const connection: Connection = {
+      drop,
+      hush() {
+        hushedAt ??= performance.now();
+        socket.pause();
+        detach();
+      },
+      goOn() {
+        if (hushedAt === null) return;
+        hushedAt = null;
+        heardAt = performance.now();
+        if (link && !socket.destroyed) link.account.links.push(link);
+        flush();
+        socket.resume();
+      },
+    };
+    connections.add(connection);
+    if (faults.isSilent()) connection.hush();
   }
 
   /** Judges a CONNECT. Without an account in the answer it was refused. */
@@ -596,9 +601,10 @@ export function createIsmg(options: IsmgOptions) {
     const proof = account && authenticatorSource(account.spId, account.secret, connect.timestamp);
     let status = 0;
     if (asked > maxVersion) status = 4;
+    else if (faults.refusesLogins()) status = otherFailure;
     else if (!account || !proof) status = 2;
     else if (!proof.equals(connect.authenticatorSource)) status = 3;
-    else if (account.links.length >= (account.maxConnections ?? 8)) status = 5;
+    else if (account.links.length >= (account.maxConnections ?? 8)) status = otherFailure;
     const authenticator =
       account && status === 0 ? authenticatorIsmg(version, status, connect.authenticatorSource, account.secret) : Buffer.alloc(16);
     const body = { status, authenticatorIsmg: authenticator, version: versionOctet(maxVersion) };
@@ -623,9 +629,18 @@ export function createIsmg(options: IsmgOptions) {
     return owner;
   }
 
+  takeUpOwed();
+
   return {
     counters,
-    faults,
+
+    /** What is on. Assigning replaces everything, and ends what is under way. */
+    get faults(): Faults {
+      return faults.faults;
+    },
+    set faults(wanted) {
+      faults.faults = wanted;
+    },
 
     /** The port it listens on, known once `start` has resolved. */
     get port() {
@@ -668,13 +683,13 @@ export function createIsmg(options: IsmgOptions) {
       const closed = new Promise<void>((resolve) => {
         closing.close(() => resolve());
       });
-      for (const socket of sockets) socket.destroy();
+      for (const { drop } of connections) drop();
       await closed;
     },
 
     /** Breaks all connections and goes on listening. */
     dropConnections(): void {
-      for (const socket of sockets) socket.destroy();
+      for (const { drop } of connections) drop();
     },
 
     onMessage(listener: (message: PhoneMessage) => void): void {
@@ -686,10 +701,9 @@ export function createIsmg(options: IsmgOptions) {
     },
 
     /** A person writes to a service number. False: nobody here owns it, or it is nothing that fits a message. */
-    reply(message: { readonly from: string; readonly to: string; readonly content: string }): boolean {
+    reply(message: PersonalMessage): boolean {
       const account = ownerOf(message.to);
-      if (!account || !phoneNumber.test(message.from) || !phoneNumber.test(message.to) || message.content.length > maxReplyLength)
-        return false;
+      if (!account || !isSendable(message)) return false;
       oweReply(account, message);
       sendOwed(account);
       return true;

@@ -2,7 +2,7 @@
 import { createServer } from 'node:http';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import type { CarrierInbound, CarrierReport, MessagePackage, SegmentOutcome } from '../src/channels/channel.ts';
-import { createMm7Connection } from '../src/channels/mm7.ts';
+import { createMm7Connection, type Mm7Settings } from '../src/channels/mm7.ts';
 import { createMm7Receiver, type ReadReply } from '../src/channels/mm7-receiver.ts';
 import { mm7Namespace, readEnvelope, writeEnvelope, writeRequest } from '../src/protocols/mm7.ts';
 import { decodeText } from '../src/protocols/text.ts';
@@ -21,7 +21,7 @@ const content: MessagePackage = {
 };
 
 /** The MMSC, a connection to it, and a listener where its reports arrive. */
-async function platform(options: Partial<MmscOptions> = {}, settings: { readReply?: boolean } = {}) {
+async function platform(options: Partial<MmscOptions> = {}, settings: Partial<Mm7Settings> = {}) {
   const happened: string[] = [];
   const reports: CarrierReport[] = [];
   const inbound: CarrierInbound[] = [];
@@ -183,6 +183,121 @@ test('phones that do not keep anything cost nothing, and one package is kept onc
   mmsc.recording = false;
   await send('8613900035555');
   expect(phones).toHaveLength(2);
+});
+
+describe('faults', () => {
+  const many = (send: (to: string) => Promise<SegmentOutcome>, count: number) =>
+    Promise.all(Array.from({ length: count }, (_, n) => send(String(8613900005000 + n))));
+  const kindsOf = (outcomes: readonly SegmentOutcome[]) => [...new Set(outcomes.map(({ kind }) => kind))];
+  /** One recipient a request. */
+  const single = { recipientsPerRequest: 1, responseTimeoutMs: 20_000, reconnectMinMs: 20, reconnectMaxMs: 60, failuresUntilDown: 1000 };
+
+  test('of a share of requests: throttled and tried again, rejected with any code, by MM7 or by HTTP', async () => {
+    const { mmsc, send } = await platform({}, single);
+    mmsc.faults = { throttleShare: 0.3 };
+    expect(kindsOf(await many(send, 20))).toEqual(['accepted']);
+    expect(mmsc.counters.throttled).toBeGreaterThan(0);
+    mmsc.faults = { rejectShare: 0.5 };
+    expect(kindsOf(await many(send, 40)).sort()).toEqual(['accepted', 'rejected']);
+    mmsc.faults = { rejectShare: 1, rejectCode: 4005, rejectAsFault: true };
+    expect(await send('8613900015555')).toEqual({ kind: 'rejected', code: 'ER:4005' });
+    mmsc.faults = { rejectShare: 1, rejectCode: 502 };
+    expect(await send('8613900015555')).toEqual({ kind: 'unknown' });
+  });
+
+  test('throttled beyond so many requests a second', async () => {
+    const { mmsc, send } = await platform({}, { ...single, concurrency: 64 });
+    mmsc.faults = { throttleAbovePerSecond: 5 };
+    await many(send, 30);
+    // The tries of less than a second may lie on both sides of a second's end.
+    expect(mmsc.counters.accepted).toBeGreaterThanOrEqual(5);
+    expect(mmsc.counters.accepted).toBeLessThan(30);
+    expect(mmsc.counters.throttled).toBeGreaterThanOrEqual(30 - mmsc.counters.accepted);
+  });
+
+  test('late answers and reports', async () => {
+    const { mmsc, reports, send } = await platform({}, single);
+    mmsc.faults = { responseDelayMs: 150, reportDelayMs: 300 };
+    const start = performance.now();
+    await send('8613900015555');
+    expect(performance.now() - start).toBeGreaterThan(145);
+    await until(() => reports.length === 1);
+    expect(performance.now() - start).toBeGreaterThan(295);
+  });
+
+  test('unanswered, or broken off after the body: taken all the same, and unknown to us', async () => {
+    const { mmsc, phones, send } = await platform({}, { ...single, responseTimeoutMs: 1000 });
+    mmsc.faults = { unansweredShare: 1 };
+    expect(kindsOf(await many(send, 3))).toEqual(['unknown']);
+    mmsc.faults = { dropEvery: 2 };
+    expect(kindsOf(await many(send, 4)).sort()).toEqual(['accepted', 'unknown']);
+    expect(phones).toHaveLength(7);
+  });
+
+  test('reports twice, early, out of order, or never', async () => {
+    const { mmsc, reports, happened, send } = await platform({}, single);
+    mmsc.faults = { duplicateReportShare: 1 };
+    await many(send, 5);
+    await until(() => reports.length === 10);
+    expect(new Set(reports.map(({ carrierId }) => carrierId)).size).toBe(5);
+    happened.splice(0);
+    mmsc.faults = { earlyReportShare: 1, duplicateReportShare: 1 };
+    await send('8613900015555');
+    expect(happened).toEqual(['report', 'response']);
+    await until(() => happened.length === 3);
+    reports.splice(0);
+    mmsc.faults = { reorderReportShare: 0.5 };
+    await many(send, 30);
+    await until(() => reports.length === 30);
+    const order = reports.map(({ carrierId }) => carrierId.split('/')[1] ?? '');
+    expect(order).not.toEqual(order.toSorted());
+    mmsc.faults = { lostReportShare: 1 };
+    await many(send, 5);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(reports).toHaveLength(30);
+    expect(mmsc.owed).toBe(0);
+  });
+
+  test('connections that stay open and say nothing are given up; with the fault ended they go on', async () => {
+    const { mmsc, phones, send } = await platform({}, { ...single, responseTimeoutMs: 1000 });
+    await send('8613900015555');
+    mmsc.faults = { halfOpen: true };
+    const outcomes = await many(send, 8);
+    expect(kindsOf(outcomes)).toContain('unknown');
+    // Deaf, too: what got no answer was not read either.
+    expect(phones.length).toBe(1 + outcomes.filter(({ kind }) => kind === 'accepted').length);
+    mmsc.faults = {};
+    await vi.waitFor(async () => expect((await send('8613900025555')).kind).toBe('accepted'), { timeout: 3000 });
+  });
+
+  test('for a time everything is silent, also towards us; then it goes on', async () => {
+    const { mmsc, reports, send } = await platform({}, single);
+    await send('8613900015555');
+    const start = performance.now();
+    mmsc.faults = { halfOpenMs: 300 };
+    const reported = until(() => reports.length > 0).then(() => performance.now() - start);
+    expect(await send('8613900025555')).toMatchObject({ kind: 'accepted' });
+    expect(performance.now() - start).toBeGreaterThan(295);
+    expect(await reported).toBeGreaterThan(295);
+    await until(() => reports.length === 2);
+  });
+
+  test('for a time nobody is let in: by 401, or by a reset', async () => {
+    const { mmsc, send } = await platform();
+    const status = () =>
+      fetch(mmsc.url, { method: 'POST', headers: { connection: 'close' } }).then(
+        (response) => response.status,
+        () => 'reset',
+      );
+    mmsc.faults = { refuseLoginsMs: 600_000 };
+    expect(await status()).toBe(401);
+    mmsc.faults = { refuseConnectionsMs: 600_000 };
+    expect(await status()).toBe('reset');
+    // Connections that are there stay.
+    expect(await send('8613900015555')).toMatchObject({ kind: 'accepted' });
+    mmsc.faults = { refuseLoginsMs: 50, refuseConnectionsMs: 50 };
+    await until(async () => (await status()) === 500);
+  });
 });
 
 describe('what it refuses', () => {

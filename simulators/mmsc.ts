@@ -2,14 +2,12 @@
  * A simulated multimedia centre (MMSC): the carrier's side of MM7 over real HTTP, with phones behind it.
  *
  * It reads what it gets in earnest: authentication, SOAP, multipart, and SMIL, whose references must all lead to a part. What becomes of
- * a message is decided by the last four digits of its recipient, see `fates`; everything else is delivered. Reports and replies are
- * posted to the VASP's URL over connections that stay open, a bounded number at a time, and come again until they are answered with
- * 1000; while there is no URL they wait in memory.
+ * a message is decided by the last four digits of its recipient, and by the faults that are on, see carrier.ts; everything else is
+ * delivered. Reports and replies are posted to the VASP's URL over connections that stay open, a bounded number at a time, and come
+ * again until they are answered with 1000; while there is no URL they wait in memory.
  *
  * It shares the processor with what it tests. A package is looked into only while phones keep what they receive, and once however
  * often it is uploaded; reports that are due wait by submit, not each with a timer.
- *
- * Faults are switched while it runs, in `faults`.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
@@ -32,6 +30,20 @@ import {
 import type { Part } from '../src/protocols/multipart.ts';
 import { readPresentation, type ShownFrame } from '../src/protocols/smil.ts';
 import { shanghaiTime } from '../src/std/shanghai.ts';
+import {
+  createFaultSwitch,
+  createFirstTimes,
+  createLine,
+  createTimers,
+  type Fate,
+  type Faults,
+  fateOf,
+  forgetOldest,
+  isSendable,
+  isShown,
+  type PersonalMessage,
+} from './carrier.ts';
+import type { Journal } from './journal.ts';
 
 export interface MmscOptions {
   /** Default 0: any free one. */
@@ -63,6 +75,8 @@ export interface MmscOptions {
   readonly reportStyle?: 'standard' | 'mbuni';
   /** Whether phones keep what they receive (for `onMessage`); benchmarks have no use for it. Default true. */
   readonly recording?: boolean;
+  /** Where it keeps what must outlive its process. Without one it forgets, as a carrier with a bad day does. */
+  readonly journal?: Journal;
 }
 
 /** What a phone shows. Messages of one package share their frames. */
@@ -104,63 +118,34 @@ interface MmscCounters {
   peakRequests: number;
 }
 
-/** To be changed while it runs. */
-interface MmscFaults {
-  /** Answers come so much later; Infinity: never. */
-  responseDelayMs: number;
-  /** Every SubmitReq gets this status of MM7 and is not taken. */
-  statusCode: number | null;
-  statusText: string | null;
-  /** The status comes in a SOAP fault. */
-  asFault: boolean;
-  /** Every request gets this status of HTTP, without a body, and is not taken. */
-  httpStatus: number | null;
-  /** Connections break after the request has been read (and its messages taken). */
-  dropConnections: boolean;
+interface Report {
+  readonly mmStatus: string;
+  readonly statusText: string;
 }
 
-/** What is reported (null: nothing ever), and what is special about it. */
-interface Fate {
-  readonly report: { readonly mmStatus: string; readonly statusText: string } | null;
-  readonly special?: 'address-error' | 'throttle-once' | 'slow' | 'twice' | 'before-response';
-  readonly reply?: string;
-}
+const retrieved: Report = { mmStatus: 'Retrieved', statusText: 'Retrieved' };
 
-const retrieved = { mmStatus: 'Retrieved', statusText: 'Retrieved' };
-const delivered: Fate = { report: retrieved };
+/** What MM7 calls the statuses of fates. */
+const reportWords: Readonly<Record<string, Report>> = {
+  DELIVRD: retrieved,
+  UNDELIV: { mmStatus: 'Unreachable', statusText: 'Unreachable' },
+  EXPIRED: { mmStatus: 'Expired', statusText: 'Expired' },
+  REJECTD: { mmStatus: 'Recipient Rejected', statusText: 'Rejected' },
+};
+const reportOfStat = (stat: string): Report => reportWords[stat] ?? { mmStatus: 'Indeterminate', statusText: stat };
 
-/** By the last four digits of the recipient. */
-const fates: ReadonlyMap<string, Fate> = new Map<string, Fate>([
-  ['0001', { report: { mmStatus: 'Unreachable', statusText: 'Unreachable' } }],
-  ['0002', { report: { mmStatus: 'Expired', statusText: 'Expired' } }],
-  ['0003', { report: { mmStatus: 'Recipient Rejected', statusText: 'Rejected' } }],
-  ['0004', { report: { mmStatus: 'Indeterminate', statusText: 'MK:0001' } }],
-  ['0005', { report: null, special: 'address-error' }],
-  ['0006', { report: retrieved, special: 'throttle-once' }],
-  ['0007', { report: null }],
-  ['0008', { report: retrieved, special: 'slow' }],
-  ['0009', { report: retrieved, special: 'twice' }],
-  ['0010', { report: retrieved, special: 'before-response' }],
-  ['0011', { report: retrieved, reply: 'TD' }],
-  ['0012', { report: retrieved, reply: '你好,|世界' }],
-]);
-
-/** Numbers without a fate of their own all begin their last four digits with something else, which is cheap to see. */
-function fateOf(phone: string): Fate {
-  return phone.charCodeAt(phone.length - 4) === 0x30 ? (fates.get(phone.slice(-4)) ?? delivered) : delivered;
-}
-
-/** Numbers of one submit whose reports are due together. */
+/** Reports of one submit that are due together. */
 interface DueReports {
   readonly messageId: string;
   readonly sender: string;
-  readonly phones: readonly { readonly phone: string; readonly fate: Fate }[];
   readonly readReply: boolean;
-  readonly dueAt: number;
+  readonly phones: readonly { readonly phone: string; readonly stat: string; readonly copies: number }[];
 }
 
 /** A request that is owed to the VASP; its body stays the same over all its tries. */
 interface Owed {
+  /** Of a report or reply, in the journal. */
+  readonly id?: string;
   readonly kind: 'reports' | 'inbound' | 'readReplies';
   readonly contentType: string;
   readonly body: () => Buffer | string;
@@ -173,18 +158,11 @@ const realm = 'mmsc';
 const tickMs = 10;
 /** What a 0010 number's report is given to arrive before the response leaves all the same. */
 const beforeResponseMs = 200;
-const phoneNumber = /^\+?\d{1,20}$/;
-const maxReplyLength = 5000;
-/** Throttled requests not yet seen again, and packages recently looked into, at most. */
-const maxRemembered = 10_000;
 const maxPackages = 16;
-
-/** Keeps a memory bounded. */
-function forgetOldest<K>(memory: { readonly size: number; keys(): Iterator<K>; delete(key: K): boolean }, most: number): void {
-  if (memory.size <= most) return;
-  const oldest = memory.keys().next();
-  if (!oldest.done) memory.delete(oldest.value);
-}
+/** A connection that a fault made silent is given up at last. */
+const longestSilenceMs = 600_000;
+/** What rejecting answers unless a fault says what. */
+const rejectedStatus = 2001;
 
 export type Mmsc = ReturnType<typeof createMmsc>;
 
@@ -216,22 +194,28 @@ export function createMmsc(options: MmscOptions) {
     peakRecipients: 0,
     peakRequests: 0,
   };
-  const faults: MmscFaults = {
-    responseDelayMs: 0,
-    statusCode: null,
-    statusText: null,
-    asFault: false,
-    httpStatus: null,
-    dropConnections: false,
-  };
   const listeners: ((message: PhoneMms) => void)[] = [];
   let isRecording = options.recording ?? true;
 
+  const { journal } = options;
+
   const sockets = new Set<Socket>();
+  /** Those that say nothing and are not read, with what is to be done once they go on. */
+  const hushed = new Map<Socket, (() => void)[]>();
   let server: Server | null = null;
   let ticking: NodeJS.Timeout | undefined;
   let port = options.port ?? 0;
   let requests = 0;
+
+  const faults = createFaultSwitch({
+    reportDelayMs,
+    slowReportDelayMs,
+    onChange(hush) {
+      if (hush || faults.isSilent()) for (const socket of sockets) silence(socket);
+      else for (const socket of hushed.keys()) goOn(socket);
+      postOn();
+    },
+  });
 
   const session = randomBytes(3).toString('hex');
   let sequence = 0;
@@ -241,42 +225,33 @@ export function createMmsc(options: MmscOptions) {
 
   let vaspUrl: URL | null = options.vaspUrl ? new URL(options.vaspUrl) : null;
   let pool: Pool | null = null;
-  /** To be posted now, from `head` on; and later. Both delays of reports are constant, so each line is in the order of its due times. */
-  let owed: Owed[] = [];
-  let head = 0;
+  const owed = createLine<Owed>();
   let posting = 0;
   let isStopped = true;
-  const reports: DueReports[] = [];
-  const slowReports: DueReports[] = [];
-  const refused: { owed: Owed; dueAt: number }[] = [];
-  const replies: { from: string; to: string; content: string; dueAt: number }[] = [];
+  const reports = createTimers<DueReports>(tickMs, oweReports);
+  const refused = createTimers<Owed>(tickMs, (again) => owed.push(again));
+  const tasks = createTimers<() => void>(tickMs, (task) => task());
 
   function tick(): void {
-    const now = performance.now();
-    for (const line of [reports, slowReports]) {
-      while (line[0] && line[0].dueAt <= now) {
-        const due = line.shift()!;
-        for (const { phone, fate } of due.phones) oweReports(due, phone, fate);
-      }
-    }
-    while (refused[0] && refused[0].dueAt <= now) owed.push(refused.shift()!.owed);
-    while (replies[0] && replies[0].dueAt <= now) oweReply(replies.shift()!);
+    reports.fire();
+    refused.fire();
+    tasks.fire();
     postOn();
   }
 
-  function oweReports({ messageId, sender, readReply }: Omit<DueReports, 'phones' | 'dueAt'>, phone: string, fate: Fate): void {
-    const { report } = fate;
-    if (!report) return;
-    const one = { kind: 'reports', contentType: xmlType, body: () => reportOf(messageId, sender, phone, report) } as const;
-    owed.push(one);
-    if (fate.special === 'twice') owed.push(one);
-    if (readReply && report === retrieved)
-      owed.push({ kind: 'readReplies', contentType: xmlType, body: () => readReplyOf(messageId, sender, phone) });
+  function oweReports({ messageId, sender, readReply, phones }: DueReports): void {
+    for (const { phone, stat, copies } of phones) {
+      const body = () => reportOf(messageId, sender, phone, reportOfStat(stat));
+      const report: Owed = { id: `${messageId}/${phone}`, kind: 'reports', contentType: xmlType, body };
+      for (let copy = 0; copy < copies; copy += 1) owed.push(report);
+      if (readReply && stat === 'DELIVRD')
+        owed.push({ kind: 'readReplies', contentType: xmlType, body: () => readReplyOf(messageId, sender, phone) });
+    }
   }
 
   const numberOf = (phone: string): readonly Address[] => [{ kind: 'Number', value: `+${digitsOf(phone)}` }];
 
-  function reportOf(messageId: string, sender: string, phone: string, report: { mmStatus: string; statusText: string }): string {
+  function reportOf(messageId: string, sender: string, phone: string, report: Report): string {
     const service: readonly Address[] = [{ kind: isMbuni ? 'Number' : 'ShortCode', value: sender }];
     return writeEnvelope({
       transactionId: isMbuni ? messageId : nextId('t'),
@@ -308,7 +283,7 @@ export function createMmsc(options: MmscOptions) {
     return writeEnvelope({ transactionId: nextId('t'), namespace: release, message: { name: 'ReadReplyReq', fields } });
   }
 
-  function oweReply({ from, to, content }: { from: string; to: string; content: string }): void {
+  function oweReply({ from, to, content }: PersonalMessage): void {
     const contentId = nextId('mo-');
     const fields: Partial<Fields<'DeliverReq'>> = {
       mm7Version,
@@ -325,12 +300,24 @@ export function createMmsc(options: MmscOptions) {
     const part = { headers: ['Content-Type: text/plain; charset=utf-8', `Content-ID: <${contentId}>`], body: content };
     const { contentType, chunks } = writeRequest(envelope, part, { rootId: 'mm7-deliver', boundary: contentId });
     const body = Buffer.concat(chunks);
-    owed.push({ kind: 'inbound', contentType, body: () => body });
+    journal?.owes(contentId, { phone: from, contentType, body: body.toString('base64') });
+    owed.push({ id: contentId, kind: 'inbound', contentType, body: () => body });
+  }
+
+  /** What an earlier process has left: reports to be made anew, and replies as they were. */
+  function takeUpOwed(): void {
+    for (const [id, what] of journal?.left ?? []) {
+      const { contentType, body, messageId, sender, phone, stat } = what as Readonly<Record<string, string>>;
+      if (body !== undefined && contentType !== undefined)
+        owed.push({ id, kind: 'inbound', contentType, body: () => Buffer.from(body, 'base64') });
+      else if (messageId !== undefined && sender !== undefined && phone !== undefined && stat !== undefined)
+        oweReports({ messageId, sender, readReply: false, phones: [{ phone, stat, copies: 1 }] });
+    }
   }
 
   /** Posts what is owed, as far as connections allow. */
   function postOn(): void {
-    if (isStopped || !vaspUrl) return;
+    if (isStopped || !vaspUrl || faults.isSilent()) return;
     pool ??= new Pool(vaspUrl.origin, {
       connections: vaspConnections,
       pipelining: 1,
@@ -338,15 +325,18 @@ export function createMmsc(options: MmscOptions) {
       bodyTimeout: vaspTimeoutMs,
       keepAliveTimeout: 30_000,
     });
-    while (posting < vaspConnections && head < owed.length) {
-      const next = owed[head]!;
-      head += 1;
-      if (head >= 1024 && 2 * head >= owed.length) {
-        owed = owed.slice(head);
-        head = 0;
-      }
+    while (posting < vaspConnections) {
+      const next = owed.shift();
+      if (!next) break;
       post(pool, vaspUrl, next);
     }
+  }
+
+  /** Ends every post under way. They fail at once, and others begin: those must find no pool that is being destroyed. */
+  async function breakPosts(): Promise<void> {
+    const breaking = pool;
+    pool = null;
+    await breaking?.destroy();
   }
 
   const authorization =
@@ -359,10 +349,12 @@ export function createMmsc(options: MmscOptions) {
     let answer = '';
     const end = (isTaken: boolean) => {
       posting -= 1;
-      if (isTaken) counters.acknowledged += 1;
-      else {
+      if (isTaken) {
+        counters.acknowledged += 1;
+        if (what.id !== undefined) journal?.settled(what.id);
+      } else {
         counters.refused += 1;
-        refused.push({ owed: what, dueAt: performance.now() + redeliverMs });
+        refused.add(what, redeliverMs);
       }
       what.answered?.();
       postOn();
@@ -389,7 +381,7 @@ export function createMmsc(options: MmscOptions) {
 
   // To the phones
 
-  const throttledOnce = new Set<string>();
+  const isFirst = createFirstTimes();
   const packages = new Map<string, readonly PhoneFrame[]>();
 
   /** The frames of a package; one that was uploaded before is recognised and kept once. Throws ProtocolError if it is broken. */
@@ -408,6 +400,7 @@ export function createMmsc(options: MmscOptions) {
   // From the VASP
 
   interface Verdict {
+    /** Below 1000 a status of HTTP. */
     readonly statusCode: number;
     readonly statusText?: string | null;
     readonly messageId?: string;
@@ -429,10 +422,15 @@ export function createMmsc(options: MmscOptions) {
     if (!content) return { statusCode: 4004, statusText: "Validation error : Field ' Content ' must be filled" };
     if (content.body.length > maxContentOctets)
       return { statusCode: 2004, statusText: 'Multimedia content refused : Message is too large' };
-    if (faults.statusCode !== null) return { statusCode: faults.statusCode, statusText: faults.statusText };
+    const refusal = faults.refusal();
+    if (refusal === 'rejected')
+      return { statusCode: faults.faults.rejectCode ?? rejectedStatus, statusText: faults.faults.rejectText ?? null };
     const found = phones.map((phone) => ({ phone, fate: fateOf(phone) }));
-    if (found.some(({ phone, fate }) => fate.special === 'address-error' || !/^\d{5,20}$/.test(phone))) return { statusCode: 2002 };
-    if (found.some(({ phone, fate }) => fate.special === 'throttle-once' && isFirst(`${phone} ${fields.subject}`)))
+    if (found.some(({ phone, fate }) => fate.special === 'reject' || !/^\d{5,20}$/.test(phone))) return { statusCode: 2002 };
+    if (
+      refusal === 'throttled' ||
+      found.some(({ phone, fate }) => fate.special === 'throttle-once' && isFirst(`${phone} ${fields.subject}`))
+    )
       return { statusCode: 4006, statusText: 'Service unavailable : System is busy' };
     let frames: readonly PhoneFrame[] = [];
     if (isRecording) {
@@ -446,48 +444,44 @@ export function createMmsc(options: MmscOptions) {
     return accept(fields, sender, found, frames);
   }
 
-  /** The first time something is seen, and every other time. */
-  function isFirst(key: string): boolean {
-    if (throttledOnce.delete(key)) return false;
-    throttledOnce.add(key);
-    forgetOldest(throttledOnce, maxRemembered);
-    return true;
-  }
-
   function accept(
     { subject, deliveryReport, readReply }: Fields<'SubmitReq'>,
     sender: string,
-    found: DueReports['phones'],
+    found: readonly { readonly phone: string; readonly fate: Fate }[],
     frames: readonly PhoneFrame[],
   ): Verdict {
     counters.accepted += found.length;
     const messageId = nextId('m');
     const at = new Date();
-    const now = performance.now();
     const common = { messageId, sender, readReply: readReply ?? false };
-    const normal: { phone: string; fate: Fate }[] = [];
-    const slow: { phone: string; fate: Fate }[] = [];
+    const due = new Map<number, { phone: string; stat: string; copies: number }[]>();
     const early: Promise<unknown>[] = [];
-    for (const one of found) {
-      const { phone, fate } = one;
-      if (isRecording && (!fate.report || fate.report === retrieved))
+    for (const { phone, fate } of found) {
+      const { reply, stat } = fate;
+      if (isRecording && isShown(fate))
         for (const listener of listeners) listener({ to: phone, from: sender, subject: subject ?? '', frames, at });
-      if (fate.reply !== undefined) replies.push({ from: phone, to: sender, content: fate.reply, dueAt: now + reportDelayMs });
-      if (!deliveryReport || !fate.report) continue;
-      const { report } = fate;
-      if (fate.special === 'slow') slow.push(one);
-      else if (fate.special === 'before-response')
+      if (reply !== undefined) tasks.add(() => oweReply({ from: phone, to: sender, content: reply }), reportDelayMs);
+      journal?.took({ id: messageId, to: phone, from: sender });
+      if (!deliveryReport || stat === null) continue;
+      const { isEarly, delayMs, ...plan } = faults.plan(fate);
+      if (plan.copies === 0) continue;
+      const id = `${messageId}/${phone}`;
+      journal?.owes(id, { messageId, sender, phone, stat });
+      if (isEarly)
         early.push(
           new Promise<void>((resolve) => {
-            const body = () => reportOf(messageId, sender, phone, report);
-            owed.push({ kind: 'reports', contentType: xmlType, body, answered: resolve });
-            setTimeout(resolve, beforeResponseMs);
+            const body = () => reportOf(messageId, sender, phone, reportOfStat(stat));
+            owed.push({ kind: 'reports', contentType: xmlType, body, answered: resolve, id });
+            tasks.add(resolve, beforeResponseMs);
           }),
         );
-      else normal.push(one);
+      const copies = plan.copies - (isEarly ? 1 : 0);
+      if (copies === 0) continue;
+      const group = due.get(delayMs) ?? [];
+      if (group.length === 0) due.set(delayMs, group);
+      group.push({ phone, stat, copies });
     }
-    if (normal.length > 0) reports.push({ ...common, phones: normal, dueAt: now + reportDelayMs });
-    if (slow.length > 0) slowReports.push({ ...common, phones: slow, dueAt: now + slowReportDelayMs });
+    for (const [delayMs, group] of due) reports.add({ ...common, phones: group }, delayMs);
     if (early.length > 0) postOn();
     return { statusCode: 1000, messageId, ...(early.length > 0 ? { after: Promise.all(early) } : {}) };
   }
@@ -529,23 +523,22 @@ export function createMmsc(options: MmscOptions) {
     request.on('end', () => {
       if (request.url !== path) return respond(response, 404, '');
       if (request.method !== 'POST') return respond(response, 405, '');
-      if (!isAuthentic(request)) {
+      if (faults.refusesLogins() || !isAuthentic(request)) {
         counters.unauthorized += 1;
         const digest = `Digest realm="${realm}", nonce="${nonce}", algorithm=MD5, qop="auth"`;
         response.setHeader('www-authenticate', authentication === 'digest' ? digest : `Basic realm="${realm}"`);
         return respond(response, 401, '');
       }
-      answer(request.headers['content-type'] ?? '', Buffer.concat(chunks), response);
+      answer(request, Buffer.concat(chunks), response);
     });
   }
 
-  function answer(contentType: string, body: Buffer, response: ServerResponse): void {
-    if (faults.httpStatus !== null && (body.length > 0 || faults.httpStatus !== 500)) return respond(response, faults.httpStatus, '');
+  function answer(request: IncomingMessage, body: Buffer, response: ServerResponse): void {
     let transactionId: string | null = null;
     let verdict: Verdict;
     let isSubmit = false;
     try {
-      const { envelope, content } = readRequest(contentType, body);
+      const { envelope, content } = readRequest(request.headers['content-type'] ?? '', body);
       transactionId = envelope.transactionId;
       isSubmit = envelope.message.name === 'SubmitReq';
       if (envelope.message.name === 'SubmitReq') {
@@ -562,7 +555,8 @@ export function createMmsc(options: MmscOptions) {
     }
     const { statusCode, messageId = null } = verdict;
     const fields = { mm7Version, status: { statusCode, statusText: verdict.statusText ?? meaningOf(statusCode), details: null } };
-    const isFault = (faults.asFault && statusCode !== 1000) || !isSubmit;
+    if (statusCode < 1000) return respond(response, statusCode, '');
+    const isFault = (faults.faults.rejectAsFault && statusCode !== 1000) || !isSubmit;
     const said = writeEnvelope({
       transactionId,
       namespace: release,
@@ -570,19 +564,58 @@ export function createMmsc(options: MmscOptions) {
         ? { name: 'Fault', faultCode: 'env:Client', faultString: 'Client error', error: { name: 'RSErrorRsp', fields } }
         : { name: 'SubmitRsp', fields: { ...fields, messageId } },
     });
+    // What is refused is answered all the same; the faults of answers are about what was taken.
+    const how = statusCode === 1000 ? faults.answering() : 0;
     const send = () => {
-      if (isSubmit && faults.dropConnections) response.destroy();
-      else if (!isSubmit || faults.responseDelayMs === 0) respond(response, isFault ? 500 : 200, said);
-      else if (faults.responseDelayMs !== Number.POSITIVE_INFINITY)
-        setTimeout(() => respond(response, isFault ? 500 : 200, said), faults.responseDelayMs);
+      if (how === 'drop') request.socket.resetAndDestroy();
+      else if (how !== 'never' && how > 0) tasks.add(() => respond(response, isFault ? 500 : 200, said), how);
+      else if (how === 0) respond(response, isFault ? 500 : 200, said);
     };
     if (verdict.after) void verdict.after.then(send);
     else send();
   }
 
+  function respond(response: ServerResponse, status: number, body: string): void {
+    if (response.destroyed) return;
+    const { socket } = response;
+    const waiting = socket && hushed.get(socket);
+    if (waiting) {
+      waiting.push(() => respond(response, status, body));
+      return;
+    }
+    response.writeHead(
+      status,
+      body === '' ? { 'content-length': 0 } : { 'content-type': xmlType, 'content-length': Buffer.byteLength(body) },
+    );
+    response.end(body);
+  }
+
+  function silence(socket: Socket): void {
+    if (hushed.has(socket)) return;
+    hushed.set(socket, []);
+    socket.pause();
+    tasks.add(() => hushed.has(socket) && socket.destroy(), longestSilenceMs);
+  }
+
+  function goOn(socket: Socket): void {
+    const waiting = hushed.get(socket) ?? [];
+    hushed.delete(socket);
+    socket.resume();
+    for (const task of waiting) task();
+  }
+
+  takeUpOwed();
+
   return {
     counters,
-    faults,
+
+    /** What is on. Assigning replaces everything, and ends what is under way. */
+    get faults(): Faults {
+      return faults.faults;
+    },
+    set faults(wanted) {
+      faults.faults = wanted;
+    },
 
     /** The port it listens on, known once `start` has resolved. */
     get port() {
@@ -596,13 +629,12 @@ export function createMmsc(options: MmscOptions) {
 
     /** Reports and replies not yet answered with 1000, those not yet due left out. */
     get owed() {
-      return owed.length - head + posting + refused.length;
+      return owed.size + posting + refused.size;
     },
 
     set vaspUrl(url: string | null) {
       vaspUrl = url === null ? null : new URL(url);
-      void pool?.destroy();
-      pool = null;
+      void breakPosts();
       postOn();
     },
 
@@ -612,8 +644,16 @@ export function createMmsc(options: MmscOptions) {
       const listening = createServer({ keepAliveTimeout: 60_000 }, serve);
       server = listening;
       listening.on('connection', (socket) => {
+        if (faults.refusesConnections()) {
+          socket.resetAndDestroy();
+          return;
+        }
         sockets.add(socket);
-        socket.on('close', () => sockets.delete(socket));
+        socket.on('close', () => {
+          sockets.delete(socket);
+          hushed.delete(socket);
+        });
+        if (faults.isSilent()) silence(socket);
       });
       return new Promise((resolve, reject) => {
         listening.once('error', reject);
@@ -633,9 +673,14 @@ export function createMmsc(options: MmscOptions) {
       server = null;
       const closed = closing && new Promise<void>((resolve) => void closing.close(() => resolve()));
       for (const socket of sockets) socket.destroy();
-      await pool?.destroy();
-      pool = null;
+      await breakPosts();
       await closed;
+    },
+
+    /** Breaks all connections, both ways, and goes on. */
+    dropConnections(): void {
+      for (const socket of sockets) socket.destroy();
+      void breakPosts();
     },
 
     onMessage(listener: (message: PhoneMms) => void): void {
@@ -647,10 +692,8 @@ export function createMmsc(options: MmscOptions) {
     },
 
     /** A person writes to a service number. False: nobody here owns it, or it is nothing that fits a message. */
-    reply(message: { readonly from: string; readonly to: string; readonly content: string }): boolean {
-      const isOurs = message.to.startsWith(options.accessNumber);
-      if (!isOurs || !phoneNumber.test(message.from) || !phoneNumber.test(message.to) || message.content.length > maxReplyLength)
-        return false;
+    reply(message: PersonalMessage): boolean {
+      if (!message.to.startsWith(options.accessNumber) || !isSendable(message)) return false;
       oweReply(message);
       postOn();
       return true;
@@ -672,15 +715,6 @@ function isSuccess(answer: string): boolean {
   } catch {
     return false;
   }
-}
-
-function respond(response: ServerResponse, status: number, body: string): void {
-  if (response.destroyed) return;
-  response.writeHead(
-    status,
-    body === '' ? { 'content-length': 0 } : { 'content-type': xmlType, 'content-length': Buffer.byteLength(body) },
-  );
-  response.end(body);
 }
 
 /** A page of SMIL as a phone shows it; a second medium of one page gets a page of its own. */

@@ -1,13 +1,15 @@
 /**
  * The composition root: builds every part and hands each what it needs. Read it to see what exists.
  */
-import { randomUUID } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
+import os from 'node:os';
 import type { ChannelConnection, ConnectionDeps } from './channels/channel.ts';
 import { type CmppSettings, createCmppConnection } from './channels/cmpp.ts';
 import { createMm7Connection, type Mm7Settings } from './channels/mm7.ts';
 import { findRequestId } from './core/batches.ts';
 import { createCards } from './core/cards.ts';
 import { createDirectory } from './core/directory.ts';
+import { figures, readFigures } from './core/figures.ts';
 import { createInbound } from './core/inbound.ts';
 import { balanceOf } from './core/ledger.ts';
 import { createLinks } from './core/links.ts';
@@ -21,7 +23,7 @@ import { linkSecret } from './core/settings.ts';
 import { createSignals } from './core/signals.ts';
 import { createSubmit } from './core/submit.ts';
 import { createPackageTemplate, usablePackage } from './core/templates.ts';
-import { createDb, type DbOptions } from './db/db.ts';
+import { connectionRoom, createDb, type Db, type DbOptions } from './db/db.ts';
 import { migrate } from './db/migrate.ts';
 import { aimPush, createAim3yit } from './http/aim-3yit.ts';
 import { createCardPages } from './http/card-pages.ts';
@@ -43,6 +45,11 @@ import { createPusher } from './workers/pusher.ts';
 import { createReceiver } from './workers/receiver.ts';
 import { createRecent } from './workers/recent.ts';
 
+/** Most connections to PostgreSQL, by what they are for. */
+const pools = { requests: 10, carriers: 6, figures: 1 } as const;
+/** One more listens for notifications. docs/operating.md says so too. */
+export const connectionsPerNode = pools.requests + pools.carriers + pools.figures + 1;
+
 export interface AppOptions {
   readonly databaseUrl: string;
   readonly database?: DbOptions;
@@ -54,7 +61,7 @@ export interface AppOptions {
   readonly host: string;
   /** 0: any free one. */
   readonly port: number;
-  readonly server: Pick<ServerOptions, 'tls' | 'trustedProxies' | 'loopbackHostOnly'>;
+  readonly server: Pick<ServerOptions, 'tls' | 'trustedProxies' | 'loopbackHostOnly' | 'graceMs' | 'limits'>;
   /** Address of /metrics; null: none. */
   readonly metrics: { readonly host: string; readonly port: number } | null;
   /** Private ranges that customers' push servers may be in. */
@@ -70,8 +77,10 @@ export interface AppOptions {
 
 export interface App {
   readonly port: number;
+  /** Of /metrics; null: none. */
+  readonly metricsPort: number | null;
   readonly management: Management;
-  /** Stops accepting, drains every part in the order work flows, closes the database. */
+  /** Gives everything back that others may take, answers what has come, and closes the database at last. */
   stop(): Promise<void>;
 }
 
@@ -83,9 +92,25 @@ function connect({ protocol, settings }: Channel, secret: string, deps: Connecti
 
 export async function createApp(options: AppOptions): Promise<App> {
   const { log, roles, clock = () => new Date(), linkBase } = options;
-  const db = createDb(options.databaseUrl, options.database);
+  const metrics = createMetrics();
+  const openPool = (pool: keyof typeof pools, applicationName: string): Db =>
+    createDb(options.databaseUrl, {
+      max: pools[pool],
+      applicationName,
+      ...options.database,
+      observe: (outcome, waitedMs, tookMs) => {
+        metrics.time('db_wait_seconds', { pool }, waitedMs / 1000);
+        metrics.time('db_transaction_seconds', { pool, outcome }, tookMs / 1000);
+      },
+    });
+  const db = openPool('requests', 'hongyan');
   // Carriers' work has connections of its own: however many requests wait for the others, leases are renewed and outcomes recorded.
-  const carrierDb = createDb(options.databaseUrl, { max: 6, applicationName: 'hongyan carriers', ...options.database });
+  const carrierDb = openPool('carriers', 'hongyan carriers');
+  // So has whoever watches: figures are wanted most when everything else waits.
+  const figuresDb = openPool('figures', 'hongyan figures');
+  const room = await connectionRoom(db.sql);
+  if (room.left < connectionsPerNode)
+    log.warn({ ...room, needed: connectionsPerNode }, 'PostgreSQL may not give this node enough connections');
   const box = createSecretBox(options.secretKeys);
   await migrate(db);
   const retention = createRetention({ db, clock });
@@ -95,7 +120,6 @@ export async function createApp(options: AppOptions): Promise<App> {
   const management: Management = { db, box, directory };
   await options.prepare?.(management);
 
-  const metrics = createMetrics();
   const signals = createSignals({ db });
   await signals.start();
   const links = createLinks({ secret: await linkSecret(db, box) });
@@ -119,7 +143,7 @@ export async function createApp(options: AppOptions): Promise<App> {
     recent,
     log,
     clock,
-    node: randomUUID(),
+    node: `${os.hostname()}-${randomBytes(4).toString('hex')}`,
     linkBase,
     connect,
     onReport: receiver.onReport,
@@ -139,10 +163,27 @@ export async function createApp(options: AppOptions): Promise<App> {
   });
   const janitor = createJanitor({ db, directory, retention, signals, log, clock });
 
-  const server = createServer({ log, ...options.server });
+  metrics.gauge('leases', 'Connections of a channel that this node holds.', ['channel'], () =>
+    [...dispatcher.held()].map(([id, value]) => ({ labels: { channel: String(id) }, value })),
+  );
+  const opened = Object.entries({ requests: db, carriers: carrierDb, figures: figuresDb });
+  metrics.gauge('db_pool_connections', 'Most connections of a pool.', ['pool'], () =>
+    opened.map(([pool, { max }]) => ({ labels: { pool }, value: max })),
+  );
+  metrics.gauge('db_transactions', 'Transactions that wait for a connection of a pool or have one.', ['pool'], () =>
+    opened.map(([pool, { transactions }]) => ({ labels: { pool }, value: transactions() })),
+  );
+  metrics.include({ described: figures, read: () => readFigures(figuresDb, clock()) });
+
+  const server = createServer({
+    log,
+    failuresPerMinute: () => directory.settings().addressFailuresPerMinute,
+    ...options.server,
+    answered: (part, status, ms) => metrics.time('http_request_seconds', { part, status: String(status) }, ms / 1000),
+  });
   if (roles.includes('api')) {
     const contentRules = { judge: () => null };
-    const submit = createSubmit({ db, directory, signals, contentRules, clock, linkBase });
+    const submit = createSubmit({ db, directory, signals, contentRules, clock, linkBase, count: metrics.count });
     server.register(
       createAim3yit({
         directory,
@@ -150,6 +191,7 @@ export async function createApp(options: AppOptions): Promise<App> {
         outbox,
         balance: ({ accountId, id }) => balanceOf(db.sql, accountId, id),
         clock,
+        count: metrics.count,
       }),
     );
     server.register(
@@ -162,6 +204,7 @@ export async function createApp(options: AppOptions): Promise<App> {
           (await change(management, (sql) => createPackageTemplate(sql, { ...template, at: clock() }))).id,
         balance: ({ account, subscription }) => balanceOf(db.sql, account.id, subscription.id),
         clock,
+        count: metrics.count,
       }),
     );
     server.register(createCardPages({ cards: createCards({ db, links, clock }), clock, linkBase }));
@@ -172,7 +215,7 @@ export async function createApp(options: AppOptions): Promise<App> {
   }
 
   const port = await server.listen({ host: options.host, port: options.port });
-  if (options.metrics) await metrics.listen(options.metrics);
+  const metricsPort = options.metrics && (await metrics.listen(options.metrics));
   // Carriers post to the listener, so the receiver runs wherever there is one.
   if (roles.includes('dispatch') || roles.includes('api')) receiver.start();
   if (roles.includes('dispatch')) dispatcher.start();
@@ -182,18 +225,22 @@ export async function createApp(options: AppOptions): Promise<App> {
 
   return {
     port,
+    metricsPort,
     management,
     async stop() {
-      await server.stop();
-      if (roles.includes('dispatch')) await dispatcher.stop();
+      // Other nodes may have the connections while this one still answers requests.
+      await Promise.all([
+        server.stop(),
+        roles.includes('dispatch') ? dispatcher.stop() : undefined,
+        roles.includes('push') ? pusher.stop() : undefined,
+      ]);
       await receiver.stop();
-      if (roles.includes('push')) await pusher.stop();
       await poster.close();
       if (roles.includes('janitor')) await janitor.stop();
       await metrics.close();
       await signals.stop();
       await directory.stop();
-      await Promise.all([carrierDb.end(), db.end()]);
+      await Promise.all([figuresDb.end(), carrierDb.end(), db.end()]);
     },
   };
 }

@@ -17,7 +17,10 @@ it('start needs a secret key and a public URL, and nothing else', () => {
     tlsCert: undefined,
     tlsKey: undefined,
     trustedProxies: [],
+    connectionsPerAddress: 1000,
+    requestsPerAddress: 500,
     metricsAddress: { host: '127.0.0.1', port: 9464 },
+    stopGraceSeconds: 5,
     roles: ['api', 'dispatch', 'push', 'janitor'],
     logLevel: 'info',
     pushAllow: [],
@@ -26,7 +29,8 @@ it('start needs a secret key and a public URL, and nothing else', () => {
 });
 
 it('the other commands need nothing', () => {
-  for (const command of ['sandbox', 'migrate', 'audit', 'token'] as const) expect(readConfig({}, command).secretKey).toBeUndefined();
+  for (const command of ['sandbox', 'migrate', 'audit', 'restored', 'token'] as const)
+    expect(readConfig({}, command).secretKey).toBeUndefined();
 });
 
 it('the sandbox listens on loopback only, knows its own address, and may push to loopback', () => {
@@ -74,6 +78,7 @@ it('names every problem at once, and repeats no value', () => {
 it.each([
   ['HONGYAN_PORT', ['65536', '-1', '1e3', '0x50']],
   ['HONGYAN_TRUSTED_PROXIES', ['10', '10.0.0.0/', '::/129', '10.0.0.0/8/8', 'localhost']],
+  ['HONGYAN_STOP_GRACE_SECONDS', ['-1', '1000', '5s', '0.5']],
   ['HONGYAN_METRICS_ADDRESS', ['9464', 'localhost:9464', '127.0.0.1:65536', '127.0.0.1']],
   ['HONGYAN_PUBLIC_URL', ['ftp://x', 'https://x/?a=b', 'https://user@x', '//x']],
   ['HONGYAN_SECRET_KEY', [key.slice(2), `${key},`, `${key},short`]],

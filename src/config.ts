@@ -6,7 +6,7 @@ import ipaddr from 'ipaddr.js';
 import { type LogLevel, logLevels } from './log.ts';
 import { createSecretBox } from './std/secret-box.ts';
 
-export type Command = 'start' | 'sandbox' | 'migrate' | 'audit' | 'token';
+export type Command = 'start' | 'sandbox' | 'migrate' | 'audit' | 'restored' | 'token';
 
 const allRoles = ['api', 'dispatch', 'push', 'janitor'] as const;
 type Role = (typeof allRoles)[number];
@@ -28,7 +28,11 @@ export interface Config {
   readonly tlsKey: string | undefined;
   /** Addresses or CIDR ranges. */
   readonly trustedProxies: readonly string[];
+  readonly connectionsPerAddress: number;
+  readonly requestsPerAddress: number;
   readonly metricsAddress: { readonly host: string; readonly port: number } | undefined;
+  /** How long a node that stops still takes requests. */
+  readonly stopGraceSeconds: number;
   readonly roles: readonly Role[];
   readonly logLevel: LogLevel;
   /** Addresses or CIDR ranges. */
@@ -100,6 +104,18 @@ const settings: { readonly [Key in keyof Config]: Setting<Config[Key]> } = {
     parse: ranges,
     about: 'Addresses or CIDR ranges, separated by commas, of the proxies whose `X-Forwarded-For` is believed. Without it nobody’s is.',
   },
+  connectionsPerAddress: {
+    variable: 'HONGYAN_CONNECTIONS_PER_ADDRESS',
+    fallback: '1000',
+    parse: count,
+    about: 'Connections that one address may hold (of IPv6, a /64). Trusted proxies may hold any number.',
+  },
+  requestsPerAddress: {
+    variable: 'HONGYAN_REQUESTS_PER_ADDRESS',
+    fallback: '500',
+    parse: count,
+    about: 'Requests of one address that are worked on at a time; beyond it they are answered 429.',
+  },
   metricsAddress: {
     variable: 'HONGYAN_METRICS_ADDRESS',
     fallback: '127.0.0.1:9464',
@@ -111,6 +127,13 @@ const settings: { readonly [Key in keyof Config]: Setting<Config[Key]> } = {
     fallback: allRoles.join(','),
     parse: list(oneOf(allRoles)),
     about: 'What this process does, separated by commas, if several share the work.',
+  },
+  stopGraceSeconds: {
+    variable: 'HONGYAN_STOP_GRACE_SECONDS',
+    fallback: '5',
+    parse: seconds,
+    about:
+      'How long a process that was told to stop still takes requests, while `/healthz` says 503: longer than a load balancer needs to notice. 0 where there is none. The sandbox does not wait.',
   },
   logLevel: {
     variable: 'HONGYAN_LOG_LEVEL',
@@ -207,6 +230,11 @@ function port(text: string): number {
   return Number(text);
 }
 
+function seconds(text: string): number {
+  if (!/^\d{1,3}$/.test(text)) throw new Error('a number of seconds from 0 to 999');
+  return Number(text);
+}
+
 function address(text: string): string {
   if (!isAddress(text)) throw new Error('an IP address');
   return text;
@@ -222,6 +250,11 @@ function addressAndPort(text: string): { host: string; port: number } | undefine
   const bare = host.replace(/^\[(.*)\]$/, '$1');
   if (!isAddress(bare) || Number(number) > 65535) throw new Error('an IP address and a port, such as 127.0.0.1:9464 or [::1]:9464, or off');
   return { host: bare, port: Number(number) };
+}
+
+function count(text: string): number {
+  if (!/^[1-9]\d{0,6}$/.test(text)) throw new Error('a number from 1 to 9999999');
+  return Number(text);
 }
 
 function ranges(text: string): string[] {

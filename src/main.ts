@@ -8,6 +8,7 @@ import { startSandbox } from '../sandbox/sandbox.ts';
 import { createApp } from './app.ts';
 import { type Config, readConfig } from './config.ts';
 import { audit } from './core/audit.ts';
+import { acknowledgeRestore } from './core/restoring.ts';
 import { createToken } from './core/tokens.ts';
 import { createDb, type Db } from './db/db.ts';
 import { runningUrl, startEmbeddedPostgres } from './db/embedded.ts';
@@ -36,7 +37,9 @@ program
       host: config.host,
       port: config.port,
       server: {
+        limits: limitsOf(config),
         trustedProxies: config.trustedProxies,
+        graceMs: config.stopGraceSeconds * 1000,
         tls: tlsCert !== undefined && tlsKey !== undefined ? { cert: fs.readFileSync(tlsCert), key: fs.readFileSync(tlsKey) } : undefined,
       },
       metrics: config.metricsAddress ?? null,
@@ -68,6 +71,7 @@ program
       metrics: config.metricsAddress ?? null,
       pushAllow: config.pushAllow,
       carrierPorts: config.sandboxCarrierPorts,
+      limits: limitsOf(config),
       log,
     });
     const base = `http://127.0.0.1:${sandbox.port}`;
@@ -107,6 +111,16 @@ program
   );
 
 program
+  .command('restored')
+  .description('after restoring a backup, before any node starts: what was due may have been sent since / 从备份恢复后、启动节点前执行')
+  .action(() =>
+    withDatabase('restored', async (db) => {
+      const inDoubt = await acknowledgeRestore(db);
+      print(`restored: ${inDoubt} messages may have been sent since the backup; their products’ policy decides`);
+    }),
+  );
+
+program
   .command('token')
   .description('tokens of the management API / 管理 API 令牌')
   .command('create')
@@ -126,6 +140,8 @@ program
   .description('print the version / 版本')
   .action(() => print(version));
 
+const limitsOf = ({ connectionsPerAddress, requestsPerAddress }: Config) => ({ connectionsPerAddress, requestsPerAddress });
+
 const embeddedFolder = (config: Config): string => path.join(config.dataDir, 'postgres');
 
 /** The database of the settings: the operator's, or one of our own in the data directory. */
@@ -137,7 +153,7 @@ async function openDatabase(config: Config, log: Log): Promise<{ url: string; st
 }
 
 /** Runs a command over the database alone; beside a running installation it uses that one's server. */
-async function withDatabase(command: 'migrate' | 'audit' | 'token', work: (db: Db) => Promise<void>): Promise<void> {
+async function withDatabase(command: 'migrate' | 'audit' | 'restored' | 'token', work: (db: Db) => Promise<void>): Promise<void> {
   const config = readConfig(process.env, command);
   const running = config.databaseUrl === undefined ? runningUrl(embeddedFolder(config), 'postgres') : null;
   const database = running === null ? await openDatabase(config, createLog('warn')) : { url: running, stop: async () => {} };

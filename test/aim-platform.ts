@@ -5,18 +5,19 @@
  * The customers are those of the sandbox, as far as these tests need them.
  */
 import { createHmac } from 'node:crypto';
-import { pino } from 'pino';
 import { type App, type AppOptions, createApp } from '../src/app.ts';
 import { createAccount, createSubscription, payIn } from '../src/core/accounts.ts';
 import { addNumbers, ensureBlocklist } from '../src/core/blocklists.ts';
 import { createChannel, createPool, createProduct } from '../src/core/catalogue.ts';
 import { createInbound } from '../src/core/inbound.ts';
 import { change, type Management } from '../src/core/management.ts';
+import { createDb } from '../src/db/db.ts';
 import { record } from '../src/core/messages.ts';
 import { messageIdOf, messageStatus } from '../src/core/model.ts';
 import { createReports } from '../src/core/reports.ts';
 import { approveTemplate, createSignature, createTemplate } from '../src/core/templates.ts';
 import { generateKey } from '../src/std/secret-box.ts';
+import { checkLogs, testLog } from './logs.ts';
 import { freshDatabase } from './postgres.ts';
 
 const demoPassword = 'demo-aim-password';
@@ -72,7 +73,7 @@ export async function startAimPlatform(options: Partial<AppOptions> = {}): Promi
     server: { trustedProxies: ['127.0.0.1'] },
     metrics: null,
     pushAllow: [],
-    log: pino({ level: 'silent' }),
+    log: testLog(),
     clock,
     prepare: (management) => seed(management, clock),
     ...options,
@@ -164,7 +165,11 @@ export async function startAimPlatform(options: Partial<AppOptions> = {}): Promi
     reply: (from, content, ext = '') => replyTo(from, content, `01${ext}`),
     replyTo,
     async stop() {
+      const { box } = app.management;
       await app.stop();
+      const db = createDb(database.url, { max: 1 });
+      await checkLogs({ db, box }, [secretKeys, demoPassword, demoPasswordHash, new URL(database.url).password]);
+      await db.end();
       await database.drop();
     },
   };

@@ -2,9 +2,10 @@
  * Customers of the MMS dialect on the platform of aim-platform.ts: accounts with known keys, products, a signature, and customers'
  * programs that sign their requests as the vendor's document says (written apart from the code under test).
  */
-import { createHash, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { mmsSignature } from '../harness/customers.ts';
 import { changeAccount, createAccount, createSubscription, payIn } from '../src/core/accounts.ts';
 import type { AppOptions } from '../src/app.ts';
 import { addNumbers, ensureBlocklist } from '../src/core/blocklists.ts';
@@ -30,12 +31,7 @@ export interface MmsPlatform extends Platform {
   pushTo(urls: Readonly<Record<string, string | null>>): Promise<void>;
 }
 
-export const md5 = (text: string): string => createHash('md5').update(text).digest('hex');
-
-export function signatureOf(parameters: Readonly<Record<string, unknown>>, key = apiKey): string {
-  const { api_id: apiId, request_id: requestId, timestamp } = parameters;
-  return md5(`api_id=${String(apiId)}&api_key=${key}&request_id=${String(requestId)}&timestamp=${String(timestamp)}`);
-}
+export const signatureOf = (parameters: Readonly<Record<string, unknown>>, key = apiKey): string => mmsSignature(parameters, key);
 
 export async function startMmsPlatform(options: Partial<AppOptions> = {}): Promise<MmsPlatform> {
   const platform = await startAimPlatform({ roles: ['api', 'push'], pushAllow: ['127.0.0.0/8'], ...options });

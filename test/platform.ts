@@ -3,12 +3,10 @@
  * killed), customers, and nodes, either inside the test (`startApp`, whose clock a test may set) or as processes of their own
  * (`startNode`, to be killed or stopped). Customers are spoken for over HTTP, in the AIM dialect, as their programs would.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
+import type { AimCredentials, Client, ReportRow } from '../harness/customers.ts';
+import { type Node, spawnNode, until, untilReady } from '../harness/processes.ts';
 import { createIsmg, type Ismg, type IsmgOptions, type PhoneMessage } from '../simulators/ismg.ts';
 import { type App, type AppOptions, createApp } from '../src/app.ts';
 import { createAccount, createSubscription, payIn } from '../src/core/accounts.ts';
@@ -20,9 +18,15 @@ import { createRetention } from '../src/core/retention.ts';
 import { createSignals } from '../src/core/signals.ts';
 import { approveTemplate, createSignature, createTemplate } from '../src/core/templates.ts';
 import { createDb } from '../src/db/db.ts';
+import { freePort } from '../src/db/embedded.ts';
 import { createSecretBox, generateKey } from '../src/std/secret-box.ts';
 import { createJanitor } from '../src/workers/janitor.ts';
+import { checkLogs, keepLog, testLog } from './logs.ts';
 import { freshDatabase } from './postgres.ts';
+
+export { type Client, clientOf, type ReplyRow, type ReportRow } from '../harness/customers.ts';
+export { runCommand, until } from '../harness/processes.ts';
+export { freePort } from '../src/db/embedded.ts';
 
 const carrierAccount = { spId: '901234', secret: 'stories', accessNumber: '10690001' };
 const linkBase = 'http://links.example/m';
@@ -44,14 +48,12 @@ export interface CustomerOptions extends ProductSettings {
   readonly pushUrls?: Readonly<Record<string, string>>;
 }
 
-export interface Customer {
+export interface Customer extends AimCredentials {
   readonly accountId: bigint;
   readonly subscriptionId: bigint;
   readonly productId: bigint;
   readonly extension: string;
   readonly templateId: bigint;
-  readonly spId: string;
-  readonly password: string;
 }
 
 export interface Platform {
@@ -171,7 +173,7 @@ export async function startPlatform(options: PlatformOptions = {}): Promise<Plat
         server: {},
         metrics: null,
         pushAllow: ['127.0.0.0/8'],
-        log: pino({ level: process.env.HONGYAN_TEST_LOG ?? 'silent' }),
+        log: testLog(),
         ...changed,
       });
       const tracked: App = {
@@ -213,6 +215,7 @@ export async function startPlatform(options: PlatformOptions = {}): Promise<Plat
       await Promise.all([...apps].map((app) => app.stop()));
       await Promise.all([...nodes].map((node) => node.kill()));
       await carrier.stop();
+      await checkLogs(management, [secretKeys, secret, new URL(databaseUrl).password]);
       await directory.stop();
       await db.end();
       await database?.drop();
@@ -220,161 +223,15 @@ export async function startPlatform(options: PlatformOptions = {}): Promise<Plat
   };
 }
 
-// ── nodes ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** `hongyan start` in a process of its own. */
-export interface Node {
-  readonly port: number;
-  readonly process: ChildProcess;
-  /** What it has written to its log, for the message of a test that fails. */
-  log(): string;
-  /** SIGKILL: nothing of it runs any more when this resolves. */
-  kill(): Promise<void>;
-  /** SIGTERM, and waits for the end. */
-  stop(): Promise<void>;
-}
-
-const program = fileURLToPath(new URL('../bin/hongyan.js', import.meta.url));
-
-/** Runs a command of the program to its end. */
-export async function runCommand(args: readonly string[], environment: Readonly<Record<string, string>>) {
-  const child = spawn(process.execPath, [program, ...args], { env: { ...process.env, ...environment } });
-  let output = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (output += chunk.toString()));
-  await ended(child);
-  return { exitCode: child.exitCode, output };
-}
-
+/** `hongyan start` in a process of its own, ready to take requests. */
 export async function startNode(environment: Readonly<Record<string, string>>): Promise<Node> {
-  const port = await freePort();
-  const child = spawn(process.execPath, [program, 'start'], {
-    env: {
-      ...process.env,
-      HONGYAN_PORT: String(port),
-      HONGYAN_HOST: '127.0.0.1',
-      HONGYAN_PUBLIC_URL: `http://127.0.0.1:${port}`,
-      HONGYAN_METRICS_ADDRESS: 'off',
-      HONGYAN_LOG_LEVEL: 'warn',
-      ...environment,
-    },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  let log = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (log += chunk.toString()));
-  const end = async (signal: NodeJS.Signals): Promise<void> => {
-    child.kill(signal);
-    await ended(child);
-  };
-  const node: Node = { port, process: child, log: () => log, kill: () => end('SIGKILL'), stop: () => end('SIGTERM') };
-  await until('the node is ready', async () => {
-    if (child.exitCode !== null) throw new Error(`the node ended by itself:\n${log}`);
-    return (await fetch(`http://127.0.0.1:${port}/healthz`).catch(() => null))?.ok ?? false;
+  const node = spawnNode({ port: await freePort(), environment: { HONGYAN_LOG_LEVEL: 'debug', ...environment } });
+  for (const stream of [node.process.stdout, node.process.stderr]) stream?.on('data', (chunk: Buffer) => keepLog(chunk.toString()));
+  await untilReady(node, 40_000).catch(async (error: unknown) => {
+    await node.kill();
+    throw error;
   });
   return node;
-}
-
-const ended = (child: ChildProcess): Promise<void> =>
-  new Promise((resolve) => {
-    if (child.exitCode !== null || child.signalCode !== null) resolve();
-    else child.once('exit', () => resolve());
-  });
-
-export async function freePort(): Promise<number> {
-  const server = net.createServer();
-  await new Promise<void>((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
-/** Waits until something is so; fails with its name when it takes too long. */
-export async function until(what: string, check: () => boolean | Promise<boolean>, timeoutMs = 15_000): Promise<void> {
-  for (const last = Date.now() + timeoutMs; ; ) {
-    if (await check()) return;
-    if (Date.now() > last) throw new Error(`in vain for ${timeoutMs} ms: ${what}`);
-    await sleep(20);
-  }
-}
-
-// ── customers' programs ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-export interface ReportRow {
-  readonly ext: string;
-  readonly msgId: string;
-  readonly mobile: string;
-  readonly status: string;
-  readonly time: string;
-  readonly price: string;
-}
-
-export interface ReplyRow {
-  readonly content: string;
-  readonly mobile: string;
-  readonly msgId: string;
-  readonly ext: string;
-}
-
-export interface Submitted {
-  readonly code: number;
-  readonly msg: string;
-  readonly msgId: string;
-  readonly failed: Readonly<Record<string, string>>;
-}
-
-export interface Client {
-  submit(phones: readonly string[], more?: { content?: string; ext?: string; key?: string }): Promise<Submitted>;
-  /** One pull. */
-  reports(): Promise<ReportRow[]>;
-  replies(): Promise<ReplyRow[]>;
-  /** In ten-thousandths of a yuan. */
-  balanceE4(): Promise<bigint>;
-}
-
-/** A customer's program, speaking to one node. */
-export function clientOf({ port }: { readonly port: number }, { spId, password, templateId }: Customer): Client {
-  const credentials = { sp_id: spId, password: createHash('md5').update(password).digest('hex') };
-  async function call(endpoint: string, form: Record<string, string> = {}, headers: Record<string, string> = {}) {
-    const body = new URLSearchParams({ ...credentials, ...form });
-    const response = await fetch(`http://127.0.0.1:${port}/api/${endpoint}`, { method: 'POST', body, headers });
-    return (await response.json()) as { code: number; msg: string; msg_id?: string; failed_data?: Submitted['failed']; data?: unknown };
-  }
-  async function pull(endpoint: string): Promise<string[][]> {
-    const { code, msg, data } = await call(endpoint);
-    if (code !== 0 || typeof data !== 'string') throw new Error(`${endpoint}: ${code} ${msg}`);
-    return data === '' ? [] : data.split('|').map((row) => row.split(','));
-  }
-  return {
-    async submit(phones, { content = '【鸿雁】您有一张优惠券 $url$', ext = '', key } = {}) {
-      const form = { mobiles: JSON.stringify(phones), content, template_id: String(templateId), ...(ext && { ext }) };
-      const answer = await call('send-aim', form, key === undefined ? {} : { 'idempotency-key': key });
-      return { code: answer.code, msg: answer.msg, msgId: answer.msg_id ?? '', failed: answer.failed_data ?? {} };
-    },
-    async reports() {
-      const rows = await pull('report');
-      return rows.map(([ext = '', msgId = '', mobile = '', status = '', time = '', price = '']) => ({
-        ext,
-        msgId,
-        mobile,
-        status,
-        time,
-        price,
-      }));
-    },
-    async replies() {
-      const rows = await pull('get-reply');
-      return rows.map(([content = '', mobile = '', msgId = '', ext = '']) => ({
-        content: decodeURIComponent(content),
-        mobile,
-        msgId,
-        ext,
-      }));
-    },
-    async balanceE4() {
-      const { data } = await call('balance');
-      const [whole = '0', fraction = ''] = (data as { balance: string }).balance.split('.');
-      return BigInt(whole + fraction.padEnd(4, '0'));
-    },
-  };
 }
 
 /** Pulls in the background, as a customer's program does, and keeps every row. */
@@ -436,7 +293,7 @@ export function plainNumbers(count: number, seed = 0): string[] {
   });
 }
 
-/** One number of a fate, see the table in simulators/ismg.ts. */
+/** One number of a fate, see the table in simulators/carrier.ts. */
 export const numberOf = (fate: string, n = 0): string => `138${String(n).padStart(4, '0')}${fate}`;
 
 /** How often each value occurs. */

@@ -196,7 +196,7 @@ describe('README.md', () => {
 
   it('the magic numbers do what the table says', async () => {
     const rows = tableRows(readme, 'ends with');
-    const fates = [...read('simulators/ismg.ts').matchAll(/^ {2}\['(\d{4})', \{/gm)].map(([, digits]) => digits);
+    const fates = [...read('simulators/carrier.ts').matchAll(/^ {2}\['(\d{4})', \{/gm)].map(([, digits]) => digits);
     expect(rows.map(([digits]) => digits)).toEqual(['other', ...fates]);
 
     const numberOf = (digits: string): string => `1350001${digits === 'other' ? '9999' : digits}`;

@@ -41,9 +41,13 @@ const rooms: readonly { room: string; mayImport: readonly string[] }[] = [
     room: 'sandbox',
     mayImport: ['src/app.ts', 'src/http/dialect.ts', 'src/config.ts', 'src/log.ts', 'src/core', 'src/db', 'src/std', 'simulators'],
   },
-  { room: 'bench', mayImport: ['simulators', 'src/std'] },
+  // What tests, benchmarks and crash runs share: it starts processes and speaks to them from outside.
+  { room: 'harness', mayImport: ['src/std'] },
+  // It speaks HTTP as a customer does; into the database it writes only what would have happened long ago.
+  { room: 'bench', mayImport: ['harness', 'simulators', 'src/std', 'src/db'] },
+  { room: 'crash', mayImport: ['harness', 'simulators', 'src'] },
   { room: 'tools', mayImport: ['src', 'test'] },
-  { room: 'test', mayImport: ['src', 'simulators', 'sandbox', 'bench', 'tools'] },
+  { room: 'test', mayImport: ['src', 'simulators', 'sandbox', 'harness', 'bench', 'crash', 'tools'] },
 ];
 
 /** One customer API each; none knows another. */
@@ -51,7 +55,7 @@ const dialects = ['src/http/ihuyi-mms-v1.ts', 'src/http/aim-3yit.ts'];
 
 /** Things that only some files may touch. src/main.ts hands the environment to src/config.ts, which reads it. */
 const reserved = {
-  environment: ['src/config.ts', 'src/main.ts', 'test/', 'tools/', 'simulators/', 'bench/', 'vitest.config.ts'],
+  environment: ['src/config.ts', 'src/main.ts', 'test/', 'tools/', 'simulators/', 'harness/', 'bench/', 'vitest.config.ts'],
   driver: ['src/db/db.ts'],
   sockets: [
     'src/channels/',
@@ -62,6 +66,7 @@ const reserved = {
     'simulators/',
     'sandbox/',
     'bench/',
+    'crash/',
     'test/',
   ],
 };
@@ -72,7 +77,7 @@ const harmless = new Set(['isIP', 'isIPv4', 'isIPv6', 'BlockList', 'SocketAddres
 /** Tables whose keys need not hold account_id or channel_id: small, rarely written, copied to every node of a sharded database. */
 const replicatedTables = new Set(
   `accounts products pools pool_channels channels subscriptions caps blocklists blocked_numbers tokens settings config_version
-   schema_migrations nodes number_ranges ported_numbers`.split(/\s+/),
+   schema_migrations figures nodes number_ranges ported_numbers`.split(/\s+/),
 );
 
 /** What PostgreSQL could do, but not once the rows are spread over several (or not without waiting). */

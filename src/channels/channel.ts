@@ -31,6 +31,8 @@ export interface OutboundMessage {
   readonly reference: number;
   /** Indexes of the segments to send; all when left out. A retry sends only those whose fate is not known. */
   readonly only?: readonly number[];
+  /** Another message with this content follows as soon as there is room: an upload for many may wait for it. */
+  readonly more?: boolean;
 }
 
 /**

@@ -87,6 +87,8 @@ export interface Mm7Receiver {
 const defaults = { version: '6.8.0', namespace: 'REL-6-MM7-1-4', accessNumber: '', maxOctets: 4 << 20, maxUnacknowledged: 5000 };
 const maxIdLength = 200;
 const maxStatusLength = 40;
+/** Of a number: what is longer is none, and too much for an index. */
+const maxNumberLength = 64;
 /** A reply longer than this is cut, as a short message could not be so long either. */
 const maxWords = 10_000;
 
@@ -173,13 +175,19 @@ export function createMm7Receiver(given: Mm7ReceiverSettings, events: Mm7Receive
     const messageId = fields.messageId ?? '';
     const phones = phonesOf(fields);
     if (messageId === '' || messageId.length > maxIdLength) return answer(4004, "Field 'MessageID' must be filled");
-    if (phones.length === 0) return answer(4004, "Field 'Recipient' must be filled");
+    if (phones.length === 0 || phones.some(({ value }) => value.length > maxNumberLength))
+      return answer(4004, "Field 'Recipient' must be filled");
     if (fields.mmStatus === null) return answer(4004, "Field 'MMStatus' must be filled");
     const meaning = meaningOfReport(fields);
     if (!meaning.isFinal) return answer(1000);
     const safe = await Promise.all(
       phones.map(({ value }) => {
-        const report = { carrierId: carrierIdOf(messageId, value), status: meaning.code, delivered: meaning.delivered, phone: value };
+        const report = {
+          carrierId: carrierIdOf(messageId, value),
+          status: meaning.code,
+          delivered: meaning.delivered,
+          phone: value,
+        };
         return pass((acknowledge) => events.onReport(report, acknowledge));
       }),
     );
@@ -189,7 +197,8 @@ export function createMm7Receiver(given: Mm7ReceiverSettings, events: Mm7Receive
   async function onReadReply(envelope: Envelope, fields: Fields<'ReadReplyReq'>): Promise<Mm7Answer> {
     const messageId = fields.messageId ?? '';
     const [phone] = phonesOf(fields);
-    if (messageId === '' || messageId.length > maxIdLength || !phone) return respond(envelope, 'ReadReplyRsp', 4004);
+    if (messageId === '' || messageId.length > maxIdLength || !phone || phone.value.length > maxNumberLength)
+      return respond(envelope, 'ReadReplyRsp', 4004);
     const reply = {
       carrierId: carrierIdOf(messageId, phone.value),
       phone: phone.value,
@@ -201,7 +210,7 @@ export function createMm7Receiver(given: Mm7ReceiverSettings, events: Mm7Receive
 
   async function onDeliver(envelope: Envelope, fields: Fields<'DeliverReq'>, content: Part | null): Promise<Mm7Answer> {
     const from = digitsIn(fields.sender?.[0]);
-    const to = digitsIn(fields.recipients?.to?.[0] ?? fields.recipients?.cc?.[0]) || (fields.vasId ?? '');
+    const to = digitsIn(fields.recipients?.to?.[0] ?? fields.recipients?.cc?.[0]) || (fields.vasId ?? '').slice(0, maxNumberLength);
     if (from === '') return respond(envelope, 'DeliverRsp', 4004, "Field 'Sender' must be filled");
     const subject = fields.subject ?? '';
     const words = content ? wordsOf(readPresentation(content)) : '';

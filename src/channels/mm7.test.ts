@@ -256,7 +256,7 @@ describe('sending', () => {
 
   test('never more requests at once than allowed', async () => {
     const { mmsc, wired } = await connected({}, { concurrency: 3, recipientsPerRequest: 1 });
-    mmsc.faults.responseDelayMs = 5;
+    mmsc.faults = { responseDelayMs: 5 };
     await wired.sendMany(30);
     expect(mmsc.counters.peakRequests).toBe(3);
   });
@@ -346,9 +346,10 @@ describe('answers', () => {
     [4006, { kind: 'throttled' }],
   ] as const)('status %i, in a response and in a fault', async (statusCode, outcome) => {
     const { mmsc, wired } = await connected({}, single);
-    if (statusCode !== 1000) mmsc.faults.statusCode = statusCode;
+    const refusing = { rejectShare: statusCode === 1000 ? 0 : 1, rejectCode: statusCode };
+    mmsc.faults = refusing;
     expect(await wired.send()).toMatchObject(outcome);
-    mmsc.faults.asFault = true;
+    mmsc.faults = { ...refusing, rejectAsFault: true };
     expect(await wired.send()).toMatchObject(outcome);
     expect(wired.connection.state).toBe('up');
   });
@@ -359,7 +360,7 @@ describe('answers', () => {
     await isUp(wired);
     expect(await wired.send()).toMatchObject({ kind: 'accepted' });
     const { mmsc, wired: flooding } = await connected({}, single);
-    Object.assign(mmsc.faults, { statusCode: 2001, statusText: 'Operation restricted : Flow refuse' });
+    mmsc.faults = { rejectShare: 1, rejectCode: 2001, rejectText: 'Operation restricted : Flow refuse' };
     expect(await flooding.send()).toEqual({ kind: 'throttled' });
   });
 
@@ -378,7 +379,7 @@ describe('answers', () => {
     [404, { kind: 'unsent' }, 'refused'],
   ] as const)('HTTP %i without MM7 in it', async (status, outcome, state) => {
     const { mmsc, wired } = await connected({}, single);
-    mmsc.faults.httpStatus = status;
+    mmsc.faults = { rejectShare: 1, rejectCode: status };
     expect(await wired.send()).toEqual(outcome);
     expect(wired.connection.state).toBe(state);
   });
@@ -505,13 +506,13 @@ describe('failing', () => {
 
   test('no answer in time is unknown for every recipient, and three in a row are a reason to be down', async () => {
     const { mmsc, wired } = await connected({}, { responseTimeoutMs: 50, concurrency: 1, recipientsPerRequest: 10 });
-    mmsc.faults.responseDelayMs = Number.POSITIVE_INFINITY;
+    mmsc.faults = { unansweredShare: 1 };
     expect(kinds(await wired.sendMany(10))).toEqual(['unknown']);
     expect(wired.connection.state).toBe('up');
     expect(kinds(await wired.sendMany(20))).toEqual(['unknown']);
     expect(wired.states).toEqual(['connecting', 'up', 'down']);
     expect(wired.reasons.at(-1)).toBe('no answer within 50 ms');
-    mmsc.faults.responseDelayMs = 0;
+    mmsc.faults = {};
     await isUp(wired);
     expect(await wired.send()).toMatchObject({ kind: 'accepted' });
     expect(mmsc.counters.uploads).toBe(4);
@@ -519,7 +520,7 @@ describe('failing', () => {
 
   test('a connection that breaks after the request was read is unknown; nothing is sent twice', async () => {
     const { mmsc, wired } = await connected();
-    mmsc.faults.dropConnections = true;
+    mmsc.faults = { dropShare: 1 };
     expect(kinds(await wired.sendMany(10))).toEqual(['unknown']);
     expect(mmsc.counters.uploads).toBe(1);
   });
@@ -565,7 +566,7 @@ describe('failing', () => {
 describe('stopping', () => {
   test('waits for the answers under way; what has not left is unsent', async () => {
     const { mmsc, wired } = await connected({}, { concurrency: 1, recipientsPerRequest: 10 });
-    mmsc.faults.responseDelayMs = 100;
+    mmsc.faults = { responseDelayMs: 100 };
     const outcomes = wired.sendMany(20);
     await until(() => mmsc.counters.uploads === 1);
     await wired.connection.stop(2000);
@@ -577,7 +578,7 @@ describe('stopping', () => {
 
   test('does not wait longer than asked', async () => {
     const { mmsc, wired } = await connected();
-    mmsc.faults.responseDelayMs = Number.POSITIVE_INFINITY;
+    mmsc.faults = { unansweredShare: 1 };
     const outcomes = wired.sendMany(10);
     await until(() => mmsc.counters.uploads === 1);
     const start = performance.now();

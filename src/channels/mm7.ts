@@ -149,6 +149,8 @@ interface Group {
   /** By number: one request names each once. */
   readonly recipients: Map<string, Recipient>;
   readonly openedAt: number;
+  /** Whoever handed over its last recipient has another one. */
+  more: boolean;
   /** Kept over repeats of a request that was not answered, so that the MMSC can tell a repeat. */
   transactionId: string;
   tries: number;
@@ -285,7 +287,7 @@ export function createMm7Connection(given: Mm7Settings, deps: ConnectionDeps): C
   }
 
   function send(message: OutboundMessage, settleOne: Recipient['settle']): void {
-    const { to, from, content, only } = message;
+    const { to, from, content, only, more = false } = message;
     const refusal =
       state !== 'up'
         ? unsent
@@ -312,6 +314,7 @@ export function createMm7Connection(given: Mm7Settings, deps: ConnectionDeps): C
     group ??= groupOf(content, from);
     groups.set(from, group);
     group.recipients.set(to, { to, settle: settleOne });
+    group.more = more;
     if (group.recipients.size >= limit) {
       close(group);
       ready.push(group);
@@ -325,6 +328,7 @@ export function createMm7Connection(given: Mm7Settings, deps: ConnectionDeps): C
     from,
     recipients: new Map(recipients.map((recipient) => [recipient.to, recipient])),
     openedAt: performance.now(),
+    more: false,
     transactionId: nextId(),
     tries: 0,
     notBefore: 0,
@@ -341,6 +345,7 @@ export function createMm7Connection(given: Mm7Settings, deps: ConnectionDeps): C
   function dueAt(group: Group): number {
     const encoded = packages.get(group.content);
     const latest = group.openedAt + Math.max(maxGatherMs, gatherMs);
+    if (group.more) return latest;
     const alone = group.openedAt + gatherMs;
     if (!encoded) return alone;
     return encoded.underWay > 0 ? latest : Math.min(latest, Math.max(alone, encoded.answeredAt + gatherAfterAnswer * gatherMs));

@@ -1,9 +1,13 @@
 /**
  * What was accepted and never changes: batches, their chunks' bodies, and the request ids that make a repeat harmless. The only
  * writer of `batches`, `chunks` and `request_ids`.
+ *
+ * A batch outlives its messages. Before a day of them is dropped, what they came to is frozen on the batch; when all its days are
+ * gone it is purged of content and chunks, and a long time after that it is forgotten (core/retention.ts says when).
  */
 import type { Sql } from '../db/db.ts';
-import { type Receipt, Refusal, RepeatedRequest, type RequestKey, type RequestSubject, type StoredPackage } from './model.ts';
+import { groupBy } from '../std/group.ts';
+import { batchIdOf, type Receipt, Refusal, RepeatedRequest, type RequestKey, type RequestSubject, type StoredPackage } from './model.ts';
 import { usualForm } from './numbers.ts';
 
 /** How long a request id is remembered. */
@@ -132,6 +136,79 @@ export async function removeChunks(sql: Sql, accountId: bigint, ids: readonly bi
   await sql`delete from chunks where account_id = ${accountId} and id = any(${ids}::bigint[])`;
 }
 
+// ── past retention ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Statuses and costs of a day's messages that are gone, as they lie in `frozen`. */
+export type FrozenDay = Readonly<Record<string, readonly [count: number, costE4: number]>>;
+
+/**
+ * Writes on batches what their messages of a day came to: those of the batch `from` and of the next ones, until `messages` messages are
+ * passed. Returns where to go on, or null at the end. To be called once nothing of the day can change; a repeat changes nothing. A sweep over
+ * all accounts.
+ */
+export async function freezeDay(sql: Sql, day: string, from: bigint, messages: number, at: Date): Promise<bigint | null> {
+  const [last] = await sql<{ id: bigint }[]>`
+    select id from messages where day = ${day} and id >= ${from * 32768n} order by id offset ${messages} limit 1`;
+  const upTo = last ? batchIdOf(last.id) : null;
+  await sql`
+    with counted as (
+      select account_id, id / 32768 as batch_id, status, count(*) as n, coalesce(sum(cost_e4), 0)::bigint as cost from messages
+      where day = ${day} and id >= ${from * 32768n} and (${upTo}::bigint is null or id <= ${upTo}::bigint * 32768 + 32767)
+      group by 1, 2, 3),
+    totals as (
+      select account_id, batch_id, jsonb_object_agg(status, jsonb_build_array(n, cost)) as totals from counted group by 1, 2)
+    update batches b
+    set frozen = coalesce(b.frozen, '{}') || jsonb_build_object(${day}::text, t.totals),
+        -- The last of its days. A card goes on opening as long as its template promises.
+        purge_at = case when not exists (
+          select 1 from chunks c
+          where c.account_id = b.account_id and c.id between b.id * 64 and b.id * 64 + 63 and c.day <> ${day}
+            and not coalesce(b.frozen ? c.day::text, false))
+          then greatest(${at}::timestamptz, (
+            select least(b.created_at + make_interval(days => p.link_days), p.valid_until) from templates p
+            where p.account_id = b.account_id and p.id = b.template_id and p.medium = 'aim')) end
+    from totals t
+    where b.account_id = t.account_id and b.id = t.batch_id and not coalesce(b.frozen ? ${day}::text, false)`;
+  return upTo === null ? null : upTo + 1n;
+}
+
+/** A batch that may be purged, and the media it names. */
+export interface Purgeable {
+  readonly id: bigint;
+  readonly accountId: bigint;
+  readonly digests: readonly string[];
+}
+
+/** Batches of which nothing is left on these days, and whose links are over; the longest over first. A sweep over all accounts. */
+export async function purgeable(sql: Sql, days: readonly string[], at: Date, limit: number): Promise<Purgeable[]> {
+  return sql<Purgeable[]>`
+    select id, account_id as "accountId", array(
+             select jsonb_array_elements_text(jsonb_path_query_array(package, '$.frames[*].media.sha256'))) as digests
+    from batches where purge_at <= ${at} and not frozen ?| ${days}::text[]
+    order by purge_at limit ${limit}`;
+}
+
+/** Takes the content and the recipients of batches away. What is left are ids, times, and what the messages came to. */
+export async function purgeBatches(sql: Sql, accountId: bigint, batchIds: readonly bigint[], at: Date): Promise<void> {
+  await sql`
+    delete from chunks c using unnest(${batchIds}::bigint[]) as b(id)
+    where c.account_id = ${accountId} and c.id between b.id * 64 and b.id * 64 + 63`;
+  await sql`
+    update batches set content = '', package = null, purge_at = null, purged_at = ${at}
+    where account_id = ${accountId} and id = any(${batchIds}::bigint[])`;
+}
+
+/** Purged batches that were accepted before this day, the oldest first. A sweep over all accounts. */
+export async function forgettable(sql: Sql, before: string, limit: number): Promise<{ id: bigint; accountId: bigint }[]> {
+  return sql<{ id: bigint; accountId: bigint }[]>`
+    select id, account_id as "accountId" from batches where purged_at is not null and day < ${before} order by day, id limit ${limit}`;
+}
+
+/** Forgets batches altogether. Their entries in the ledger must be gone: nothing could be checked against them any more. */
+export async function forgetBatches(sql: Sql, accountId: bigint, batchIds: readonly bigint[]): Promise<void> {
+  await sql`delete from batches where account_id = ${accountId} and id = any(${batchIds}::bigint[])`;
+}
+
 // ── request ids ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 export interface Reservation extends RequestKey {
@@ -165,9 +242,15 @@ export async function findRequestId(sql: Sql, accountId: bigint, { key, digest }
   return subject;
 }
 
-/** Forgets request ids whose window is over. */
-export async function purgeRequestIds(sql: Sql, at: Date): Promise<void> {
-  await sql`delete from request_ids where at <= ${new Date(at.getTime() - requestWindowMs)}`;
+/** Forgets request ids whose window is over, at most `limit`; returns how many. */
+export async function purgeRequestIds(sql: Sql, at: Date, limit: number): Promise<number> {
+  const over = new Date(at.getTime() - requestWindowMs);
+  const old = await sql<{ accountId: bigint; key: string }[]>`
+    select account_id as "accountId", key from request_ids where at <= ${over} order by at limit ${limit}`;
+  for (const [accountId, own] of groupBy(old, (row) => row.accountId))
+    await sql`
+      delete from request_ids where account_id = ${accountId} and key = any(${own.map(({ key }) => key)}::text[]) and at <= ${over}`;
+  return old.length;
 }
 
 /** The first answer again, from what was stored. */

@@ -26,6 +26,32 @@ export interface InboundPart {
   readonly octets: Buffer;
 }
 
+/** A carrier that has missed our acknowledgement delivers again within hours; after so long a segment is not needed to tell. */
+const redeliveredWithinDays = 7;
+
+/** Forgets segments that have become replies, at most `limit`; returns how many. */
+export async function purgeInboundParts(sql: Sql, at: Date, limit: number): Promise<number> {
+  const before = new Date(at.getTime() - redeliveredWithinDays * 86_400_000);
+  const old = await sql<{ channelId: bigint; carrierId: string }[]>`
+    select channel_id as "channelId", carrier_id as "carrierId" from inbound_parts
+    where joined and received_at < ${before} order by received_at limit ${limit}`;
+  for (const [channelId, own] of groupBy(old, (part) => part.channelId))
+    await sql`delete from inbound_parts where channel_id = ${channelId} and carrier_id = any(${own.map(({ carrierId }) => carrierId)}::text[])`;
+  return old.length;
+}
+
+/** Forgets replies from before this time whose event is on none of these days any more, at most `limit`; returns how many. */
+export async function purgeReplies(sql: Sql, before: Date, days: readonly string[], limit: number): Promise<number> {
+  const old = await sql<{ accountId: bigint; id: bigint }[]>`
+    select account_id as "accountId", id from replies
+    where received_at < ${before}
+      and (account_id = 0 or (received_at at time zone 'Asia/Shanghai')::date <> all(${days}::date[]))
+    order by received_at limit ${limit}`;
+  for (const [accountId, own] of groupBy(old, (reply) => reply.accountId))
+    await sql`delete from replies where account_id = ${accountId} and id = any(${own.map(({ id }) => id)}::bigint[])`;
+  return old.length;
+}
+
 export interface Inbound {
   /** Stores a delivery and whatever it completes. Once it returns it may be acknowledged; a redelivery changes nothing. */
   receive(part: InboundPart): Promise<void>;

@@ -5,7 +5,8 @@
  * Integers in ten-thousandths of the product's unit. Each entry moves the balance by `amount_e4` and what is held by `held_e4`, so a
  * balance is always the sum of its entries, and what is held is the price of the messages that are not final. A hold takes from the
  * balance when a batch is accepted; a settlement turns held money into spent money and touches no balance row; a release gives it
- * back. Entries are per batch and flush, not per message; every entry's key makes a repeat harmless.
+ * back. Entries are per batch and flush, not per message; every entry's key makes a repeat harmless. Entries of batches that are
+ * forgotten become one opening entry for each subscription and day; what was paid in stays as it is.
  */
 import type { Sql } from '../db/db.ts';
 import { type RateLimit, Refusal } from './model.ts';
@@ -145,6 +146,25 @@ export async function conclude(sql: Sql, accountId: bigint, conclusions: readonl
       where b.account_id = ${accountId} and b.subscription_id = sums.subscription_id
         and b.subscription_id in (select subscription_id from locked)`;
   }
+}
+
+/**
+ * Puts opening entries in the place of all entries of these batches: the sums of each subscription and day. Balances stay what they are,
+ * and nothing is held by a batch that has ended. Whoever calls must know that no message of theirs can end any more.
+ */
+export async function compact(sql: Sql, accountId: bigint, batchIds: readonly bigint[]): Promise<void> {
+  await sql`
+    with gone as (
+      delete from ledger_entries where account_id = ${accountId} and batch_id > 0 and batch_id = any(${batchIds}::bigint[])
+      returning subscription_id, (at at time zone 'Asia/Shanghai')::date as day, amount_e4, held_e4),
+    sums as (
+      select subscription_id, day, sum(amount_e4)::bigint as amount, sum(held_e4)::bigint as held from gone group by subscription_id, day)
+    insert into ledger_entries (account_id, batch_id, kind, seq, subscription_id, amount_e4, held_e4, at)
+    select ${accountId}, 0, 'opening', subscription_id * 65536 + (day - date '1970-01-01'), subscription_id, amount, held,
+           day::timestamp at time zone 'Asia/Shanghai'
+    from sums
+    on conflict (account_id, batch_id, kind, seq) do update
+      set amount_e4 = ledger_entries.amount_e4 + excluded.amount_e4, held_e4 = ledger_entries.held_e4 + excluded.held_e4`;
 }
 
 /** An amount for people: two decimals, more (up to four) only where they are not zero. */

@@ -15,9 +15,10 @@ afterAll(() => platform.stop());
 
 it('outcomes recorded again after an unknown commit move no money twice, also when only some of them come again', async () => {
   const { db, directory } = platform.management;
-  const { accountId, subscriptionId, ...rest } = await platform.customer({ balanceE4: 10_000n, priceE4: 100n });
+  const customer = await platform.customer({ balanceE4: 10_000n, priceE4: 100n });
+  const { accountId, subscriptionId } = customer;
   const app = await platform.startApp({ roles: ['api'] });
-  const client = clientOf(app, { accountId, subscriptionId, ...rest });
+  const client = clientOf(app, customer);
   const { msgId } = await client.submit([0, 1, 2, 3].map((n) => numberOf('0007', n)));
   const chunkId = BigInt(msgId) * 64n;
   const [body] = await dispatchBodies(db.sql, accountId, [chunkId]);

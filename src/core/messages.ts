@@ -350,23 +350,49 @@ function mergeByBatch(rows: readonly Ended[]): Conclusion[] {
   }));
 }
 
-/** Ends messages without a report for `hours` as EXPIRED, at most `limit` of one day. Returns how many. */
-export async function expireOverdue(
-  sql: Sql,
-  directory: Directory,
-  day: string,
-  sentBefore: Date,
-  limit: number,
-  at: Date,
-): Promise<number> {
-  const overdue = await sql<{ id: bigint; accountId: bigint }[]>`
+// ── sweeps over a day, of all accounts ───────────────────────────────────────────────────────────────────────────────────────────
+
+/** A message that has waited too long for its report. */
+export type Overdue = Pick<Sent, 'id' | 'accountId'>;
+
+/** Messages of a day that were sent before this and wait for a report, at most `limit`. Reads the day once: nothing indexes a status. */
+export async function findOverdue(sql: Sql, day: string, sentBefore: Date, limit: number): Promise<Overdue[]> {
+  return sql<Overdue[]>`
     select id, account_id as "accountId" from messages
     where day = ${day} and status = ${messageStatus.sent} and sent_at < ${sentBefore} limit ${limit}`;
+}
+
+/** When the first of a day's messages that wait for a report was sent; null if none waits. Reads the day once. */
+export async function waitingSince(sql: Sql, day: string): Promise<Date | null> {
+  const [row] = await sql<{ since: Date | null }[]>`
+    select min(sent_at) as since from messages where day = ${day} and status = ${messageStatus.sent}`;
+  return row?.since ?? null;
+}
+
+/** Ends messages of a day as EXPIRED, but for those that have been reported meanwhile. Returns how many. */
+export async function expire(sql: Sql, directory: Directory, day: string, overdue: readonly Overdue[], at: Date): Promise<number> {
+  let total = 0;
   const byAccount = [...groupBy(overdue, ({ accountId }) => accountId)].sort(([a], [b]) => (a < b ? -1 : 1));
   for (const [accountId, rows] of byAccount) {
     const ids = rows.map(({ id }) => id);
     const ended = await end(sql, directory, accountId, ids, [day, day], { status: messageStatus.expired, code: 'EXPIRED' }, at);
     await conclude(sql, accountId, mergeByBatch(ended), at);
+    total += ended.reduce((sum, { n }) => sum + n, 0);
   }
-  return overdue.length;
+  return total;
+}
+
+/** Whether any message of a day is queued, or waits for its report. Reads the day once. */
+export async function hasUnfinished(sql: Sql, day: string): Promise<boolean> {
+  const [row] = await sql<[{ unfinished: boolean }]>`
+    select exists (select 1 from dispatch_queue q join chunks c on c.id = q.chunk_id and c.account_id = q.account_id where c.day = ${day})
+        or exists (select 1 from messages where day = ${day} and status < ${messageStatus.delivered}) as unfinished`;
+  return row.unfinished;
+}
+
+/** Forgets the late reports of these batches. */
+export async function purgeLateReports(sql: Sql, accountId: bigint, batchIds: readonly bigint[]): Promise<void> {
+  await sql`
+    delete from late_reports l using unnest(${batchIds}::bigint[]) as b(id)
+    where l.account_id = ${accountId} and l.id between b.id * 32768 and b.id * 32768 + 32767`;
 }

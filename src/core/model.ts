@@ -138,12 +138,20 @@ export interface PlatformSettings {
   readonly rowsPerPush: number;
   /** Failed credentials from one address for one sp_id or api_id, before it must wait for the rest of a minute. */
   readonly failuresPerMinute: number;
+  /** The same from one address for whatever it tries, before nothing of it is listened to. */
+  readonly addressFailuresPerMinute: number;
   /** Pauses before an MMS push that was not taken comes again; when they are used up it has failed. */
   readonly pushDelaysSeconds: readonly number[];
   /** MMS pushes to one address at the same time. */
   readonly pushConcurrency: number;
   /** What waits for a person that long is rejected. */
   readonly reviewWithinHours: number;
+  /** Days that messages, events and what belongs to them are kept. */
+  readonly retentionDays: number;
+  /** Days that an event waits to be taken, and its day is kept for it, at the most; no fewer than `retentionDays`. */
+  readonly waitingDays: number;
+  /** Days that a batch's totals and its entries in the ledger are kept; no fewer than `retentionDays`. */
+  readonly batchDays: number;
 }
 
 export const defaultSettings: PlatformSettings = {
@@ -153,9 +161,13 @@ export const defaultSettings: PlatformSettings = {
   rowsPerPull: 2000,
   rowsPerPush: 500,
   failuresPerMinute: 20,
+  addressFailuresPerMinute: 300,
   pushDelaysSeconds: [60, 120],
   pushConcurrency: 16,
   reviewWithinHours: 72,
+  retentionDays: 180,
+  waitingDays: 365,
+  batchDays: 730,
 };
 
 /** One number of a submission, as the customer wrote it. */

@@ -273,6 +273,61 @@ async function handOver(
       do update set push_id = excluded.push_id, handed_at = excluded.handed_at, replays = excluded.replays`;
 }
 
+// ── past retention ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** What has failed, or is kept without a URL, waits for nobody but an operator who has it replayed. */
+const unwanted = (sql: Sql) => sql`(route = ${route.failed} or (route = ${route.pull} and endpoint = ${wholeAccount}))`;
+
+/**
+ * Days before this with events that somebody will come for. Reads all that waits: nothing indexes its day. A sweep over all accounts, like
+ * the others here.
+ */
+export async function awaitedDays(sql: Sql, before: string): Promise<ReadonlySet<string>> {
+  const rows = await sql<{ day: string }[]>`select distinct day from waiting_events where day < ${before} and not ${unwanted(sql)}`;
+  return new Set(rows.map(({ day }) => day));
+}
+
+/**
+ * Gives up events of a day, at most `limit`: those that have failed or are kept, and `all` others too unless they are being pushed at this
+ * moment. Returns how many.
+ */
+export async function giveUpEvents(sql: Sql, day: string, all: boolean, limit: number): Promise<number> {
+  const given = await sql<{ id: bigint; kind: EventKind; accountId: bigint }[]>`
+    select id, kind::int, account_id as "accountId" from waiting_events
+    where day = ${day} and ${all ? sql`route <> ${route.pushing}` : unwanted(sql)}
+    limit ${limit} for update skip locked`;
+  for (const same of groupBy(given, ({ accountId, kind }) => `${accountId}/${kind}`).values()) {
+    const [{ accountId, kind } = { accountId: 0n, kind: eventKind.report }] = same;
+    await sql`
+      delete from waiting_events
+      where account_id = ${accountId} and kind = ${kind} and id = any(${same.map(({ id }) => id)}::bigint[]) and day = ${day}`;
+  }
+  return given.length;
+}
+
+/** Whether anything of a day waits, for whatever. */
+export async function hasWaiting(sql: Sql, day: string): Promise<boolean> {
+  const [row] = await sql<[{ waits: boolean }]>`select exists (select 1 from waiting_events where day = ${day}) as waits`;
+  return row.waits;
+}
+
+/** What is handed over needs a partition to go to, so no day is dropped while something is made to wait again. For one transaction. */
+const keepPartitions = async (sql: Sql): Promise<void> =>
+  void (await sql`select pg_advisory_xact_lock_shared(hashtext('hongyan partitions'))`);
+
+/** The other side: nothing is replayed, and nobody else makes or drops partitions, for the rest of this transaction. */
+export const ownPartitions = async (sql: Sql): Promise<void> =>
+  void (await sql`select pg_advisory_xact_lock(hashtext('hongyan partitions'))`);
+
+/** Forgets an account's tries to push from before this time, the oldest first, at most `limit`; returns how many. */
+export async function purgePushes(sql: Sql, accountId: bigint, before: Date, limit: number): Promise<number> {
+  const gone = await sql`
+    with oldest as (select id, started_at from pushes where account_id = ${accountId} order by id limit ${limit})
+    delete from pushes
+    where account_id = ${accountId} and id = any(array(select id from oldest where started_at < ${before})) returning 1`;
+  return gone.length;
+}
+
 /** Whose server, and for what. */
 export interface Endpoint {
   readonly accountId: bigint;
@@ -352,7 +407,7 @@ export function createOutbox({ db, directory, clock }: { db: Db; directory: Dire
     limit: number,
     load: (sql: Sql, accountId: bigint, rows: readonly WaitingRow[]) => Promise<T[]>,
   ): Promise<T[]> {
-    return db.transaction(async (sql) => {
+    const handOverNext = async (sql: Sql): Promise<T[]> => {
       const query = sql<WaitingRow[]>`
         select id, day, phone, form, code, cost_e4 as cost, at, tries::int from waiting_events
         where account_id = ${account.id} and subscription_id = ${subscription.id} and kind = ${kind} and route = 0
@@ -362,7 +417,9 @@ export function createOutbox({ db, directory, clock }: { db: Db; directory: Dire
       const ids = rows.map(({ id }) => id);
       const [events] = await Promise.all([load(sql, account.id, rows), handOver(sql, account.id, kind, ids, null, clock())]);
       return events;
-    });
+    };
+    // A pull that was committed is answered with its rows, even if the database went away before it could say so: nobody would see them again.
+    return db.transaction(handOverNext, { findOut: true });
   }
 
   async function settleIn(sql: Sql, results: readonly PushResult[], attemptIds: readonly bigint[], at: Date): Promise<void> {
@@ -421,6 +478,40 @@ export function createOutbox({ db, directory, clock }: { db: Db; directory: Dire
   async function nextIds(sql: Sql, count: number): Promise<bigint[]> {
     const rows = await sql<{ id: bigint }[]>`select nextval('record_ids') as id from generate_series(1, ${count}::int)`;
     return rows.map(({ id }) => id);
+  }
+
+  async function replayIn(
+    sql: Sql,
+    accountId: bigint,
+    { subscriptionId, kind: kindName, fromDay, toDay, state, ids, batchId, phone }: ReplayFilter,
+  ): Promise<number> {
+    const kind = eventKind[kindName];
+    const at = clock();
+    const hasUrl = urlOf(directory, { accountId, owner: wholeAccount, kind: kindName }) !== undefined;
+    const { shared, pushed } =
+      kindName === 'audit' ? { shared: [0n], pushed: hasUrl ? [0n] : [] } : destinations(directory, [accountId], kindName);
+    const first = batchId === undefined ? null : batchId * 32768n;
+    const wanted = sql`
+      account_id = ${accountId} and (${subscriptionId}::bigint is null or subscription_id = ${subscriptionId}) and kind = ${kind}
+      and day between ${fromDay}::date and ${toDay}::date
+      and (${ids ?? null}::bigint[] is null or id = any(${ids ?? null}::bigint[]))
+      and (${first}::bigint is null or id between ${first}::bigint and ${first}::bigint + 32767)
+      and (${phone ?? null}::bigint is null or phone = ${phone ?? null}::bigint)`;
+    // What has failed, and what was kept because nobody could pull it. Without a URL there is nothing to do for it.
+    const kept = await sql`
+      update waiting_events set route = ${route.push}, tries = 0, due_at = ${at}
+      where ${wanted} and ${unwanted(sql)} and subscription_id = any(${pushed}::bigint[])
+      returning id`;
+    if (state === 'failed') return kept.length;
+    const again = await sql`
+      insert into waiting_events (id, kind, account_id, day, subscription_id, endpoint, route, due_at, at, phone, form, code, cost_e4, replays)
+      select id, kind, account_id, day, subscription_id,
+             case when subscription_id = any(${shared}::bigint[]) then 0 else subscription_id end,
+             case when subscription_id = any(${pushed}::bigint[]) then ${route.push}::smallint else ${route.pull}::smallint end, ${at}::timestamptz, at, phone, form, code, cost_e4, replays + 1
+      from events where ${wanted}
+      on conflict do nothing
+      returning id`;
+    return kept.length + again.length;
   }
 
   return {
@@ -498,35 +589,10 @@ export function createOutbox({ db, directory, clock }: { db: Db; directory: Dire
         return rows.length;
       }),
 
-    async replay(accountId, { subscriptionId, kind: kindName, fromDay, toDay, state, ids, batchId, phone }) {
-      const kind = eventKind[kindName];
-      const at = clock();
-      const hasUrl = urlOf(directory, { accountId, owner: wholeAccount, kind: kindName }) !== undefined;
-      const { shared, pushed } =
-        kindName === 'audit' ? { shared: [0n], pushed: hasUrl ? [0n] : [] } : destinations(directory, [accountId], kindName);
-      const first = batchId === undefined ? null : batchId * 32768n;
-      const wanted = db.sql`
-        account_id = ${accountId} and (${subscriptionId}::bigint is null or subscription_id = ${subscriptionId}) and kind = ${kind}
-        and day between ${fromDay}::date and ${toDay}::date
-        and (${ids ?? null}::bigint[] is null or id = any(${ids ?? null}::bigint[]))
-        and (${first}::bigint is null or id between ${first}::bigint and ${first}::bigint + 32767)
-        and (${phone ?? null}::bigint is null or phone = ${phone ?? null}::bigint)`;
-      // What has failed, and what was kept because nobody could pull it. Without a URL there is nothing to do for it.
-      const kept = await db.sql`
-        update waiting_events set route = ${route.push}, tries = 0, due_at = ${at}
-        where ${wanted} and (route = ${route.failed} or (route = ${route.pull} and endpoint = ${wholeAccount}))
-          and subscription_id = any(${pushed}::bigint[])
-        returning id`;
-      if (state === 'failed') return kept.length;
-      const again = await db.sql`
-        insert into waiting_events (id, kind, account_id, day, subscription_id, endpoint, route, due_at, at, phone, form, code, cost_e4, replays)
-        select id, kind, account_id, day, subscription_id,
-               case when subscription_id = any(${shared}::bigint[]) then 0 else subscription_id end,
-               case when subscription_id = any(${pushed}::bigint[]) then ${route.push}::smallint else ${route.pull}::smallint end, ${at}::timestamptz, at, phone, form, code, cost_e4, replays + 1
-        from events where ${wanted}
-        on conflict do nothing
-        returning id`;
-      return kept.length + again.length;
-    },
+    replay: (accountId, filter) =>
+      db.transaction(async (sql) => {
+        await keepPartitions(sql);
+        return replayIn(sql, accountId, filter);
+      }),
   };
 }

@@ -305,8 +305,9 @@ export const textOf = (frames: readonly StoredFrame[]): string => frames.flatMap
 export async function storeMedia(sql: Sql, accountId: bigint, media: readonly MediaFile[], at: Date): Promise<void> {
   if (media.length === 0) return;
   const digests = media.map(({ sha256 }) => Buffer.from(sha256, 'hex'));
+  // Locked, so that what is there stays until the package that names it is committed.
   const present = await sql<{ sha256: Buffer }[]>`
-    select sha256 from media where account_id = ${accountId} and sha256 = any(${digests}::bytea[])`;
+    select sha256 from media where account_id = ${accountId} and sha256 = any(${digests}::bytea[]) order by sha256 for key share`;
   const known = new Set(present.map(({ sha256 }) => sha256.toString('hex')));
   const missing = media.filter(({ sha256 }) => !known.has(sha256)).sort((a, b) => (a.sha256 < b.sha256 ? -1 : 1));
   for (const { sha256, type, extension, bytes } of missing)
@@ -314,6 +315,28 @@ export async function storeMedia(sql: Sql, accountId: bigint, media: readonly Me
       insert into media (account_id, sha256, type, extension, size, octets, created_at)
       values (${accountId}, ${Buffer.from(sha256, 'hex')}, ${type}, ${extension}, ${bytes.length}, ${bytes}, ${at})
       on conflict do nothing`;
+}
+
+/**
+ * Forgets which of these media no batch and no template names any more. Two statements: whoever stores a package that names one either
+ * locked it first, and is seen by the second, or waits, finds it gone and stores it again. Callers exclude each other, or two that take the
+ * last two names away would each see the other's.
+ */
+export async function purgeUnusedMedia(sql: Sql, accountId: bigint, digests: readonly string[]): Promise<void> {
+  if (digests.length === 0) return;
+  const bytes = digests.map((digest) => Buffer.from(digest, 'hex'));
+  const locked = await sql<{ sha256: Buffer }[]>`
+    select sha256 from media where account_id = ${accountId} and sha256 = any(${bytes}::bytea[]) order by sha256 for update`;
+  await sql`
+    delete from media m
+    where m.account_id = ${accountId} and m.sha256 = any(${locked.map(({ sha256 }) => sha256)}::bytea[])
+      and not exists (
+        select 1 from batches b
+        where b.account_id = ${accountId} and b.package is not null
+          and jsonb_path_query_array(b.package, '$.frames[*].media.sha256') ? encode(m.sha256, 'hex'))
+      and not exists (
+        select 1 from templates t
+        where t.account_id = ${accountId} and jsonb_path_query_array(t.frames, '$[*].media.sha256') ? encode(m.sha256, 'hex'))`;
 }
 
 export async function findMedia(sql: Sql, accountId: bigint, sha256: string): Promise<MediaFile | null> {

@@ -28,7 +28,12 @@ export interface Preview {
     readonly recipients: number;
   }[];
   /** What the first rule that fires makes of each recipient, in the order given; numbers that come twice are left out. */
-  readonly recipients: readonly { readonly number: string; readonly rule: number | null; readonly code: string | null; readonly verdict: 'pass' | 'intercept' | 'review' }[];
+  readonly recipients: readonly {
+    readonly number: string;
+    readonly rule: number | null;
+    readonly code: string | null;
+    readonly verdict: 'pass' | 'intercept' | 'review';
+  }[];
   /** Billed, of a message to a number at home. */
   readonly segments: number;
   /** What would be held. */
@@ -39,7 +44,11 @@ type PreviewDeps = Omit<ScreeningDeps, 'sql'> & { readonly db: Db; readonly cloc
 
 const verdictOf = (review: boolean | undefined): 'intercept' | 'review' => (review ? 'review' : 'intercept');
 
-export async function preview({ db, directory, contentRules, clock, linkBase }: PreviewDeps, tenancy: Tenancy, wouldBe: WouldBe): Promise<Preview> {
+export async function preview(
+  { db, directory, contentRules, clock, linkBase }: PreviewDeps,
+  tenancy: Tenancy,
+  wouldBe: WouldBe,
+): Promise<Preview> {
   const numbers = distinct(wouldBe.numbers);
   const phones = numbers.map(({ phone }) => phone);
   const isPackage = tenancy.product.medium === 'mms';

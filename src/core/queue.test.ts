@@ -4,6 +4,7 @@ import {
   claim,
   enqueue,
   finish,
+  leaveChannel,
   type Lease,
   neverClaimed,
   putBack,
@@ -11,6 +12,8 @@ import {
   recoverChunks,
   removePlanned,
   renewLeases,
+  serveChannel,
+  shareOf,
   standing,
   takeLeases,
 } from './queue.ts';
@@ -176,4 +179,37 @@ it('what was planned is in nobody’s way, gets its place in line when it is due
   const next = await claimed(10, later);
   expect(next.filter((accountId) => accountId === 1n).length).toBeGreaterThanOrEqual(4);
   expect(next.filter((accountId) => accountId === 2n).length).toBeGreaterThanOrEqual(4);
+});
+
+it('nodes that serve a channel divide all its connections among them, as evenly as can be', () => {
+  const nodes = ['a', 'b', 'c', 'd', 'e'];
+  const sharesOf = (channelId: bigint, connections: number, among: readonly string[]) =>
+    among.map((node) => shareOf(channelId, connections, node, among));
+  for (let connections = 1; connections <= 12; connections++)
+    for (let count = 1; count <= nodes.length; count++) {
+      const shares = sharesOf(BigInt(connections * 31 + count), connections, nodes.slice(0, count));
+      expect(shares.reduce((sum, share) => sum + share, 0)).toBe(connections);
+      expect(Math.max(...shares) - Math.min(...shares)).toBeLessThanOrEqual(1);
+    }
+  // Of many channels with one connection each node gets some, and another node that comes moves only what it gets itself.
+  const channels = Array.from({ length: 300 }, (_, i) => BigInt(i + 1));
+  const holderOf = (channelId: bigint, among: readonly string[]) => among.find((_, i) => sharesOf(channelId, 1, among)[i] === 1);
+  for (const node of ['a', 'b', 'c']) {
+    const own = channels.filter((channelId) => holderOf(channelId, ['a', 'b', 'c']) === node);
+    expect(own.length).toBeGreaterThan(60);
+  }
+  for (const channelId of channels)
+    expect(['d', holderOf(channelId, ['a', 'b', 'c'])]).toContain(holderOf(channelId, ['a', 'b', 'c', 'd']));
+});
+
+it('a node counts among those that serve a channel until it leaves or its time runs out', async () => {
+  const { sql } = management.db;
+  const serve = async (node: string) => (await serveChannel(sql, 70n, node, 10)).sort();
+  expect(await serve('a')).toEqual(['a']);
+  expect(await serve('b')).toEqual(['a', 'b']);
+  await sql`update channel_nodes set until = now() - interval '1 second' where channel_id = 70 and node = 'a'`;
+  expect(await serve('b')).toEqual(['b']);
+  expect(await serve('a')).toEqual(['a', 'b']);
+  await leaveChannel(sql, 70n, 'b');
+  expect(await serve('a')).toEqual(['a']);
 });

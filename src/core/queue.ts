@@ -1,15 +1,20 @@
 /**
- * The queue of chunks in front of the channels, and who may work it. The only writer of `dispatch_queue`, `channel_turns` and
- * `channel_leases`.
+ * The queue of chunks in front of the channels, and who may work it. The only writer of `dispatch_queue`, `channel_turns`,
+ * `channel_leases` and `channel_nodes`.
  *
  * What is leased is a connection of a channel. A lease has an epoch, raised by every taking; chunks claimed through it carry
  * (connection, epoch), and whatever is recorded for them first checks that the epoch still stands. A chunk left behind by an older
  * epoch goes back to ready with its reservation: indexes below `reserved_upto` may have been sent, and the next claimant finds out by
  * reading which of them have outcomes.
  *
+ * The nodes that serve a channel share its connections: each keeps a row alive in `channel_nodes`, and takes as many as are its part
+ * (`shareOf`). Who holds more, because another node came, gives back what is too much, when it is ready to. No node ever takes a
+ * connection from another one that is alive.
+ *
  * Order is fair among accounts: a chunk's rank is where it begins on its account's own line, which begins no earlier than the
  * channel's virtual time (the rank last claimed). So an account with a million waiting delays a newcomer by one chunk, not a million.
  */
+import { createHash } from 'node:crypto';
 import { planAnew, type Sql } from '../db/db.ts';
 import { groupBy } from '../std/group.ts';
 
@@ -106,6 +111,58 @@ export interface Lease {
   readonly channelId: bigint;
   readonly connection: number;
   readonly epoch: bigint;
+}
+
+/**
+ * Says that this node serves a channel, for as long as a lease; returns all nodes that do. By the database's clock, so that a node and
+ * its leases are given up for lost at the same time.
+ */
+export async function serveChannel(sql: Sql, channelId: bigint, node: string, leaseSeconds: number): Promise<string[]> {
+  const rows = await sql<{ node: string }[]>`
+    with mine as (
+      insert into channel_nodes (channel_id, node, until) values (${channelId}, ${node}, now() + make_interval(secs => ${leaseSeconds}))
+      on conflict (channel_id, node) do update set until = excluded.until
+      returning node)
+    select node from channel_nodes where channel_id = ${channelId} and until >= now()
+    union select node from mine`;
+  return rows.map((row) => row.node);
+}
+
+/** Takes this node out of those that share the channel's connections, and forgets those that have been gone for long. */
+export async function leaveChannel(sql: Sql, channelId: bigint, node: string): Promise<void> {
+  await sql`
+    delete from channel_nodes
+    where channel_id = ${channelId} and (node = ${node} or until < now() - interval '1 hour')`;
+}
+
+/**
+ * How many of a channel's connections are this node's part: as many as any other's, or one more. Who gets one more is drawn from the
+ * names of channel and node, so all nodes agree without asking each other, and channels of one connection are spread over the nodes too.
+ */
+export function shareOf(channelId: bigint, connections: number, node: string, nodes: readonly string[]): number {
+  const drawn = (name: string): string => createHash('sha256').update(`${channelId}/${name}`).digest('hex');
+  const mine = drawn(node);
+  const before = nodes.filter((name) => name !== node && drawn(name) < mine).length;
+  const all = nodes.includes(node) ? nodes.length : nodes.length + 1;
+  return Math.floor(connections / all) + (before < connections % all ? 1 : 0);
+}
+
+/** Whether any node serves any channel. */
+export async function isServed(sql: Sql): Promise<boolean> {
+  return (await sql`select 1 from channel_nodes where until >= now() limit 1`).length > 0;
+}
+
+/**
+ * Declares that all that was due may have been sent, and that no lease stands; returns how many messages that concerns at most. For a
+ * database that was restored: what has happened since its backup is not known.
+ */
+export async function doubtQueue(sql: Sql): Promise<number> {
+  await sql`update channel_leases set epoch = epoch + 1, until = '-infinity', node = null, state = 'down', reason = '', state_at = now()`;
+  const rows = await sql<{ n: number }[]>`
+    update dispatch_queue set state = case when state = 1 then 0 else state end, connection = null, epoch = null, reserved_upto = n
+    where state <> 2 or ready_at <= now()
+    returning n::int`;
+  return rows.reduce((sum, { n }) => sum + n, 0);
 }
 
 /** Takes free or expired connections of a channel. */

@@ -6,6 +6,7 @@
  * belong to nobody yet.
  */
 import type { Sql } from '../db/db.ts';
+import type { FrozenDay } from './batches.ts';
 import type { Page, PageRequest } from './management.ts';
 import { belowId, found, keyOf, mapPage, pageOf } from './management.ts';
 import type { EventKind, EventKindName, MessageStatus, StoredPackage } from './model.ts';
@@ -35,6 +36,8 @@ export interface BatchSummary {
   /** When it was planned to be sent; null: at once. */
   readonly sendAt: Date | null;
   readonly cancelledAt: Date | null;
+  /** When its content and recipients went, past retention; its totals stay. Until then null. */
+  readonly purgedAt: Date | null;
 }
 
 type MessageStatusName = 'queued' | 'in_review' | keyof typeof messageStatus;
@@ -63,33 +66,42 @@ export interface BatchDetail extends BatchSummary {
   readonly costE4: bigint;
 }
 
-/** An account's batches that were accepted in these days, newest first. */
+/** An account's batches that were accepted in these days, the latest day first, and in a day the newest first. */
 export async function listBatches(
   sql: Sql,
   accountId: bigint,
   filter: DayRange & { subscriptionId: bigint | null },
   page: PageRequest,
 ): Promise<Page<BatchSummary>> {
+  const [after] = keyOf(page, ['id']) ?? [];
+  const earlier = after
+    ? sql`(day, id) < ((select day from batches where account_id = ${accountId} and id = ${after}), ${after})`
+    : sql`true`;
   const rows = await sql<BatchSummary[]>`
     select ${batchColumns(sql)} from batches
     where account_id = ${accountId} and day between ${filter.fromDay}::date and ${filter.toDay}::date
-      and (${filter.subscriptionId}::bigint is null or subscription_id = ${filter.subscriptionId}) and id < ${belowId(page)}
-    order by id desc limit ${page.limit + 1}`;
+      and (${filter.subscriptionId}::bigint is null or subscription_id = ${filter.subscriptionId}) and ${earlier}
+    order by day desc, id desc limit ${page.limit + 1}`;
   return pageOf(rows, page, ({ id }) => [id]);
 }
 
-/** One batch with its totals, counted from the rows: what has no message row yet is queued. */
+/**
+ * One batch with its totals: of days past retention as they were frozen, else counted from the rows. What has no message row yet is queued.
+ */
 export async function getBatch(sql: Sql, accountId: bigint, id: bigint): Promise<BatchDetail> {
-  const [batch] = await sql<BatchSummary[]>`select ${batchColumns(sql)} from batches where account_id = ${accountId} and id = ${id}`;
-  const { recipients, ...summary } = found(batch, 'batch');
   const [days] = await sql<[{ first: string; last: string }]>`
     select min(day) as first, max(day) as last from chunks
     where account_id = ${accountId} and id between ${id * 64n} and ${id * 64n + 63n}`;
-  const counts = await sql<{ status: MessageStatus; n: bigint; costE4: bigint }[]>`
-    select status::int, count(*) as n, coalesce(sum(cost_e4), 0)::bigint as "costE4" from messages
+  const counted = await sql<Count[]>`
+    select day, status::int, count(*) as n, coalesce(sum(cost_e4), 0)::bigint as "costE4" from messages
     where account_id = ${accountId} and id between ${id * 32768n} and ${id * 32768n + 32767n}
       and day between ${days.first}::date and ${days.last}::date
-    group by status`;
+    group by day, status`;
+  // Read last: a day is frozen before it goes, so what was not there to be counted is frozen here.
+  const [batch] = await sql<(BatchSummary & { frozen: Readonly<Record<string, FrozenDay>> | null })[]>`
+    select ${batchColumns(sql)}, frozen from batches where account_id = ${accountId} and id = ${id}`;
+  const { recipients, frozen, ...summary } = found(batch, 'batch');
+  const counts = [...counted.filter(({ day }) => !(day in (frozen ?? {}))), ...Object.entries(frozen ?? {}).flatMap(countsOf)];
   const totals = {
     queued: recipients,
     in_review: 0,
@@ -113,6 +125,21 @@ export async function getBatch(sql: Sql, accountId: bigint, id: bigint): Promise
   return { ...summary, recipients, totals, costE4: counts.reduce((sum, { costE4 }) => sum + costE4, 0n) };
 }
 
+interface Count {
+  readonly day: string;
+  readonly status: MessageStatus;
+  readonly n: bigint;
+  readonly costE4: bigint;
+}
+
+const countsOf = ([day, statuses]: readonly [string, FrozenDay]): Count[] =>
+  Object.entries(statuses).map(([status, [n, cost]]) => ({
+    day,
+    status: Number(status) as MessageStatus,
+    n: BigInt(n),
+    costE4: BigInt(cost),
+  }));
+
 /** Whose batch this is; for the operator, who finds batches and messages by number alone. */
 export async function accountOfBatch(sql: Sql, id: bigint): Promise<bigint> {
   const [batch] = await sql<{ accountId: bigint }[]>`select account_id as "accountId" from batches where id = ${id}`;
@@ -121,7 +148,7 @@ export async function accountOfBatch(sql: Sql, id: bigint): Promise<bigint> {
 
 const batchColumns = (sql: Sql) => sql`
   id, account_id as "accountId", subscription_id as "subscriptionId", template_id as "templateId", content, package, ext,
-  recipients, created_at as "createdAt", send_at as "sendAt", cancelled_at as "cancelledAt"`;
+  recipients, created_at as "createdAt", send_at as "sendAt", cancelled_at as "cancelledAt", purged_at as "purgedAt"`;
 
 // ── messages ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -224,7 +251,7 @@ export interface MessageDetail extends MessageSummary {
   readonly timeline: readonly Moment[];
 }
 
-/** One message of an account, with everything known about it. */
+/** One message of an account, with everything known about it. There is none any more once its day is dropped. */
 export async function getMessage(sql: Sql, accountId: bigint, id: bigint): Promise<MessageDetail> {
   const batchId = batchIdOf(id);
   const at = indexOf(id);
@@ -245,6 +272,11 @@ export async function getMessage(sql: Sql, accountId: bigint, id: bigint): Promi
     select status::int, code, channel_id as "channelId", carrier_id as "carrierId", cost_e4 as "costE4", sent_at as "sentAt",
            final_at as "finalAt"
     from messages where account_id = ${accountId} and id = ${id} and day = ${day}::date`;
+  if (!recorded) {
+    // Asked last: what is frozen now may have been dropped before we looked.
+    const [gone] = await sql`select 1 from batches where account_id = ${accountId} and id = ${batchId} and frozen ? ${day}::text`;
+    if (gone) found(undefined, 'message');
+  }
   const parts = await sql<Part[]>`
     select seg::int as number, channel_id as "channelId", carrier_id as "carrierId", code from segments
     where account_id = ${accountId} and id = ${id} and day = ${day}::date order by seg`;
@@ -314,7 +346,8 @@ export interface EventFilter extends DayRange {
 /**
  * What is or was owed to an account, newest message or reply first. An event that waits to be handed over again is waiting.
  *
- * Walks the days' keys downwards, which passes over other accounts' rows: made for a person's question, not for a program that polls.
+ * Walks the account's keys of these days downwards until a page is full: what is rare among many (another state, one of several
+ * subscriptions) takes a person's patience, not a program's that polls.
  */
 export async function searchEvents(sql: Sql, accountId: bigint, filter: EventFilter, page: PageRequest): Promise<Page<Event>> {
   const { kind: kindName, phone, batchId } = filter;
@@ -481,8 +514,8 @@ export async function listPushes(
 // ── ledger ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 export interface LedgerEntry {
-  readonly kind: 'top_up' | 'hold' | 'release' | 'settle';
-  /** Null for a top-up. */
+  readonly kind: 'top_up' | 'hold' | 'release' | 'settle' | 'opening';
+  /** Null for a top-up, and for what stands for many batches. */
   readonly batchId: bigint | null;
   /** How it moved the balance, and what is held. */
   readonly amountE4: bigint;

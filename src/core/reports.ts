@@ -1,11 +1,12 @@
 /**
  * Delivery reports: from what a carrier says of an id of its own to the end of a message of ours. Reports that match nothing are
- * orphans: stored, tried again every second for five minutes and then every hour, shown to the operator, never dropped. The only
- * writer of `orphan_reports`. A read reply is kept with its message if there is one, and changes nothing.
+ * orphans: stored, tried again every second for five minutes and then every hour, shown to the operator, and kept as long as messages
+ * are: after that there is nothing left that they could match. A read reply is kept with its message if there is
+ * one, and changes nothing. The only writer of `orphan_reports`.
  */
 import type { Db, Sql } from '../db/db.ts';
 import { groupBy } from '../std/group.ts';
-import { shanghaiDay } from '../std/shanghai.ts';
+import { addDays, dayBegins, shanghaiDay } from '../std/shanghai.ts';
 import type { Directory } from './directory.ts';
 import { applyReports, keepReadings, resolve, type Sent } from './messages.ts';
 
@@ -97,12 +98,14 @@ export function createReports({ db, directory, clock }: { db: Db; directory: Dir
         if (due.length === 0) return 0;
         const { known, unknown } = await locate(sql, due, at);
         const left = new Set([...unknown, ...(await apply(known, at, sql))].map(keyOf));
-        const still = due.filter((report) => left.has(keyOf(report)));
-        const matched = due.filter((report) => !left.has(keyOf(report)));
+        const keptSince = dayBegins(addDays(shanghaiDay(at), -directory.settings().retentionDays));
+        const isStill = (report: (typeof due)[number]): boolean => left.has(keyOf(report)) && report.receivedAt >= keptSince;
+        const still = due.filter(isStill);
+        const settled = due.filter((report) => !isStill(report));
         await Promise.all([
           sql`
             delete from orphan_reports o
-            using unnest(${matched.map((r) => r.channelId)}::bigint[], ${matched.map((r) => r.carrierId)}::text[], ${matched.map((r) => r.code)}::text[])
+            using unnest(${settled.map((r) => r.channelId)}::bigint[], ${settled.map((r) => r.carrierId)}::text[], ${settled.map((r) => r.code)}::text[])
               as t(channel_id, carrier_id, code)
             where o.channel_id = t.channel_id and o.carrier_id = t.carrier_id and o.code = t.code`,
           sql`

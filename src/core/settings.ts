@@ -42,3 +42,15 @@ export async function setOverdueEndedBefore(sql: Sql, day: string): Promise<void
     insert into settings (name, value) values ('overdue_ended_before', ${day})
     on conflict (name) do update set value = excluded.value where settings.value <> excluded.value`;
 }
+
+/** Events of days before this may have been given up, although their messages and replies are still there; null if none ever was. */
+export async function eventsGivenUpBefore(sql: Sql): Promise<string | null> {
+  const [row] = await sql<{ value: string }[]>`select value from settings where name = 'events_given_up_before'`;
+  return row?.value ?? null;
+}
+
+export async function setEventsGivenUpBefore(sql: Sql, day: string): Promise<void> {
+  await sql`
+    insert into settings (name, value) values ('events_given_up_before', ${day})
+    on conflict (name) do update set value = excluded.value where settings.value < excluded.value`;
+}

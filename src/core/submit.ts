@@ -9,6 +9,7 @@ import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Db, type Sql, isConnectionLoss, isUniqueViolation, isUnknownCommit } from '../db/db.ts';
 import { billedSegments } from '../protocols/text.ts';
+import { groupBy } from '../std/group.ts';
 import { shanghaiDay } from '../std/shanghai.ts';
 import { type BatchRow, existing, findRequestId, insertBatches, nextBatchIds, rebuildReceipt, reserveRequestId } from './batches.ts';
 import type { ContentRules } from './content-rules.ts';
@@ -34,13 +35,15 @@ interface SubmitDeps {
   readonly clock: () => Date;
   /** What `$url$` becomes, without the code. */
   readonly linkBase: string;
+  /** Counts for the operator. */
+  count(what: 'accepted' | 'intercepted', n: number, labels: Readonly<Record<string, string>>): void;
 }
 
 /** Most recipients that one shared transaction takes in; larger submissions have one of their own. */
 const groupRecipients = 1000;
 const placeholder = '$url$';
-/** How long a submission waits for a database that went away while committing it. */
-const unknownForMs = 10_000;
+/** How long a submission waits for a database that went away while committing it: a server that was killed is back within that time. */
+const unknownForMs = 30_000;
 
 /** Billed, for numbers at home and abroad. */
 interface Segments {
@@ -75,7 +78,7 @@ interface Waiting {
   reject(error: unknown): void;
 }
 
-export function createSubmit({ db, directory, signals, contentRules, clock, linkBase }: SubmitDeps): Submit {
+export function createSubmit({ db, directory, signals, contentRules, clock, linkBase, count: tally }: SubmitDeps): Submit {
   const findTemplate = createTemplateCache(db, directory);
   const lines = new Map<bigint, Waiting[]>();
 
@@ -188,9 +191,21 @@ export function createSubmit({ db, directory, signals, contentRules, clock, link
       if (!(error instanceof Repeated) || (await existing(db.sql, account.id, ids)).size === 0) throw error;
       return null;
     });
-    if (!sendAt && stored?.some(({ rows }) => rows.queue.length > 0) !== false) signals.emit('queue');
-    if (stored?.some(({ rows }) => rows.ended.length > 0) !== false) signals.emit('push');
-    if (!stored) return Promise.all(ids.map((id) => rebuildReceipt(db.sql, account.id, id)));
+    if (!stored) {
+      signals.emit('queue');
+      signals.emit('push');
+      return Promise.all(ids.map((id) => rebuildReceipt(db.sql, account.id, id)));
+    }
+    const queued = stored.flatMap(({ rows }) => rows.queue);
+    const ended = stored.flatMap(({ rows }) => rows.ended);
+    tally(
+      'accepted',
+      queued.reduce((sum, { n }) => sum + n, 0),
+      { medium: first.tenancy.product.medium },
+    );
+    for (const [code, own] of groupBy(ended, ({ code }) => code ?? '')) tally('intercepted', own.length, { code });
+    if (queued.length > 0 && !sendAt) signals.emit('queue');
+    if (ended.length > 0) signals.emit('push');
     return stored.map(({ receipt }) => receipt);
   }
 

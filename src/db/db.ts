@@ -10,6 +10,7 @@
 // - A connection that died with a write pending never recovers, and queries that come between a socket's `error` and its
 //   `close` are forgotten. So after a lost connection the whole pool is replaced, and the old one ended within seconds.
 // - Its parser of arrays does not know null.
+import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import postgres from 'postgres';
 
@@ -48,12 +49,19 @@ export interface Db {
    * Runs `fn` in one transaction and commits. Serialisation failures and deadlocks run `fn` again a few times, so what it
    * does outside `sql` must bear repetition. If the connection breaks while committing, the outcome is not known and the
    * error says so: see `isUnknownCommit`. Database errors thrown inside must leave `fn`: the transaction is spoilt.
+   *
+   * `findOut`: then asks the database what became of it, for as long as that may take after a restart, and returns or fails accordingly.
+   * For what cannot be repeated under a key of its own; it costs a trip to the server.
    */
-  transaction<T>(fn: (sql: Sql) => Promise<T>): Promise<T>;
+  transaction<T>(fn: (sql: Sql) => Promise<T>, options?: { readonly findOut?: boolean }): Promise<T>;
   /** Calls `fn` on every notification, re-listening after a lost connection. Some will be missed: a hint, never the data. */
   listen(channel: string, fn: (payload: string) => void): Promise<() => Promise<void>>;
   /** Wakes listeners, in a transaction of its own: NOTIFY takes a lock of the whole server at commit. */
   notify(channel: string, payload?: string): Promise<void>;
+  /** Transactions that wait for a connection or have one. */
+  transactions(): number;
+  /** How many connections it may have, beside the one that listens. */
+  readonly max: number;
   /** Lets running queries finish for up to five seconds, then closes every connection. */
   end(): Promise<void>;
 }
@@ -64,11 +72,15 @@ export interface DbOptions {
   applicationName?: string;
   /** 0 switches the limit off, for migrations and the audit. */
   statementTimeoutMs?: number;
+  /** Told of every transaction: how long it waited for its connection, and how long it then took. */
+  observe?(outcome: 'committed' | 'failed', waitedMs: number, tookMs: number): void;
 }
 
 const maxAttempts = 6;
 const statementTimeoutMs = 60_000;
 const endTimeoutSeconds = 5;
+/** A server that was killed is back within that time, unless something worse has happened. */
+const findOutMs = 30_000;
 /** How long queries on the other connections may go on after one was lost; usually the server is gone and all are. */
 const retireSeconds = 2;
 
@@ -112,6 +124,8 @@ export function createDb(url: string, options: DbOptions = {}): Db {
     },
   };
 
+  const max = options.max ?? 10;
+  let underWay = 0;
   let ending = false;
   let pool = createPool();
   const listener = postgres(url, { ...driverOptions, max: 1 });
@@ -121,7 +135,7 @@ export function createDb(url: string, options: DbOptions = {}): Db {
     let hasConnected = false;
     const created = postgres(url, {
       ...driverOptions,
-      max: options.max ?? 10,
+      max,
       onparameter: () => {
         hasConnected = true;
       },
@@ -134,11 +148,15 @@ export function createDb(url: string, options: DbOptions = {}): Db {
     return created;
   }
 
-  async function transaction<T>(fn: (sql: Sql) => Promise<T>): Promise<T> {
+  async function transaction<T>(fn: (sql: Sql) => Promise<T>, { findOut = false } = {}): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await attemptTransaction(pool, fn);
+        return await observed(fn, findOut);
       } catch (error) {
+        if (error instanceof UnknownCommit && error.transactionId !== null) {
+          if (await wasCommitted(error.transactionId)) return error.value as T;
+          throw error.cause;
+        }
         const code = codeOf(error);
         if ((code !== '40001' && code !== '40P01') || attempt === maxAttempts) throw error;
         await sleep(Math.random() * 10 * 2 ** attempt);
@@ -146,9 +164,48 @@ export function createDb(url: string, options: DbOptions = {}): Db {
     }
   }
 
+  async function observed<T>(fn: (sql: Sql) => Promise<T>, findOut: boolean): Promise<T> {
+    const asked = performance.now();
+    let began: number | undefined;
+    let outcome: 'committed' | 'failed' = 'failed';
+    underWay++;
+    try {
+      const value = await attemptTransaction(
+        pool,
+        (sql) => {
+          began = performance.now();
+          return fn(sql);
+        },
+        findOut,
+      );
+      outcome = 'committed';
+      return value;
+    } finally {
+      underWay--;
+      const now = performance.now();
+      options.observe?.(outcome, (began ?? now) - asked, now - (began ?? now));
+    }
+  }
+
+  /** Asks until the transaction is over and the server there to say how; throws if that takes too long. */
+  async function wasCommitted(transactionId: string): Promise<boolean> {
+    for (const last = performance.now() + findOutMs; ; ) {
+      try {
+        const [row] = await pool<{ status: string | null }[]>`select pg_xact_status(${transactionId}::xid8) as status`;
+        if (row?.status === 'committed' || row?.status === 'aborted') return row.status === 'committed';
+      } catch (error) {
+        if (!isConnectionLoss(error)) throw error;
+      }
+      if (performance.now() > last) throw new UnknownCommit(new ConnectionLost());
+      await sleep(100);
+    }
+  }
+
   return {
     sql: wrap(() => pool),
     transaction,
+    transactions: () => underWay,
+    max,
     async listen(channel, fn) {
       let isListening = true; // the driver's own way to stop works only until it has had to listen again
       const listening = await listener.listen(channel, (payload) => isListening && fn(payload));
@@ -167,9 +224,10 @@ export function createDb(url: string, options: DbOptions = {}): Db {
   };
 }
 
-async function attemptTransaction<T>(pool: Driver, fn: (sql: Sql) => Promise<T>): Promise<T> {
+async function attemptTransaction<T>(pool: Driver, fn: (sql: Sql) => Promise<T>, findOut: boolean): Promise<T> {
   let isOver = false;
   let result: { value: T } | undefined;
+  let transactionId: string | null = null;
   try {
     await pool.begin(async (connection) => {
       const sql = wrap(() => {
@@ -179,6 +237,12 @@ async function attemptTransaction<T>(pool: Driver, fn: (sql: Sql) => Promise<T>)
       try {
         const value = await fn(sql);
         if (isOver) throw new ConnectionLost();
+        if (findOut) {
+          // Null if nothing was written: then it does not matter.
+          const [row] = await connection<{ id: string | null }[]>`select pg_current_xact_id_if_assigned()::text as id`;
+          transactionId = row?.id ?? null;
+          if (isOver) throw new ConnectionLost();
+        }
         result = { value };
       } catch (error) {
         // If it was this connection that broke, `begin` fails within the same turn of the event loop, and we must never come
@@ -191,7 +255,8 @@ async function attemptTransaction<T>(pool: Driver, fn: (sql: Sql) => Promise<T>)
   } catch (error) {
     isOver = true; // also if the connection broke while fn was not waiting for a query
     const wasCommitting = result !== undefined;
-    if (wasCommitting && (isConnectionLoss(error) || codeOf(error) === '40003')) throw new UnknownCommit(error);
+    if (wasCommitting && (isConnectionLoss(error) || codeOf(error) === '40003'))
+      throw new UnknownCommit(error, transactionId, result?.value);
     throw error;
   }
   if (!result) throw new Error('a transaction was committed before its function returned');
@@ -268,8 +333,14 @@ class ConnectionLost extends Error {
 }
 
 class UnknownCommit extends Error {
-  constructor(cause: unknown) {
+  /** Of the transaction, where somebody wanted to be able to find out about it, and what it would have returned. */
+  readonly transactionId: string | null;
+  readonly value: unknown;
+
+  constructor(cause: unknown, transactionId: string | null = null, value?: unknown) {
     super('the connection was lost while committing: the transaction may or may not have happened', { cause });
+    this.transactionId = transactionId;
+    this.value = value;
   }
 }
 
@@ -283,6 +354,36 @@ export async function planAnew(sql: Sql): Promise<void> {
   await sql`select set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_sort', 'off', true)`;
 }
 
+export interface Room {
+  /** Connections that this role may still open in this database. */
+  readonly left: number;
+  /** What says so: max_connections, or a limit of the role or the database. */
+  readonly limit: string;
+}
+
+/** How many more connections the server would give us. Those that are open already, also our own, are taken off. */
+export async function connectionRoom(sql: Sql): Promise<Room> {
+  const [row] = await sql<Room[]>`
+    with sessions as (select datid, usesysid from pg_stat_activity where datid is not null and usesysid is not null),
+    role as (select oid, rolsuper, rolconnlimit from pg_roles where rolname = current_user),
+    limits as (
+      select 'max_connections' as name,
+             current_setting('max_connections')::int - (select count(*) from sessions)
+             - case when role.rolsuper then 0 else
+                 current_setting('superuser_reserved_connections')::int
+                 + coalesce(current_setting('reserved_connections', true)::int, 0) end as left
+      from role
+      union all
+      select 'the limit of role ' || current_user, rolconnlimit - (select count(*) from sessions where usesysid = role.oid)
+      from role where rolconnlimit >= 0 and not rolsuper
+      union all
+      select 'the limit of database ' || datname, datconnlimit - (select count(*) from sessions where datid = d.oid)
+      from pg_database d, role where datname = current_database() and datconnlimit >= 0 and not rolsuper)
+    select name as limit, "left"::int from limits order by "left" limit 1`;
+  if (!row) throw new Error('PostgreSQL did not tell its limits');
+  return row;
+}
+
 /** True if a transaction may or may not have been committed. Whoever retries must find out, or be idempotent by key. */
 export function isUnknownCommit(error: unknown): boolean {
   return error instanceof UnknownCommit;
@@ -293,6 +394,11 @@ export function isConnectionLoss(error: unknown): boolean {
   if (error instanceof UnknownCommit) return true;
   const code = codeOf(error);
   return code !== undefined && (connectionLossCodes.has(code) || code.startsWith('08'));
+}
+
+/** True if a lock was not to be had within `lock_timeout`. */
+export function isLockTimeout(error: unknown): boolean {
+  return codeOf(error) === '55P03';
 }
 
 /** True if a row with this key exists already. */

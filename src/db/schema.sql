@@ -43,9 +43,15 @@ create table batches (
   package jsonb,
   send_at timestamp with time zone,
   cancelled_at timestamp with time zone,
+  frozen jsonb,
+  purge_at timestamp with time zone,
+  purged_at timestamp with time zone,
   constraint batches_pkey PRIMARY KEY (id, account_id)
 );
-CREATE INDEX batches_by_account ON public.batches USING btree (account_id, id);
+CREATE INDEX batches_by_account ON public.batches USING btree (account_id, day, id);
+CREATE INDEX batches_by_media ON public.batches USING gin (jsonb_path_query_array(package, '$."frames"[*]."media"."sha256"'::jsonpath)) WHERE (package IS NOT NULL);
+CREATE INDEX batches_purged ON public.batches USING btree (day, id) WHERE (purged_at IS NOT NULL);
+CREATE INDEX batches_to_purge ON public.batches USING btree (purge_at) WHERE (purge_at IS NOT NULL);
 
 create table blocked_numbers (
   list_id bigint not null,
@@ -97,6 +103,13 @@ create table channel_leases (
   reason text not null default ''::text,
   state_at timestamp with time zone not null default now(),
   constraint channel_leases_pkey PRIMARY KEY (channel_id, connection)
+) with (fillfactor=50);
+
+create table channel_nodes (
+  channel_id bigint not null,
+  node text not null,
+  until timestamp with time zone not null,
+  constraint channel_nodes_pkey PRIMARY KEY (channel_id, node)
 ) with (fillfactor=50);
 
 create table channel_turns (
@@ -189,8 +202,17 @@ create table events (
   cost_e4 bigint,
   replays smallint not null,
   handed_at timestamp with time zone not null,
-  constraint events_pkey PRIMARY KEY (id, kind, account_id, day)
+  constraint events_pkey PRIMARY KEY (account_id, kind, id, day)
 ) partition by RANGE (day);
+
+create table figures (
+  id integer not null,
+  at timestamp with time zone not null,
+  took_ms integer not null,
+  samples json not null,
+  constraint figures_pkey PRIMARY KEY (id),
+  constraint figures_id_check CHECK ((id = 1))
+);
 
 create table inbound_parts (
   channel_id bigint not null,
@@ -206,6 +228,7 @@ create table inbound_parts (
   joined boolean not null,
   constraint inbound_parts_pkey PRIMARY KEY (channel_id, carrier_id)
 );
+CREATE INDEX inbound_parts_joined ON public.inbound_parts USING btree (received_at) WHERE joined;
 CREATE INDEX inbound_parts_waiting ON public.inbound_parts USING btree (channel_id, phone, dest, reference) WHERE (NOT joined);
 
 create table late_reports (
@@ -230,7 +253,7 @@ create table ledger_entries (
   at timestamp with time zone not null,
   note text,
   constraint ledger_entries_pkey PRIMARY KEY (account_id, batch_id, kind, seq),
-  constraint ledger_entries_kind_check CHECK ((kind = ANY (ARRAY['hold'::text, 'release'::text, 'settle'::text, 'top_up'::text])))
+  constraint ledger_entries_kind_check CHECK ((kind = ANY (ARRAY['hold'::text, 'release'::text, 'settle'::text, 'top_up'::text, 'opening'::text])))
 );
 CREATE INDEX ledger_entries_by_subscription ON public.ledger_entries USING btree (account_id, subscription_id, at);
 
@@ -353,6 +376,7 @@ create table replies (
   constraint replies_pkey PRIMARY KEY (account_id, id)
 );
 CREATE INDEX replies_by_phone ON public.replies USING btree (account_id, phone);
+CREATE INDEX replies_by_time ON public.replies USING btree (received_at);
 
 create table request_ids (
   account_id bigint not null,
@@ -506,7 +530,7 @@ create table waiting_events (
   tries smallint not null default 0,
   due_at timestamp with time zone,
   lease_until timestamp with time zone,
-  constraint waiting_events_pkey PRIMARY KEY (id, kind, account_id, day)
+  constraint waiting_events_pkey PRIMARY KEY (account_id, kind, id, day)
 ) with (autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=1000);
 CREATE INDEX waiting_events_failed ON public.waiting_events USING btree (account_id, kind, id) WHERE (route = 3);
 CREATE INDEX waiting_events_in_push ON public.waiting_events USING btree (lease_until) WHERE (route = 2);

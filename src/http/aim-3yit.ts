@@ -23,6 +23,8 @@ interface AimDeps {
   readonly outbox: Pick<Outbox, 'pullReports' | 'pullReplies'>;
   readonly balance: (subscription: Subscription) => Promise<bigint>;
   readonly clock: () => Date;
+  /** Counts for the operator. */
+  count(what: 'refused' | 'pulled', n: number, labels?: Readonly<Record<string, string>>): void;
 }
 
 // Ten thousand numbers with parameters, every character of them escaped, fit into 8 MiB.
@@ -84,27 +86,32 @@ const problems: Readonly<Record<Problem, readonly [Code, string]>> = {
   too_large: [10001, '请求体超过大小限制'],
   malformed: [10001, '请求无法解析'],
   forbidden_host: [10001, '只接受发往本机地址的请求'],
+  too_many: [10000, '来自此地址的请求或凭证错误过多，请稍后再试'],
   unavailable: [10000, '服务正在启动、停止或繁忙，请重试'],
   fault: [10000, '可以安全重试，请求编号'],
 };
 
 // ── the part ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-export function createAim3yit({ directory, submit, outbox, balance, clock }: AimDeps): HttpPart {
+export function createAim3yit({ directory, submit, outbox, balance, clock, count }: AimDeps): HttpPart {
   const failures = createFailureLimiter({ clock, perMinute: () => directory.settings().failuresPerMinute });
 
   /**
    * Says whose request this is, or why it is not listened to, in the documented order. Reads nothing but sp_id and the credential:
    * a stranger must not make us work, nor learn whether an account is locked.
    */
-  function authenticate({ method, clientAddress: address }: FastifyRequest, form: Form): Tenancy {
+  function authenticate(request: FastifyRequest, form: Form): Tenancy {
+    const { method, clientAddress: address } = request;
     const spId = form.get('sp_id')?.value ?? '';
     const signature = form.get('signature')?.value ?? '';
     const password = form.get('password')?.value ?? '';
     if (spId === '') throw new Denied(10001, '缺少参数 sp_id');
     if (signature === '' && password === '') throw new Denied(10001, '缺少参数 signature 或 password');
     const tenancy = /^\d{1,18}$/.test(spId) ? directory.bySpId(BigInt(spId)) : undefined;
-    if (!tenancy) throw new Denied(10001, '没有这个 sp_id');
+    if (!tenancy) {
+      request.countFailure();
+      throw new Denied(10001, '没有这个 sp_id');
+    }
     const { account, subscription } = tenancy;
     if (account.ipAllowList.length > 0 && !isListed(account.ipAllowList, address)) throw new Denied(10101, `请求来自 ${address}`);
 
@@ -119,6 +126,7 @@ export function createAim3yit({ directory, submit, outbox, balance, clock }: Aim
         : isSignature(signature, `${method}&%2F&${canonicalForm(form, ['signature'])}`, tenancy.password));
     if (!proven) {
       failures.failed(address, subject);
+      request.countFailure();
       throw new Denied(
         code,
         signature === '' ? 'password 应为产品密码的 32 位 md5' : `签名与收到的 ${form.size - 1} 个参数不符（请求方法 ${method}）`,
@@ -131,6 +139,11 @@ export function createAim3yit({ directory, submit, outbox, balance, clock }: Aim
     return tenancy;
   }
 
+  function refusal(code: Code, detail: string): string {
+    count('refused', 1, { dialect: 'aim', code: String(code) });
+    return failureBody(code, detail);
+  }
+
   /** Wraps an endpoint: authenticates, and turns refusals into their answers. Anything else that is thrown is the listener's. */
   function endpoint(work: (tenancy: Tenancy, form: Form, request: FastifyRequest) => Promise<string>) {
     return async (request: FastifyRequest, reply: FastifyReply): Promise<string> => {
@@ -139,8 +152,8 @@ export function createAim3yit({ directory, submit, outbox, balance, clock }: Aim
         const form = formOf(request);
         return await work(authenticate(request, form), form, request);
       } catch (error) {
-        if (error instanceof Denied) return failureBody(error.code, error.message);
-        if (error instanceof Refusal) return failureBody(codeOf[error.code], error.detail);
+        if (error instanceof Denied) return refusal(error.code, error.message);
+        if (error instanceof Refusal) return refusal(codeOf[error.code], error.detail);
         throw error;
       }
     };
@@ -151,10 +164,16 @@ export function createAim3yit({ directory, submit, outbox, balance, clock }: Aim
     return `{"code":0,"msg":"success","msg_id":"${receipt.batchId}","failed_data":${failedData(receipt)}}`;
   });
 
-  const report = endpoint(async (tenancy) => success(reportRows(await outbox.pullReports(tenancy, directory.settings().rowsPerPull))));
-  const reply = endpoint(async (tenancy) =>
-    success((await outbox.pullReplies(tenancy, directory.settings().rowsPerPull)).map(pulledReply).join('|')),
-  );
+  const report = endpoint(async (tenancy) => {
+    const rows = await outbox.pullReports(tenancy, directory.settings().rowsPerPull);
+    count('pulled', rows.length);
+    return success(reportRows(rows));
+  });
+  const reply = endpoint(async (tenancy) => {
+    const rows = await outbox.pullReplies(tenancy, directory.settings().rowsPerPull);
+    count('pulled', rows.length);
+    return success(rows.map(pulledReply).join('|'));
+  });
   const getBalance = endpoint(async ({ subscription }) => success({ balance: yuan(await balance(subscription)) }));
 
   return {

@@ -170,8 +170,9 @@ export function createFailureLimiter({
   };
 }
 
-/** Whoever holds one IPv6 address holds its whole /64. */
-function keyOf(address: string, subject: string): string {
-  const network = address.includes(':') ? ipaddr.IPv6.networkAddressFromCIDR(`${address}/64`).toString() : address;
-  return `${network} ${subject}`;
+const keyOf = (address: string, subject: string): string => `${networkOf(address)} ${subject}`;
+
+/** Whoever holds one IPv6 address holds its whole /64. The address in its usual form. */
+export function networkOf(address: string): string {
+  return address.includes(':') ? ipaddr.IPv6.networkAddressFromCIDR(`${address}/64`).toString() : address;
 }

@@ -30,7 +30,7 @@ export function createCardPages({ cards, clock, linkBase, missesPerMinute = 100 
   async function find(request: FastifyRequest<{ Params: { code: string } }>, reply: FastifyReply): Promise<OpenedCard | null> {
     const { clientAddress, params } = request;
     if (misses.isBlocked(clientAddress, '')) {
-      await sendPage(reply.code(429).header('retry-after', '60'), messagePage('访问过于频繁', '请一分钟后再试。'));
+      await sendPage(reply.code(429).header('retry-after', '60'), tooManyPage());
       return null;
     }
     const opened = await cards.open(params.code);
@@ -81,7 +81,8 @@ export function createCardPages({ cards, clock, linkBase, missesPerMinute = 100 
       });
     },
     failure(problem) {
-      const text = problem === 'not_found' ? notFoundPage() : messagePage('暂时无法打开', '请稍后再试。');
+      const text =
+        problem === 'not_found' ? notFoundPage() : problem === 'too_many' ? tooManyPage() : messagePage('暂时无法打开', '请稍后再试。');
       return { status: problemStatus[problem], contentType: htmlType, body: render(text, '') };
     },
   };
@@ -138,6 +139,7 @@ const messagePage = (title: string, text: string): Page => ({
   imageSources: "'none'",
   hasCopy: false,
 });
+const tooManyPage = (): Page => messagePage('访问过于频繁', '请一分钟后再试。');
 const notFoundPage = (): Page => messagePage('链接不存在或已过期', '请核对短信中的链接，或联系发送方。');
 
 function cardPage({ card, buttons, media }: OpenedCard, path: string): Page {

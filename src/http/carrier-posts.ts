@@ -46,6 +46,8 @@ export function createCarrierPosts({
           const { status, contentType, body } = plainFailure('not_found', request.id);
           return reply.code(status).header('content-type', contentType).send(body);
         }
+        // Some ask without credentials first, to be told how.
+        if (answer.status === 401 && post.authorization !== undefined) request.countFailure();
         return reply.code(answer.status).headers(answer.headers).header('content-type', answer.contentType).send(answer.body);
       });
     },

@@ -682,9 +682,10 @@ describe('settings', () => {
     expect((await as('demo').get('/v1/settings')).status).toBe(403);
     const before = (await as('operator').get('/v1/settings')).body;
     expect(before).toMatchObject({ optOutWords: ['TD', 'T', 'R', '退订', '拒收', 'N'], rowsPerPull: 2000, reportWithinHours: 72 });
+    expect(before).toMatchObject({ retentionDays: 180, waitingDays: 365, batchDays: 730 });
 
-    const changed = await as('operator').patch('/v1/settings', { optOutWords: ['不要'], rowsPerPull: 2 });
-    expect(changed.body).toEqual({ ...before, optOutWords: ['不要'], rowsPerPull: 2 });
+    const changed = await as('operator').patch('/v1/settings', { optOutWords: ['不要'], rowsPerPull: 2, retentionDays: 90 });
+    expect(changed.body).toEqual({ ...before, optOutWords: ['不要'], rowsPerPull: 2, retentionDays: 90 });
     await platform.reply('13855550001', '不要', '1000');
     await platform.reply('13855550002', 'TD', '1000');
     const { json } = await platform.aim('send-aim', {
@@ -694,11 +695,13 @@ describe('settings', () => {
     });
     expect(json['failed_data']).toEqual({ '13855550001': 'WL:SHLJ' });
 
-    expect((await as('operator').patch('/v1/settings', { optOutWords: null, rowsPerPull: null })).body).toEqual(before);
+    expect((await as('operator').patch('/v1/settings', { optOutWords: null, rowsPerPull: null, retentionDays: null })).body).toEqual(
+      before,
+    );
   });
 
   test('are refused where they make no sense', async () => {
-    for (const wrong of [{ rowsPerPull: 0 }, { reportWithinHours: 73 }, { optOutWords: [''] }, { other: 1 }])
+    for (const wrong of [{ rowsPerPull: 0 }, { retentionDays: 0 }, { reportWithinHours: 73 }, { optOutWords: [''] }, { other: 1 }])
       expect((await as('operator').patch('/v1/settings', wrong)).status, JSON.stringify(wrong)).toBe(400);
   });
 });

@@ -21,7 +21,7 @@ import { namedSchemas, problemSchema, ref } from './console-contract.ts';
 import type { Api, ConsoleDeps } from './console-routes.ts';
 import { addRoutes, Problem } from './console-routes.ts';
 import type { HttpPart } from './dialect.ts';
-import { plainFailure } from './dialect.ts';
+import { jsonType, plainFailure } from './dialect.ts';
 
 const typed = (server: FastifyInstance): Api => server.withTypeProvider<TypeBoxTypeProvider>();
 
@@ -31,6 +31,7 @@ export function createConsoleApi(deps: ConsoleDeps): HttpPart {
     failure: plainFailure,
     async routes(server) {
       const api = typed(server);
+      let document: Buffer | undefined;
       for (const schema of namedSchemas) api.addSchema(schema);
       api.setValidatorCompiler(checkerOf);
       api.setErrorHandler(answerProblem);
@@ -57,7 +58,8 @@ export function createConsoleApi(deps: ConsoleDeps): HttpPart {
       api.get(
         '/v1/openapi.json',
         { config: { forAnyone: true }, schema: { summary: 'This document', tags: ['meta'], response: { 200: Type.Unknown() } } },
-        async () => api.swagger(),
+        // Written once: it is for anyone, and large.
+        async (_request, reply) => reply.type(jsonType).send((document ??= Buffer.from(JSON.stringify(api.swagger())))),
       );
       addRoutes(api, deps);
       addCaps(api, deps);
@@ -71,6 +73,7 @@ async function callerOf({ db }: ConsoleDeps, request: FastifyRequest, reply: Fas
   const token = /^Bearer +(\S{1,500})$/i.exec(request.headers.authorization ?? '')?.[1];
   const caller = token === undefined ? null : await findToken(db.sql, token);
   if (!caller) {
+    if (token !== undefined) request.countFailure();
     reply.header('www-authenticate', 'Bearer');
     throw new Problem(401, 'unauthenticated', 'Authorization: a valid bearer token is needed');
   }

@@ -295,6 +295,7 @@ export const channelChange = strict(optional({ ...channelSettings, secret, ...ch
 
 // ── settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+const keptDays = (description: string) => Type.Integer({ minimum: 1, maximum: 3650, description });
 const platformSettings = {
   optOutWords: Type.Array(Type.String({ minLength: 1, maxLength: 20 }), {
     maxItems: 100,
@@ -309,12 +310,24 @@ const platformSettings = {
     maximum: 10_000,
     description: 'Failed credentials, for each address and sp_id or api_id.',
   }),
+  addressFailuresPerMinute: Type.Integer({
+    minimum: 1,
+    maximum: 1_000_000,
+    description: 'Failed credentials of an address, whatever it tries; then nothing of it is listened to for the rest of the minute.',
+  }),
   pushDelaysSeconds: Type.Array(Type.Number({ minimum: 0.01, maximum: 86_400 }), {
     maxItems: 10,
     description: 'Pauses before an MMS push that was not taken comes again; when they are used up it has failed.',
   }),
   pushConcurrency: Type.Integer({ minimum: 1, maximum: 256, description: 'MMS pushes to one URL at the same time.' }),
   reviewWithinHours: Type.Integer({ minimum: 1, maximum: 720, description: 'What waits for a person that long is rejected.' }),
+  retentionDays: keptDays(
+    'Messages, events, replies and pushes older than so many days are dropped; a day with unfinished messages or waiting events stays.',
+  ),
+  waitingDays: keptDays('An event that nobody has taken for so many days is given up; counts as retentionDays if that is more.'),
+  batchDays: keptDays(
+    'The totals of a batch, and its entries in the ledger, are kept so many days; the entries then become one a day. Counts as retentionDays if that is more.',
+  ),
 };
 export const settingsSchema = named('Settings', platformSettings);
 export const settingsChange = strict({
@@ -324,9 +337,13 @@ export const settingsChange = strict({
   rowsPerPull: Type.Optional(nullable(platformSettings.rowsPerPull)),
   rowsPerPush: Type.Optional(nullable(platformSettings.rowsPerPush)),
   failuresPerMinute: Type.Optional(nullable(platformSettings.failuresPerMinute)),
+  addressFailuresPerMinute: Type.Optional(nullable(platformSettings.addressFailuresPerMinute)),
   pushDelaysSeconds: Type.Optional(nullable(platformSettings.pushDelaysSeconds)),
   pushConcurrency: Type.Optional(nullable(platformSettings.pushConcurrency)),
   reviewWithinHours: Type.Optional(nullable(platformSettings.reviewWithinHours)),
+  retentionDays: Type.Optional(nullable(platformSettings.retentionDays)),
+  waitingDays: Type.Optional(nullable(platformSettings.waitingDays)),
+  batchDays: Type.Optional(nullable(platformSettings.batchDays)),
 });
 
 // ── templates and signatures ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -491,6 +508,9 @@ export const batchSchema = named('Batch', {
   createdAt: time,
   sendAt: nullable(Type.String({ format: 'date-time', description: 'When it was planned to be sent; null: at once.' })),
   cancelledAt: nullable(time),
+  purgedAt: nullable(
+    Type.String({ format: 'date-time', description: 'When its content and recipients went, past retention; its totals stay.' }),
+  ),
 });
 const statusNames = [
   'queued',
@@ -637,7 +657,9 @@ export const pushQuery = strict({
 });
 
 export const ledgerEntrySchema = named('LedgerEntry', {
-  kind: Type.Enum(['top_up', 'hold', 'release', 'settle']),
+  kind: Type.Enum(['top_up', 'hold', 'release', 'settle', 'opening'], {
+    description: 'opening: the sum of what a day’s batches moved that are not kept any more.',
+  }),
   batchId: nullable(batchId),
   amount: Type.String({ description: 'How it moved the balance, as money.' }),
   held: Type.String({ description: 'How it moved what is held, as money.' }),

@@ -1210,6 +1210,7 @@ const batchView = (batch: reporting.BatchSummary): Static<typeof contract.batchS
   createdAt: shanghaiTime(batch.createdAt),
   sendAt: timeOrNull(batch.sendAt),
   cancelledAt: timeOrNull(batch.cancelledAt),
+  purgedAt: timeOrNull(batch.purgedAt),
 });
 
 const batchDetailView = ({ totals, costE4, ...batch }: reporting.BatchDetail): Static<typeof contract.batchDetailSchema> => ({

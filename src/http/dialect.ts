@@ -14,6 +14,7 @@ export type Problem =
   | 'too_large' // the body, over the route's limit
   | 'malformed' // not HTTP, or a body that cannot be read as what it claims to be
   | 'forbidden_host' // the sandbox is for this machine only
+  | 'too_many' // under way of this address, or wrong credentials of it
   | 'unavailable' // starting, draining, or too much in hand
   | 'fault'; // our own; nothing of it is told but the request's id
 
@@ -37,6 +38,7 @@ export const problemStatus: Readonly<Record<Problem, number>> = {
   too_large: 413,
   malformed: 400,
   forbidden_host: 403,
+  too_many: 429,
   unavailable: 503,
   fault: 500,
 };
@@ -49,6 +51,7 @@ const englishProblem: Readonly<Record<Problem, string>> = {
   too_large: 'The body is too large.',
   malformed: 'The request cannot be read.',
   forbidden_host: 'The Host header must name the loopback interface.',
+  too_many: 'Too many requests from this address; wait a little.',
   unavailable: 'The server is starting, stopping or busy; try again.',
   fault: 'Something went wrong on our side; the operator finds it by the request id.',
 };

@@ -2,7 +2,8 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { bomb, film, picture, sound } from '../../test/media.ts';
-import { apiKey, demoSubscription, md5, type MmsPlatform, signatureOf, startMmsPlatform } from '../../test/mms-platform.ts';
+import { md5 } from '../../harness/customers.ts';
+import { apiKey, demoSubscription, type MmsPlatform, signatureOf, startMmsPlatform } from '../../test/mms-platform.ts';
 
 let platform: MmsPlatform;
 let image: string;

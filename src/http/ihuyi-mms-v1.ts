@@ -40,6 +40,8 @@ interface MmsDeps {
   readonly createTemplate: (template: Omit<NewPackageTemplate, 'at'>) => Promise<bigint>;
   readonly balance: (tenancy: Tenancy) => Promise<bigint>;
   readonly clock: () => Date;
+  /** Counts for the operator. */
+  count(what: 'refused', n: number, labels: Readonly<Record<string, string>>): void;
   readonly bodyBytes?: number;
 }
 
@@ -114,6 +116,7 @@ const problems: Readonly<Record<Problem, readonly [Code, string]>> = {
   too_large: ['ContentTooLarge', '请求体超过大小限制'],
   malformed: ['InputDataInvalid', '请求无法解析'],
   forbidden_host: ['InputDataInvalid', '只接受发往本机地址的请求'],
+  too_many: ['RateLimited', '来自此地址的请求或签名错误过多,请稍后再试'],
   unavailable: ['SystemBusy', '服务正在启动、停止或繁忙,请重试'],
   fault: ['SystemBusy', '服务出错,可以用同一个 request_id 安全重试,请求编号'],
 };
@@ -125,10 +128,14 @@ export function createIhuyiMmsV1(deps: MmsDeps): HttpPart {
   const failures = createFailureLimiter({ clock, perMinute: () => directory.settings().failuresPerMinute });
 
   /** Says whose request this is, or why it is not listened to, in the documented order. */
-  function authenticate(body: Body, address: string): Account {
+  function authenticate(body: Body, request: FastifyRequest): Account {
+    const address = request.clientAddress;
     const common = readCommon(body);
     const found: ApiAccount | undefined = directory.byApiId(common.apiId);
-    if (!found) throw new Denied('ApiIdInvalid', 'api_id: 没有这个 api_id');
+    if (!found) {
+      request.countFailure();
+      throw new Denied('ApiIdInvalid', 'api_id: 没有这个 api_id');
+    }
     const { account, apiKey } = found;
     if (account.ipAllowList.length > 0 && !isListed(account.ipAllowList, address))
       throw new Denied('IpNotAllowed', `请求来自 ${address},不在白名单内`);
@@ -138,6 +145,7 @@ export function createIhuyiMmsV1(deps: MmsDeps): HttpPart {
     const text = `api_id=${common.apiId}&api_key=${apiKey}&request_id=${common.requestId}&timestamp=${common.timestamp}`;
     if (!isMd5Of(common.signature, text)) {
       failures.failed(address, subject);
+      request.countFailure();
       throw new Denied('SignatureInvalid', 'signature: 与 api_id、api_key、request_id、timestamp 的 md5 不符');
     }
 
@@ -149,17 +157,22 @@ export function createIhuyiMmsV1(deps: MmsDeps): HttpPart {
     return account;
   }
 
+  function refusal(code: Code, message: string, first?: Readonly<Record<string, unknown>>): string {
+    deps.count('refused', 1, { dialect: 'mms', code });
+    return failureBody(code, message, first);
+  }
+
   /** Wraps an endpoint: reads, authenticates, and turns refusals into their answers. Anything else that is thrown is the listener's. */
   function endpoint(work: (account: Account, body: Body) => Promise<string>) {
-    return async ({ body, clientAddress }: FastifyRequest, reply: FastifyReply): Promise<string> => {
+    return async (request: FastifyRequest, reply: FastifyReply): Promise<string> => {
       reply.header('content-type', jsonType);
       try {
-        const read = readBody(body);
-        return await work(authenticate(read, clientAddress), read);
+        const read = readBody(request.body);
+        return await work(authenticate(read, request), read);
       } catch (error) {
-        if (error instanceof Denied) return failureBody(error.code, error.message);
-        if (error instanceof RepeatedRequest) return failureBody('RequestDuplicated', error.detail, subjectOf(error));
-        if (error instanceof Refusal) return failureBody(codeOf[error.code], error.detail);
+        if (error instanceof Denied) return refusal(error.code, error.message);
+        if (error instanceof RepeatedRequest) return refusal('RequestDuplicated', error.detail, subjectOf(error));
+        if (error instanceof Refusal) return refusal(codeOf[error.code], error.detail);
         throw error;
       }
     };

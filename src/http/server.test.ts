@@ -2,31 +2,12 @@
 import { once } from 'node:events';
 import https from 'node:https';
 import net from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { afterEach, describe, expect, it } from 'vitest';
+import { cert, key } from '../../test/certificate.ts';
 import { type HttpPart, jsonType, problemStatus } from './dialect.ts';
 import { createServer, type Server, type ServerOptions } from './server.ts';
-
-const key = [
-  '-----BEGIN PRIVATE KEY-----',
-  'MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg7barE+fssYNYdbFJ',
-  'MjcFgwoBJeAffbXgQUZ+CIzfYpqhRANCAARe+zC8o7Wr4weiWDSdWvJzfhV7v3Rv',
-  'ndfSQyapSc//GUj/e+DnULNbPsOJTiGEckHGQWfhrqbCWa2UBs/K/YdL',
-  '-----END PRIVATE KEY-----',
-].join('\n');
-const cert = [
-  '-----BEGIN CERTIFICATE-----',
-  'MIIBmzCCAUGgAwIBAgIUAXpHFRBnJUQM71UKksrtQAoy1HcwCgYIKoZIzj0EAwIw',
-  'FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMTIxMjUxOVoYDzIxMjYxMDI4',
-  'MjEyNTE5WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO',
-  'PQMBBwNCAARe+zC8o7Wr4weiWDSdWvJzfhV7v3RvndfSQyapSc//GUj/e+DnULNb',
-  'PsOJTiGEckHGQWfhrqbCWa2UBs/K/YdLo28wbTAdBgNVHQ4EFgQUy7KLJpMERBsK',
-  'JVDqSWs/q6vHR9swHwYDVR0jBBgwFoAUy7KLJpMERBsKJVDqSWs/q6vHR9swDwYD',
-  'VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI',
-  'zj0EAwIDSAAwRQIhAK7h4mgl+FGUs10kzTnYToFiN030SAO+aCjTA20CpaskAiAQ',
-  'cTsrMim+cHyl6D14PW4WzswX95OUmSZiCe8tlg0gUg==',
-  '-----END CERTIFICATE-----',
-].join('\n');
 
 const servers: Server[] = [];
 afterEach(async () => {
@@ -49,6 +30,11 @@ const part: HttpPart = {
     server.put('/part/items/:id', () => 'item');
     server.get('/part/fault', () => {
       throw new Error('secret detail');
+    });
+    server.get('/part/big', () => 'x'.repeat(30_000_000));
+    server.get('/part/secret', (request, reply) => {
+      request.countFailure();
+      void reply.code(401).send();
     });
     server.get('/part/wait', async () => {
       await new Promise<void>((resolve) => {
@@ -96,6 +82,10 @@ async function talk(port: number, text: string): Promise<string> {
 
 const waitUntil = async (is: () => boolean): Promise<void> => {
   while (!is()) await new Promise((resolve) => setTimeout(resolve, 5));
+};
+
+const waitFor = async (is: () => Promise<boolean>): Promise<void> => {
+  while (!(await is())) await sleep(20);
 };
 
 describe('the listener', () => {
@@ -208,6 +198,136 @@ describe('the listener', () => {
     expect(await post()).toMatchObject({ status: 200, body: { length: 800 } });
   });
 
+  it('what a caller had under way ends with its connection, also what it had not been answered in turn', async () => {
+    const { server, call, port } = await open({ limits: { bodyBytesInHand: 1500, drainTimeoutMs: 10_000 } });
+    const socket = net.connect(port, '127.0.0.1');
+    const initial = (release = () => {});
+    const one = `POST /part/length HTTP/1.1\r\nHost: x\r\nContent-Length: 700\r\n\r\n${'x'.repeat(700)}`;
+    socket.write(`GET /part/wait HTTP/1.1\r\nHost: x\r\n\r\n${one}${one}`);
+    await waitUntil(() => release !== initial);
+    socket.destroy();
+    await once(socket, 'close');
+    await sleep(50);
+    const post = () =>
+      call('/part/length', { method: 'POST', body: 'x'.repeat(800), headers: { 'content-type': 'application/octet-stream' } });
+    expect(await post()).toMatchObject({ status: 200, body: { length: 800 } });
+    release();
+    const began = performance.now();
+    await server.stop();
+    expect(performance.now() - began).toBeLessThan(5000);
+  });
+
+  it('who hangs up has what it asked for counted until nobody works on it any more', async () => {
+    const { call, port } = await open({ limits: { requestsPerAddress: 3 } });
+    const hasBegun = async (work: () => void): Promise<void> => {
+      const initial = (release = () => {});
+      work();
+      await waitUntil(() => release !== initial);
+    };
+    const releases: (() => void)[] = [];
+    for (let n = 0; n < 3; n++) {
+      const socket = net.connect(port, '127.0.0.1');
+      await hasBegun(() => socket.write('GET /part/wait HTTP/1.1\r\nHost: x\r\n\r\n'));
+      releases.push(release);
+      socket.destroy();
+      await once(socket, 'close');
+    }
+    await sleep(50);
+    expect(await call('/part/hello')).toMatchObject({ status: 429, body: { part: 'too_many' } });
+    for (const done of releases) done();
+    await sleep(50);
+    expect(await call('/part/hello')).toMatchObject({ status: 200 });
+  });
+
+  describe('of one address', () => {
+    const from = (address: string) => ({ headers: { 'x-forwarded-for': address } });
+
+    it('works on so many requests at a time, and on those of others meanwhile', async () => {
+      const { call } = await open({ limits: { requestsPerAddress: 2 }, trustedProxies: ['127.0.0.1'] });
+      const slow: Promise<unknown>[] = [];
+      const releases: (() => void)[] = [];
+      for (let n = 0; n < 2; n++) {
+        const initial = (release = () => {});
+        slow.push(call('/part/wait', from('2001:db8::1')));
+        await waitUntil(() => release !== initial);
+        releases.push(release);
+      }
+      // The addresses of one network are one.
+      const refused = await call('/part/hello', from('2001:db8::2'));
+      expect(refused).toMatchObject({ status: 429, body: { part: 'too_many' } });
+      expect(refused.headers.get('retry-after')).toBe('1');
+      expect(await call('/v1/accounts', from('2001:db8::1'))).toMatchObject({ status: 429, body: { error: { code: 'too_many' } } });
+      expect(await call('/part/hello', from('2001:db8:0:1::1'))).toMatchObject({ status: 200 });
+      expect(await call('/healthz', from('2001:db8::1'))).toMatchObject({ status: 200 });
+      for (const done of releases) done();
+      await Promise.all(slow);
+      expect(await call('/part/hello', from('2001:db8::1'))).toMatchObject({ status: 200 });
+    });
+
+    it('holds so much of bodies, and leaves room for those of others', async () => {
+      const { call, port } = await open({ limits: { bodyBytesPerAddress: 1500 }, trustedProxies: ['127.0.0.1'] });
+      const socket = net.connect(port, '127.0.0.1');
+      socket.write('POST /part/length HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 10.0.0.1\r\nContent-Length: 800\r\n\r\nabc');
+      await sleep(50);
+      const post = (address: string) => {
+        const headers = { ...from(address).headers, 'content-type': 'application/octet-stream' };
+        return call('/part/length', { method: 'POST', body: 'x'.repeat(800), headers });
+      };
+      expect(await post('10.0.0.1')).toMatchObject({ status: 429 });
+      expect(await post('10.0.0.2')).toMatchObject({ status: 200 });
+      socket.destroy();
+    });
+
+    it('takes so many connections, unless it is a trusted proxy', async () => {
+      const idle = async (port: number) => {
+        const sockets = Array.from({ length: 3 }, () => net.connect(port, '127.0.0.1'));
+        await Promise.all(sockets.map((socket) => once(socket, 'connect')));
+        return sockets;
+      };
+      const { port } = await open({ limits: { connectionsPerAddress: 3 } });
+      const sockets = await idle(port);
+      expect(await talk(port, '')).toMatch(/^HTTP\/1.1 429 [^]*"too_many"/);
+      sockets[0]?.destroy();
+      await sleep(50);
+      expect(await talk(port, 'GET /part/hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')).toMatch(/^HTTP\/1.1 200 /);
+
+      const proxied = await open({ limits: { connectionsPerAddress: 3 }, trustedProxies: ['127.0.0.1'] });
+      const others = await idle(proxied.port);
+      expect(await proxied.call('/part/hello')).toMatchObject({ status: 200 });
+      for (const socket of [...sockets, ...others]) socket.destroy();
+    });
+
+    it('hears so many wrong credentials a minute, then nothing', async () => {
+      const { call } = await open({ failuresPerMinute: () => 3, trustedProxies: ['127.0.0.1'] });
+      for (let n = 0; n < 3; n++) expect(await call('/part/secret', from('10.0.0.1'))).toMatchObject({ status: 401 });
+      const refused = await call('/part/hello', from('10.0.0.1'));
+      expect(refused).toMatchObject({ status: 429, body: { part: 'too_many' } });
+      expect(refused.headers.get('retry-after')).toBe('60');
+      expect(await call('/part/hello', from('10.0.0.2'))).toMatchObject({ status: 200 });
+      expect(await call('/healthz', from('10.0.0.1'))).toMatchObject({ status: 200 });
+    });
+  });
+
+  it('does not wait for ever for an answer to be taken', async () => {
+    const { port, call } = await open({ limits: { answerTimeoutMs: 300, requestsPerAddress: 2 } });
+    const socket = net.connect(port, '127.0.0.1');
+    socket.pause();
+    const closed = new Promise((resolve) => socket.once('close', resolve));
+    socket.on('error', () => {});
+    for (let n = 0; n < 2; n++) socket.write('GET /part/big HTTP/1.1\r\nHost: x\r\n\r\n');
+    await waitFor(async () => (await call('/part/hello')).status === 429);
+    await waitFor(async () => (await call('/part/hello')).status === 200);
+    socket.resume();
+    await closed;
+  });
+
+  it('takes an expectation that it does not know for none', async () => {
+    const { port } = await open();
+    expect(await talk(port, 'GET /part/hello HTTP/1.1\r\nHost: x\r\nExpect: nothing\r\nConnection: close\r\n\r\n')).toMatch(
+      /^HTTP\/1.1 200 [^]*127.0.0.1/,
+    );
+  });
+
   it('believes X-Forwarded-For of trusted proxies only', async () => {
     const headers = { 'x-forwarded-for': '1.1.1.1, 203.0.113.7' };
     expect(await (await open()).call('/part/hello', { headers })).toMatchObject({ body: { from: '127.0.0.1' } });
@@ -235,30 +355,53 @@ describe('the listener', () => {
     expect(status).toBe(200);
   });
 
-  it('draining, it finishes what is under way and answers 503 to what comes', async () => {
-    const { server, call, port } = await open();
+  it('draining, it says so, answers what comes during the time of grace and what is under way, and ends every connection', async () => {
+    const { server, call, port } = await open({ graceMs: 1500 });
     const kept = net.connect(port, '127.0.0.1');
+    const idle = net.connect(port, '127.0.0.1');
     let answers = '';
     kept.on('data', (data) => {
       answers += data.toString();
     });
     kept.write('GET /part/hello HTTP/1.1\r\nHost: x\r\n\r\n');
+    idle.write('GET /part/hello HTTP/1.1\r\nHost: x\r\n\r\n');
+    idle.resume();
     await waitUntil(() => answers.includes('127.0.0.1'));
+    expect(answers.toLowerCase()).not.toContain('connection: close');
     release = () => {};
     const initial = release;
     const slow = call('/part/wait');
     await waitUntil(() => release !== initial);
     const stopped = server.stop();
+    expect(await call('/healthz')).toMatchObject({ status: 503, body: { status: 'draining' } });
+    const fresh = await call('/part/hello');
+    expect(fresh).toMatchObject({ status: 200, body: { from: '127.0.0.1' } });
+    expect(fresh.headers.get('connection')).toBe('close');
     answers = '';
     kept.write('GET /part/hello HTTP/1.1\r\nHost: x\r\n\r\n');
     await once(kept, 'close');
-    expect(answers).toMatch(/^HTTP\/1.1 503 [^]*\{"part":"unavailable"\}$/);
+    expect(answers).toMatch(/^HTTP\/1.1 200 [^]*\{"from":"127.0.0.1"\}$/);
     expect(answers.toLowerCase()).toContain('connection: close');
-    expect(await call('/healthz')).toMatchObject({ status: 503, body: { status: 'draining' } });
+    await once(idle, 'close'); // the grace is over
+    await expect(call('/healthz')).rejects.toThrow('fetch failed');
     release();
     expect(await slow).toMatchObject({ status: 200, body: 'waited' });
     await stopped;
-    await expect(call('/healthz')).rejects.toThrow('fetch failed');
+  });
+
+  it('a request on a connection that came right before the listener closed is answered', async () => {
+    const { server, port } = await open();
+    const sockets = Array.from({ length: 5 }, () => net.connect(port, '127.0.0.1'));
+    await Promise.all(sockets.map((socket) => once(socket, 'connect')));
+    const stopped = server.stop();
+    const answers = sockets.map(async (socket) => {
+      socket.write('GET /part/hello HTTP/1.1\r\nHost: x\r\n\r\n');
+      let answer = '';
+      for await (const data of socket) answer += String(data);
+      return answer.split('\r\n', 1)[0];
+    });
+    expect(await Promise.all(answers)).toEqual(Array(5).fill('HTTP/1.1 200 OK'));
+    await stopped;
   });
 
   it('does not wait for ever for a request that never ends', async () => {

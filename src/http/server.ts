@@ -1,26 +1,36 @@
 /**
  * The HTTP listener: sockets, limits, time-outs, and the answers that no part gives itself.
  *
- * It is `starting` until `open` is called, then open, then draining once `stop` is called; only an open listener lets requests through,
- * otherwise they get the 503 of the part that owns their path (`/healthz` always tells the state). Everything a caller can make us hold
- * is bounded: connections, header size, time to send headers and body, body size per route, and the bodies of all requests together.
+ * It is `starting` until `open` is called, then open, then draining once `stop` is called. Before it is open requests get the 503 of the
+ * part that owns their path. While it drains, `/healthz` says 503 so that a load balancer sends no more, for a time of grace new
+ * connections are still taken, and whatever has been taken is answered, with `Connection: close`. Everything a caller can make us hold
+ * is bounded: connections, header size, time to send headers and body and to take the answer, body size per route, and the bodies of all
+ * requests together; of each address, before anybody knows who calls, its connections, its requests under way, their bodies, and how
+ * often it may show wrong credentials.
+ *
+ * A request is under way until its answer is sent or its connection gone, and until nobody works on it any more: who hangs up at once
+ * has what it asked for counted all the same.
  *
  * It knows no business and no vendor's codes: a part (see `dialect.ts`) brings its routes and its way of saying what went wrong.
  */
 import { randomBytes } from 'node:crypto';
 import http from 'node:http';
 import https from 'node:https';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import Fastify from 'fastify';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
-import { clientAddress, isLoopbackHost } from './auth.ts';
+import { clientAddress, createFailureLimiter, isListed, isLoopbackHost, networkOf, normaliseAddress } from './auth.ts';
 import { type Answer, type HttpPart, jsonType, plainFailure, type Problem } from './dialect.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
     /** Who calls, behind trusted proxies; an IPv4 address never in its IPv6 form. */
     clientAddress: string;
+    /** Tells the listener that the caller has shown wrong credentials. */
+    countFailure(): void;
   }
   interface FastifyContextConfig {
     /** Answered also while starting and draining. */
@@ -35,18 +45,32 @@ export interface ServerOptions {
   readonly trustedProxies?: readonly string[];
   /** Refuses requests whose `Host` is not this machine's loopback: for the sandbox, against DNS rebinding. */
   readonly loopbackHostOnly?: boolean;
+  /** How long `stop` still takes new connections, for a load balancer to notice. */
+  readonly graceMs?: number;
+  /** Told of every answer: the prefix of the part that owns the path, the status, and the time since the headers came. */
+  answered?(part: string, status: number, ms: number): void;
+  /** Wrong credentials that an address may show in a minute, whosever they are, before it is not listened to for the rest of it. */
+  readonly failuresPerMinute?: () => number;
   readonly limits?: Partial<ServerLimits>;
 }
 
 interface ServerLimits {
   readonly connections: number;
+  /** Of one address: an IPv4 address or an IPv6 network (/64). A trusted proxy may have any number. */
+  readonly connectionsPerAddress: number;
+  /** Requests of one address that are under way, behind trusted proxies too. */
+  readonly requestsPerAddress: number;
   /** Of a route that sets none. */
   readonly bodyBytes: number;
   /** Of all bodies that are being received or worked on; beyond it new ones get a 503. */
   readonly bodyBytesInHand: number;
+  /** The same of one address. */
+  readonly bodyBytesPerAddress: number;
   readonly headersTimeoutMs: number;
   /** For headers and body together. */
   readonly requestTimeoutMs: number;
+  /** For the answer to be taken, from its first byte on. */
+  readonly answerTimeoutMs: number;
   /** Without a byte in either direction. */
   readonly idleTimeoutMs: number;
   readonly keepAliveTimeoutMs: number;
@@ -56,15 +80,22 @@ interface ServerLimits {
 
 const defaultLimits: ServerLimits = {
   connections: 10_000,
+  connectionsPerAddress: 1000,
+  requestsPerAddress: 500,
   bodyBytes: 1 << 20,
   bodyBytesInHand: 256 << 20,
+  bodyBytesPerAddress: 64 << 20,
   headersTimeoutMs: 15_000,
   requestTimeoutMs: 60_000,
+  answerTimeoutMs: 60_000,
   idleTimeoutMs: 120_000,
   // Longer than the 60 s after which common proxies drop an idle connection, so that it is never us who closes one they are about to use.
   keepAliveTimeoutMs: 72_000,
   drainTimeoutMs: 30_000,
 };
+
+/** Between a connection's coming and its first request. */
+const lingerMs = 50;
 
 export interface Server {
   /** Adds a part; before `listen`. */
@@ -72,21 +103,39 @@ export interface Server {
   /** Binds the socket; returns the port (a free one for 0). Until `open` every request but /healthz gets a 503. */
   listen(address: { readonly host: string; readonly port: number }): Promise<number>;
   open(): void;
-  /** Answers 503 to what comes from now on, lets what is under way finish, then closes every connection. */
+  /** Waits for the time of grace, takes no more connections, lets what is under way finish, then closes every connection. */
   stop(): Promise<void>;
 }
 
-export function createServer({ log, tls, trustedProxies = [], loopbackHostOnly = false, limits: changed = {} }: ServerOptions): Server {
+/** A request under way. */
+interface Held {
+  readonly network: string;
+  readonly bodyBytes: number;
+  readonly response: http.ServerResponse;
+  isWorkedOn: boolean;
+  /** Answered, or without anybody to be answered. */
+  isOver: boolean;
+  /** When its answer was first seen to be on its way. */
+  answeringSince: number | null;
+}
+
+export function createServer(options: ServerOptions): Server {
+  const { log, tls, trustedProxies = [], loopbackHostOnly = false, graceMs = 0, limits: changed = {} } = options;
+  const { failuresPerMinute = () => Number.POSITIVE_INFINITY } = options;
   const limits = { ...defaultLimits, ...changed };
   let state: 'starting' | 'open' | 'draining' = 'starting';
-  let underWay = 0;
+  const underWay = new Set<Held>();
   let bodyBytesInHand = 0;
+  /** What each network has under way. */
+  const inHand = new Map<string, { requests: number; bodyBytes: number }>();
+  const connections = new Map<string, number>();
+  const failures = createFailureLimiter({ clock: () => new Date(), perMinute: failuresPerMinute });
   let drained: (() => void) | undefined;
   let stopping: Promise<void> | undefined;
   const parts: HttpPart[] = [];
   const paths: { readonly pattern: RegExp; readonly methods: readonly string[] }[] = [];
-  /** The response each socket is waiting for. */
-  const responses = new WeakMap<Duplex, http.ServerResponse>();
+  /** What is under way on each socket, in its order. */
+  const onSocket = new WeakMap<Duplex, Set<Held>>();
 
   const idPrefix = randomBytes(3).toString('hex');
   let requests = 0;
@@ -102,7 +151,7 @@ export function createServer({ log, tls, trustedProxies = [], loopbackHostOnly =
     exposeHeadRoutes: false,
     forceCloseConnections: true,
     serverFactory: (handler) => createListener(handler),
-    clientErrorHandler: (error, socket) => answerBrokenRequest(error, socket, responses.get(socket)),
+    clientErrorHandler: (error, socket) => answerBrokenRequest(error, socket, onSocket.get(socket)),
     // Paths that cannot be decoded come here, past all hooks.
     frameworkErrors: (_error, request, reply) => void answer(request, reply, 'not_found'),
   });
@@ -118,18 +167,118 @@ export function createServer({ log, tls, trustedProxies = [], loopbackHostOnly =
     const server = tls ? https.createServer({ ...options, ...tls }, handler) : http.createServer(options, handler);
     server.maxConnections = limits.connections;
     server.setTimeout(limits.idleTimeoutMs);
+    server.on('connection', (socket: Socket) => admit(socket));
+    // An expectation that we do not know is none of ours; Node would refuse it in nobody's form.
+    server.on('checkExpectation', handler);
+    const watch = setInterval(giveUpOnIdlers, Math.min(5_000, limits.answerTimeoutMs / 2));
+    server.once('close', () => clearInterval(watch));
     return server;
+  }
+
+  // ── what a caller may hold ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  function admit(socket: Socket): void {
+    const address = normaliseAddress(socket.remoteAddress ?? '') ?? '0.0.0.0';
+    if (isListed(trustedProxies, address)) return;
+    const network = networkOf(address);
+    const count = (connections.get(network) ?? 0) + 1;
+    connections.set(network, count);
+    socket.once('close', () => {
+      const left = (connections.get(network) ?? 1) - 1;
+      if (left > 0) connections.set(network, left);
+      else connections.delete(network);
+    });
+    if (count <= limits.connectionsPerAddress) return;
+    // Within TLS nobody could read it.
+    if (tls) socket.destroy();
+    else writeAnswer(socket, 429, 'too_many');
+  }
+
+  function hold(request: FastifyRequest, response: http.ServerResponse): Held {
+    const { socket } = request.raw;
+    const network = networkOf(request.clientAddress);
+    const held: Held = { network, bodyBytes: bodyBytesOf(request), response, isWorkedOn: false, isOver: false, answeringSince: null };
+    const own = inHand.get(network) ?? { requests: 0, bodyBytes: 0 };
+    inHand.set(network, own);
+    own.requests++;
+    own.bodyBytes += held.bodyBytes;
+    bodyBytesInHand += held.bodyBytes;
+    underWay.add(held);
+    // A response that waits for its turn on the connection is not told that the connection is gone.
+    let requests = onSocket.get(socket);
+    if (!requests) {
+      const all = new Set<Held>();
+      requests = all;
+      onSocket.set(socket, all);
+      socket.once('close', () => all.forEach((one) => end(one)));
+    }
+    requests.add(held);
+    const end = (one: Held): void => {
+      requests.delete(one);
+      one.isOver = true;
+      letGo(one);
+    };
+    response.once('close', () => end(held));
+    if (socket.closed) end(held);
+    return held;
+  }
+
+  function letGo(held: Held): void {
+    if (!held.isOver || held.isWorkedOn || !underWay.delete(held)) return;
+    bodyBytesInHand -= held.bodyBytes;
+    const own = inHand.get(held.network);
+    if (own) {
+      own.requests--;
+      own.bodyBytes -= held.bodyBytes;
+      if (own.requests === 0) inHand.delete(held.network);
+    }
+    if (underWay.size === 0) drained?.();
+  }
+
+  const holds = new WeakMap<FastifyRequest, Held>();
+  fastify.addHook('onRoute', (route) => {
+    const work = route.handler;
+    route.handler = function (request, reply) {
+      const held = holds.get(request);
+      if (held) held.isWorkedOn = true;
+      const done = (): void => {
+        if (!held) return;
+        held.isWorkedOn = false;
+        letGo(held);
+      };
+      let result: unknown;
+      try {
+        result = work.call(this, request, reply);
+      } finally {
+        if (!(result instanceof Promise)) done();
+      }
+      return result instanceof Promise ? result.finally(done) : result;
+    };
+  });
+
+  /** Ends connections whose other side does not take what it has asked for. */
+  function giveUpOnIdlers(): void {
+    const now = performance.now();
+    for (const held of underWay) {
+      if (held.isOver || !held.response.headersSent) continue;
+      held.answeringSince ??= now;
+      if (now - held.answeringSince > limits.answerTimeoutMs) held.response.socket?.destroy();
+    }
   }
 
   // ── answers of our own ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  function failureOf(path: string, problem: Problem, requestId: string): Answer {
+  function ownerOf(path: string): HttpPart | undefined {
     let owner: HttpPart | undefined;
     for (const part of parts) {
       const owns = path === part.prefix || path.startsWith(part.prefix.endsWith('/') ? part.prefix : `${part.prefix}/`);
       if (owns && part.prefix.length > (owner?.prefix.length ?? -1)) owner = part;
     }
-    return owner ? owner.failure(problem, requestId) : plainFailure(problem, requestId);
+    return owner;
+  }
+
+  function failureOf(path: string, problem: Problem, requestId: string): Answer {
+    return ownerOf(path)?.failure(problem, requestId) ?? plainFailure(problem, requestId);
   }
 
   function answer(request: FastifyRequest, reply: FastifyReply, problem: Problem): FastifyReply {
@@ -154,33 +303,35 @@ export function createServer({ log, tls, trustedProxies = [], loopbackHostOnly =
   // ── before every route ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
   fastify.decorateRequest('clientAddress', '');
+  fastify.decorateRequest('countFailure', function (this: FastifyRequest) {
+    failures.failed(this.clientAddress, '');
+  });
   fastify.addHook('onRequest', (request, reply, done) => {
     const { raw, headers } = request;
-    const reserved = bodyBytesOf(request);
-    underWay++;
-    bodyBytesInHand += reserved;
-    responses.set(raw.socket, reply.raw);
-    reply.raw.once('close', () => {
-      underWay--;
-      bodyBytesInHand -= reserved;
-      if (responses.get(raw.socket) === reply.raw) responses.delete(raw.socket);
-      if (underWay === 0) drained?.();
-    });
     const forwardedFor = headers['x-forwarded-for'];
     request.clientAddress = clientAddress(
       raw.socket.remoteAddress,
       Array.isArray(forwardedFor) ? forwardedFor.join() : forwardedFor,
       trustedProxies,
     );
+    const held = hold(request, reply.raw);
+    holds.set(request, held);
+    const own = inHand.get(held.network);
+    const isAlways = request.routeOptions.config.always === true;
 
     // All of this before the body, which need not be read to be refused.
+    if (state === 'draining') reply.header('connection', 'close');
     if (loopbackHostOnly && !isLoopbackHost(headers.host)) {
       answer(request, reply, 'forbidden_host');
-    } else if (state !== 'open' && request.routeOptions.config.always !== true) {
+    } else if (state === 'starting' && !isAlways) {
       answer(request, reply.headers({ connection: 'close', 'retry-after': '1' }), 'unavailable');
+    } else if (own && !isAlways && (own.requests > limits.requestsPerAddress || own.bodyBytes > limits.bodyBytesPerAddress)) {
+      answer(request, reply.header('retry-after', '1'), 'too_many');
+    } else if (!isAlways && failures.isBlocked(request.clientAddress, '')) {
+      answer(request, reply.header('retry-after', '60'), 'too_many');
     } else if (request.is404) {
       answerUnknown(request, reply);
-    } else if (bodyBytesInHand > limits.bodyBytesInHand && reserved > 0) {
+    } else if (bodyBytesInHand > limits.bodyBytesInHand && held.bodyBytes > 0) {
       answer(request, reply.header('retry-after', '1'), 'unavailable');
     } else {
       done();
@@ -207,6 +358,12 @@ export function createServer({ log, tls, trustedProxies = [], loopbackHostOnly =
     paths.push({ pattern, methods: [method].flat() });
   });
 
+  if (options.answered) {
+    fastify.addHook('onResponse', (request, reply, done) => {
+      options.answered?.(ownerOf(pathOf(request))?.prefix ?? '', reply.statusCode, reply.elapsedTime);
+      done();
+    });
+  }
   if (log.isLevelEnabled('debug')) {
     // The route's pattern, not the path, and no query: those hold credentials, numbers and link codes.
     fastify.addHook('onResponse', (request, reply, done) => {
@@ -232,16 +389,29 @@ export function createServer({ log, tls, trustedProxies = [], loopbackHostOnly =
 
   async function drainAndClose(): Promise<void> {
     state = 'draining';
-    if (underWay > 0) {
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, limits.drainTimeoutMs);
-        drained = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-    }
+    // At least what has connected already is accepted.
+    await sleep(Math.max(graceMs, lingerMs));
+    const { server } = fastify;
+    // Idle connections end with this; those that are in use, or have not asked for anything yet, may finish.
+    if (server.listening) server.close();
+    const until = performance.now() + limits.drainTimeoutMs;
+    do {
+      await nothingUnderWay(until - performance.now());
+      // What reached a socket before the listener closed is still to be read from it.
+      await sleep(lingerMs);
+    } while (underWay.size > 0 && performance.now() < until);
     await fastify.close();
+  }
+
+  function nothingUnderWay(timeoutMs: number): Promise<void> {
+    if (underWay.size === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, timeoutMs);
+      drained = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
   }
 
   return {
@@ -268,14 +438,16 @@ function pathOf({ raw }: FastifyRequest): string {
 }
 
 /** What arrived was not HTTP, or took too long to arrive: there is no request to answer, so the socket is written to directly. */
-function answerBrokenRequest(error: NodeJS.ErrnoException, socket: Duplex, response: http.ServerResponse | undefined): void {
+function answerBrokenRequest(error: NodeJS.ErrnoException, socket: Duplex, underWay: Iterable<Held> = []): void {
   // Within an answer that has begun, another status line would be read as part of it.
-  if (error.code === 'ECONNRESET' || !socket.writable || response?.headersSent) {
-    socket.destroy();
-    return;
-  }
-  const status = error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : error.code === 'HPE_HEADER_OVERFLOW' ? 431 : 400;
-  const { body } = plainFailure('malformed', '');
+  const isAnswering = [...underWay].some(({ response }) => response.headersSent);
+  if (error.code === 'ECONNRESET' || !socket.writable || isAnswering) socket.destroy();
+  else writeAnswer(socket, error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : error.code === 'HPE_HEADER_OVERFLOW' ? 431 : 400, 'malformed');
+}
+
+/** The last thing that is said on this socket. */
+function writeAnswer(socket: Duplex, status: number, problem: Problem): void {
+  const { body } = plainFailure(problem, '');
   const head = `HTTP/1.1 ${status} ${http.STATUS_CODES[status]}\r\nContent-Type: ${jsonType}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n`;
   socket.end(head + body, () => socket.destroy());
 }

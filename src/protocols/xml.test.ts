@@ -20,6 +20,8 @@ describe('reading', () => {
 
   test('what is no entity of XML stays, what is no character does not', () => {
     expect(parseXml('<a>&foo; &amp;amp; &#0;&#xd800;&#x110000;</a>').text).toBe('&foo; &amp; \ufffd\ufffd\ufffd');
+    const root = parseXml('<a b="\0"><![CDATA[\0]]>\0</a>');
+    expect([root.attributes.get('b'), root.text]).toEqual(['\ufffd', '\ufffd\ufffd']);
   });
 
   test('an element that is empty, and a root followed by a comment', () => {

@@ -45,7 +45,8 @@ type Node = Readonly<Record<string, unknown>>;
 export function parseXml(source: Buffer | string): XmlElement {
   // Measured before it is decoded: characters are never more than octets.
   if (source.length > maxCharacters) throw new ProtocolError(`XML of ${source.length} octets`);
-  const text = typeof source === 'string' ? source : source.toString('utf8');
+  // NUL is no character of XML, nor one that databases hold; the other controls do no harm.
+  const text = (typeof source === 'string' ? source : source.toString('utf8')).replaceAll('\0', '\ufffd');
   // Comments and CDATA are all that may begin so.
   if (/<!(?!--|\[CDATA\[)/.test(text)) throw new ProtocolError('XML with a document type');
   // Tags are what parsing costs, so they are counted first.

@@ -20,3 +20,6 @@ export const wallClock = (at: Date): string => shifted(at).slice(0, 19).replace(
 export function addDays(day: string, days: number): string {
   return new Date(Date.parse(`${day}T00:00:00Z`) + days * 86_400_000).toISOString().slice(0, 10);
 }
+
+/** The first instant of a day. */
+export const dayBegins = (day: string): Date => new Date(`${day}T00:00:00+08:00`);

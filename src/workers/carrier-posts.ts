@@ -24,7 +24,7 @@ export function createCarrierPosts({
   directory: Directory;
   receiver: Pick<Receiver, 'onReport' | 'onReadReply' | 'onInbound'>;
 }): CarrierPosts {
-  const made = new Map<bigint, Mm7Receiver | null>();
+  const made = new Map<bigint, Mm7Receiver>();
   directory.onChange(() => made.clear());
 
   function make(channelId: bigint): Mm7Receiver | null {
@@ -46,8 +46,11 @@ export function createCarrierPosts({
 
   return {
     async receive(channelId, post) {
-      if (!made.has(channelId)) made.set(channelId, make(channelId));
-      return (await made.get(channelId)?.receive(post)) ?? null;
+      // Only what is there is kept: a stranger may post to any number of channels.
+      const receiver = made.get(channelId) ?? make(channelId);
+      if (!receiver) return null;
+      made.set(channelId, receiver);
+      return receiver.receive(post);
     },
   };
 }

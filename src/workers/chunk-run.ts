@@ -35,8 +35,10 @@ export interface ChunkRun {
   readonly body: DispatchBody;
   /** Messages not yet handed out, within the reservation or not. */
   unsent(): number;
-  /** The next message within the reservation, or null. */
-  next(): number | null;
+  /** Messages that were handed out and have no outcome: under way, or to be tried again. */
+  begun(): number;
+  /** The next message within the reservation, or null; of `begun` ones only, if nothing new is to be begun. */
+  next(onlyBegun?: boolean): number | null;
   message(index: number): OutboundMessage;
   /** Judges what the connection said. `gone`: the connection was lost, so nothing can be tried on it. */
   judge(index: number, outcomes: readonly SegmentOutcome[], gone: boolean): Next;
@@ -113,6 +115,7 @@ export function createChunkRun(claim: Claim, body: DispatchBody, policy: RunPoli
   const n = body.phones.length;
   let cursor = 0;
   let outcomes = skip.size;
+  let begun = 0;
   let committed = 0;
   let reserved = claim.reservedUpto;
   /** One more than the highest index that may have been sent: it has an outcome, or was left in doubt. */
@@ -124,6 +127,7 @@ export function createChunkRun(claim: Claim, body: DispatchBody, policy: RunPoli
 
   const ended = (index: number, status: Outcome['status'], code: string | null, rest: Partial<Outcome>): Next => {
     outcomes++;
+    begun--;
     parts.delete(index);
     return { kind: 'outcome', outcome: outcomeOf(body, index, { channelId, status, code, ...rest }) };
   };
@@ -147,11 +151,13 @@ export function createChunkRun(claim: Claim, body: DispatchBody, policy: RunPoli
     claim,
     body,
     unsent: () => retries.length + (n - cursor),
-    next() {
+    begun: () => begun,
+    next(onlyBegun = false) {
       const again = retries.shift();
-      if (again !== undefined) return again;
+      if (again !== undefined || onlyBegun) return again ?? null;
       while (cursor < n && skip.has(cursor)) cursor++;
       if (cursor >= n || cursor >= reserved) return null;
+      begun++;
       return cursor++;
     },
     message(index) {
@@ -161,6 +167,7 @@ export function createChunkRun(claim: Claim, body: DispatchBody, policy: RunPoli
         from: policy.from,
         content: policy.content(index),
         reference: (Number(body.id % 128n) * 512 + index) % 65536,
+        more: outcomes + begun < n,
         ...(before ? { only: openParts(before) } : {}),
       };
     },

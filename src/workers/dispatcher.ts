@@ -7,10 +7,14 @@
  * queue, in one transaction; then the links may go on. So the number of messages that a crash leaves in doubt is bounded by the
  * reservations, and nothing is sent under a lease that has been lost: the connection asks `mayWrite` before every PDU.
  *
+ * Nodes share the connections of a channel evenly. One that holds more than its part, because another came, and one that stops, releases
+ * links: such a link begins nothing new, hears out what it has begun, and gives its chunks and its lease back. Nothing is in doubt by that.
+ *
  * A link whose connection drops puts its chunks back; whoever claims them next reads which messages have rows, and the product's
  * policy decides about the rest below the reservation.
  */
 import { performance } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type {
   ChannelConnection,
   ConnectionDeps,
@@ -31,6 +35,7 @@ import {
   finish,
   giveUpLeases,
   type Lease,
+  leaveChannel,
   lockExpired,
   neverClaimed,
   type Placed,
@@ -40,6 +45,8 @@ import {
   removeExpired,
   renewLeases,
   reserve,
+  serveChannel,
+  shareOf,
   showState,
   standing,
   takeLeases,
@@ -71,11 +78,13 @@ export interface DispatcherDeps {
   onReport(channelId: bigint, ...args: Parameters<ConnectionEvents['onReport']>): void;
   onInbound(channelId: bigint, ...args: Parameters<ConnectionEvents['onInbound']>): void;
   /** Counts for the operator. */
-  count(what: 'inDoubt' | 'sent' | 'rejected', n: number): void;
+  count(what: 'inDoubt' | 'sent' | 'rejected' | 'intercepted', n: number, labels?: Readonly<Record<string, string>>): void;
 }
 
 export interface Dispatcher {
   start(): void;
+  /** How many connections of each channel this node holds now. */
+  held(): ReadonlyMap<bigint, number>;
   /** Stops claiming, drains every connection, records what is known, gives everything back. */
   stop(): Promise<void>;
 }
@@ -103,6 +112,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   /** Workers that are stopping: they drain at their own pace, keep their leases meanwhile, and hold up nobody. */
   const retiring = new Map<bigint, Promise<void>>();
   let stopping = false;
+  let hasEnded = false;
   let timer: NodeJS.Timeout | undefined;
   let beating: Promise<void> | undefined;
 
@@ -137,7 +147,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   function retire(id: bigint, worker: ChannelWorker): void {
     if (retiring.has(id)) return;
     const stopped = worker
-      .stop()
+      .stop(stopping)
       .catch((error: unknown) => log.error({ channel: String(id), err: error }, 'a channel was not given back; its leases run out'))
       .finally(() => {
         workers.delete(id);
@@ -148,6 +158,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   }
 
   const beatOnce = (): void => {
+    if (hasEnded) return;
     beating ??= beat().finally(() => {
       beating = undefined;
     });
@@ -168,8 +179,10 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       for (const [id, worker] of workers) retire(id, worker);
       await Promise.all(retiring.values());
       clearInterval(timer);
+      hasEnded = true;
       await beating;
     },
+    held: () => new Map([...workers].map(([id, worker]) => [id, worker.held()])),
   };
 }
 
@@ -181,6 +194,9 @@ interface Link {
   runs: readonly ChunkRun[];
   /** Set when the connection was lost or the link is stopping: nothing is claimed or sent, its chunks go back with the next flush. */
   leaving: boolean;
+  /** Set when the link is to be given back: nothing is claimed or begun, what was begun is heard out. */
+  closing: boolean;
+  claiming: boolean;
   inFlight: number;
   /** The last write of what the operator sees; the next waits for it, so that they cannot overtake each other. */
   shown: Promise<void>;
@@ -201,10 +217,12 @@ interface Heard {
 interface ChannelWorker {
   /** False once the channel's settings differ from those the worker was made for. */
   serves(channel: Channel): boolean;
-  /** Renews and takes leases, looks for work. */
+  /** Renews, takes and gives back leases, looks for work. */
   beat(): Promise<void>;
   wake(): void;
-  stop(): Promise<void>;
+  held(): number;
+  /** `forGood`: this node serves the channel no more, nor will it in a moment with other settings. */
+  stop(forGood: boolean): Promise<void>;
 }
 
 function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWorker {
@@ -220,6 +238,8 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
   let claiming = false;
   let claimAgain = false;
   let stopping = false;
+  /** Gives back what is more than this node's part; one connection at a time. */
+  let shedding: Promise<void> | undefined;
   /** Messages claimed of each class since the lower one last had nothing. */
   const served = { high: 0, low: 0 };
   let averageN = 500;
@@ -243,7 +263,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
       link.connection.send(run.message(index), (outcomes) => settle(link, run, index, outcomes));
     }
     link.pumping = false;
-    if (!starved) return;
+    if (!starved || link.closing) return;
     // Waiting for a reservation: ask for it if there is room now, else the outcomes still to come will bring it along.
     if (openOf(link) < reservation && link.runs.some((run) => run.reservedUpto() < run.claim.n)) scheduleFlush();
     if (wantsWork(link)) void claimWork();
@@ -251,7 +271,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
 
   function nextOf(link: Link): { run: ChunkRun; index: number } | null {
     for (const run of link.runs) {
-      const index = run.next();
+      const index = run.next(link.closing);
       if (index !== null) return { run, index };
     }
     return null;
@@ -286,7 +306,11 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
 
   const openOf = (link: Link): number => link.runs.reduce((sum, run) => sum + run.open(), link.reserving);
   const wantsWork = (link: Link): boolean =>
-    !stopping && !link.leaving && link.connection.state === 'up' && link.runs.reduce((sum, run) => sum + run.unsent(), 0) < reservation;
+    !stopping &&
+    !link.leaving &&
+    !link.closing &&
+    link.connection.state === 'up' &&
+    link.runs.reduce((sum, run) => sum + run.unsent(), 0) < reservation;
 
   /** Claims for every link that could do more, until the queue has nothing or nobody wants. One such round at a time. */
   async function claimWork(): Promise<void> {
@@ -299,7 +323,12 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
       do {
         claimAgain = false;
         for (const link of links.values()) {
-          while (wantsWork(link) && (await claimFor(link)));
+          link.claiming = true;
+          try {
+            while (wantsWork(link) && (await claimFor(link)));
+          } finally {
+            link.claiming = false;
+          }
         }
       } while (claimAgain);
     } catch (error) {
@@ -463,7 +492,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
     for (const link of leaving) {
       // A claim that was being loaded may have added a run meanwhile: it goes back with the next flush.
       if (link.runs.length > 0) scheduleFlush();
-      else link.leaving = stopping || links.get(link.lease.connection) !== link;
+      else link.leaving = link.closing || links.get(link.lease.connection) !== link;
     }
     for (const link of links.values()) pump(link);
   }
@@ -491,7 +520,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
         }
         again ||= isUnknownCommit(error);
         if (!isConnectionLoss(error)) log.error({ channel: String(channelId), err: error }, 'recording outcomes failed; trying again');
-        await new Promise((resolve) => setTimeout(resolve, 200));
+        await sleep(200);
       }
     }
   }
@@ -534,7 +563,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
           } else if (leaving.includes(link)) {
             gone.add(run);
             returned.push({ ...place, upto: run.doubtUpto() });
-          } else if (!link.leaving && budget > 0) {
+          } else if (!link.leaving && !link.closing && budget > 0) {
             const upto = Math.min(run.claim.n, run.reservedUpto() + budget);
             if (upto === run.reservedUpto()) continue;
             steps.set(run, upto);
@@ -570,7 +599,9 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
       link.runs = link.runs.filter((run) => !gone.has(run));
     }
     for (const status of ['sent', 'rejected'] as const)
-      deps.count(status, outcomes.filter(({ outcome }) => outcome.status === messageStatus[status]).length);
+      deps.count(status, outcomes.filter(({ outcome }) => outcome.status === messageStatus[status]).length, { channel: String(channelId) });
+    const intercepted = outcomes.filter(({ outcome }) => outcome.status === messageStatus.intercepted);
+    for (const [code, own] of groupBy(intercepted, ({ outcome }) => outcome.code ?? '')) deps.count('intercepted', own.length, { code });
     if (outcomes.some(({ outcome }) => outcome.code !== null)) deps.signals.emit('push');
     return held;
   }
@@ -594,6 +625,8 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
       deadline,
       runs: [],
       leaving: false,
+      closing: false,
+      claiming: false,
       inFlight: 0,
       reserving: 0,
       shown: Promise.resolve(),
@@ -641,34 +674,75 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
       }
     }
     if (stopping) return;
-    const most = channel.connections - links.size;
+    const nodes = await serveChannel(db.sql, channelId, node, leaseSeconds);
+    const share = shareOf(channelId, channel.connections, node, nodes);
+    const most = share - links.size;
     if (most > 0) {
       const taken = await db.transaction((sql) =>
         takeLeases(sql, { channelId, connections: channel.connections, most, node, leaseSeconds }),
       );
       for (const lease of taken) open(lease, deadline);
+    } else if (most < 0) {
+      shedding ??= shed(share).finally(() => {
+        shedding = undefined;
+      });
     }
     void claimWork();
     for (const link of links.values()) pump(link);
   }
 
-  async function stop(): Promise<void> {
-    stopping = true;
-    await Promise.all([...links.values()].map((link) => link.connection.stop(drainMs)));
-    for (const link of links.values()) link.leaving = true;
-    while (claiming || flushing || flushTimer || heard.length > 0 || [...links.values()].some(({ runs }) => runs.length > 0)) {
-      scheduleFlush();
-      await (flushing ?? new Promise((resolve) => setTimeout(resolve, flushDelayMs)));
+  // ── giving back ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+  /** Gives connections back, one after the other, until as many are left as are this node's part; those first that are not up. */
+  async function shed(share: number): Promise<void> {
+    while (!stopping && links.size > share) {
+      const all = [...links.values()].toReversed();
+      const link = all.find(({ connection }) => connection.state !== 'up') ?? all[0];
+      if (!link) return;
+      log.info({ channel: String(channelId), connection: link.lease.connection }, 'connection given back: other nodes share this channel');
+      await release(link).catch((error: unknown) =>
+        log.error({ channel: String(channelId), err: error }, 'a connection was not given back; its lease runs out'),
+      );
     }
-    const connections = [...links.keys()];
-    links.clear();
-    if (connections.length > 0) await giveUpLeases(db.sql, channelId, node, connections);
+  }
+
+  /**
+   * Gives a link back. What it has begun is heard out before its connection closes: a message that is to be tried again is, since to
+   * leave it to another node would make it one that may have been sent. Whatever takes longer than a drain may is left in doubt.
+   */
+  async function release(link: Link): Promise<void> {
+    link.closing = true;
+    const until = performance.now() + drainMs;
+    const isHeard = (): boolean => !link.claiming && link.inFlight === 0 && link.runs.every((run) => run.begun() === 0);
+    while (!isHeard() && !link.leaving && performance.now() < until) await sleep(flushDelayMs);
+    await link.connection.stop(Math.max(0, until - performance.now()));
+    link.leaving = true;
+    while (link.claiming || link.inFlight > 0 || link.runs.length > 0) {
+      scheduleFlush();
+      await (flushing ?? sleep(flushDelayMs));
+    }
+    await link.shown;
+    if (links.get(link.lease.connection) !== link) return;
+    links.delete(link.lease.connection);
+    await giveUpLeases(db.sql, channelId, node, [link.lease.connection]);
+  }
+
+  async function stop(forGood: boolean): Promise<void> {
+    stopping = true;
+    // The others may have what is about to be free.
+    if (forGood) await leaveChannel(db.sql, channelId, node).catch(() => {});
+    await Promise.all([shedding, ...[...links.values()].filter(({ closing }) => !closing).map(release)]);
+    while (claiming || flushing || flushTimer || heard.length > 0) {
+      scheduleFlush();
+      await (flushing ?? sleep(flushDelayMs));
+    }
   }
 
   return {
     serves: (current) => JSON.stringify({ ...current, id: String(current.id) }) === made && secret === directory.channelSecret(current.id),
     beat,
     wake: () => void claimWork(),
+    held: () => links.size,
     stop,
   };
 }

@@ -44,7 +44,7 @@ async function killedAfter({ onTestFinished }: TestContext, sent: number, inDoub
   onTestFinished(() => platform.stop());
   const { carrier, shown } = platform;
   // A slow carrier and a wide window: what bounds the messages on their way is the reservation alone.
-  carrier.faults.responseDelayMs = 100;
+  carrier.faults = { responseDelayMs: 100 };
   const customer = await platform.customer({ balanceE4, priceE4, inDoubt });
   const accepted: string[] = [];
   const first = await platform.startNode();

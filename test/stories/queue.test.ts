@@ -49,7 +49,7 @@ describe.concurrent('order and pace', () => {
 
   it('window and rate are kept', async (context) => {
     const platform = await platformOf(context, { connections: 1, ratePerSecond: 500, window: 4, carrier: { recording: true } });
-    platform.carrier.faults.responseDelayMs = 5;
+    platform.carrier.faults = { responseDelayMs: 5 };
     const customer = await platform.customer();
     const app = await platform.startApp();
     await clientOf(app, customer).submit(plainNumbers(1000));
@@ -69,7 +69,7 @@ describe.concurrent('waiting', () => {
     const customer = await platform.customer();
     const app = await platform.startApp();
     const client = clientOf(app, customer);
-    platform.carrier.faults.responseDelayMs = 20;
+    platform.carrier.faults = { responseDelayMs: 20 };
     const { msgId } = await client.submit(plainNumbers(3000));
     await until('some are sent', () => platform.carrier.counters.submits > 500);
     await switchChannel(platform, false);
@@ -118,14 +118,14 @@ describe.concurrent('waiting', () => {
 describe.concurrent('in doubt', () => {
   it('a clean stop leaves nothing in doubt, even for a product that would give it up', async (context) => {
     const platform = await platformOf(context, { window: 16 });
-    platform.carrier.faults.responseDelayMs = 50;
+    platform.carrier.faults = { responseDelayMs: 50 };
     const customer = await platform.customer({ inDoubt: 'give_up' });
     const first = await platform.startApp();
     await clientOf(first, customer).submit(plainNumbers(1500));
     await until('some are sent', () => platform.carrier.counters.submits > 300);
     await first.stop();
     expect(platform.carrier.counters.submits).toBeLessThan(1500);
-    platform.carrier.faults.responseDelayMs = 0;
+    platform.carrier.faults = {};
     const second = await platform.startApp();
     const puller = createPuller(clientOf(second, customer));
     await puller.waitFor(1500);
@@ -138,13 +138,13 @@ describe.concurrent('in doubt', () => {
   it('a dropped connection leaves in doubt what was written to it and not answered, no more', async (context) => {
     const [window, connections] = [8, 2];
     const platform = await platformOf(context, { window, connections });
-    platform.carrier.faults.responseDelayMs = 30;
+    platform.carrier.faults = { responseDelayMs: 30 };
     const customer = await platform.customer({ inDoubt: 'give_up' });
     const app = await platform.startApp();
     await clientOf(app, customer).submit(plainNumbers(1500));
     await until('some are sent', () => platform.carrier.counters.submits > 200);
     platform.carrier.dropConnections();
-    platform.carrier.faults.responseDelayMs = 0;
+    platform.carrier.faults = {};
     const puller = createPuller(clientOf(app, customer));
     await puller.waitFor(1500);
     await puller.stop();
@@ -179,7 +179,7 @@ it('a channel that is switched off while its carrier is silent does not hold up 
   const platform = await platformOf(context, { connections: 1, ratePerSecond: 300 });
   const { management, channelId } = platform;
   const silent = createIsmg({ accounts: [{ spId: '905678', secret: 'silent' }] });
-  silent.faults.responseDelayMs = Number.POSITIVE_INFINITY;
+  silent.faults = { unansweredShare: 1 };
   await silent.start();
   context.onTestFinished(() => silent.stop());
   await change(management, async (sql) => {

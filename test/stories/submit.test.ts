@@ -1,13 +1,13 @@
 /**
- * Submits that come at once, that cannot be paid for, that are repeated, or whose commit nobody can tell the outcome of: what is answered
- * is what is stored.
+ * Submits that come at once, that cannot be paid for, that are repeated, or whose commit nobody can tell the outcome of, and such pulls:
+ * what is answered is what is stored.
  */
-import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { App } from '../../src/app.ts';
 import { changeProduct, createChannel, createPool } from '../../src/core/catalogue.ts';
 import { change } from '../../src/core/management.ts';
+import { startMeddler } from '../meddler.ts';
 import { type Client, type Customer, clientOf, type Platform, plainNumbers, startPlatform } from '../platform.ts';
 
 const priceE4 = 500n;
@@ -110,56 +110,6 @@ describe('repeats', () => {
   });
 });
 
-/**
- * Between a node and the database; does something to the next COMMIT that passes. It knows one by its text, which a connection sends once
- * and then calls by a name, so it begins by making the node connect anew.
- */
-async function startMeddler(databaseUrl: string) {
-  const target = new URL(databaseUrl);
-  const host = decodeURIComponent(target.hostname);
-  const port = Number(target.port);
-  let plan: 'answer lost' | 'delayed and lost' | 'never arrives' | null = null;
-  const clients = new Set<net.Socket>();
-  const server = net.createServer((client) => {
-    clients.add(client);
-    client.on('close', () => clients.delete(client));
-    const upstream = net.connect(host.startsWith('/') ? { path: `${host}/.s.PGSQL.${port}` } : { host, port });
-    client.on('data', (data: Buffer) => {
-      const cut = plan !== null && data.includes('commit\0') ? plan : null;
-      if (cut === null) {
-        upstream.write(data);
-        return;
-      }
-      plan = null;
-      client.destroy();
-      if (cut === 'answer lost') upstream.end(data);
-      else if (cut === 'delayed and lost') setTimeout(() => upstream.end(data), 300);
-      else upstream.destroy();
-    });
-    upstream.on('data', (data) => void client.write(data));
-    for (const [one, other] of [
-      [client, upstream],
-      [upstream, client],
-    ] as const) {
-      one.on('error', () => {});
-      one.on('end', () => other.end());
-    }
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  target.hostname = '127.0.0.1';
-  target.port = String((server.address() as net.AddressInfo).port);
-  return {
-    url: target.href,
-    async meddle(wanted: NonNullable<typeof plan>) {
-      for (const client of clients) client.destroy();
-      await sleep(100);
-      plan = wanted;
-    },
-    isDone: () => plan === null,
-    close: () => new Promise((resolve) => server.close(resolve)),
-  };
-}
-
 describe('a connection that breaks while committing', () => {
   let meddler: Awaited<ReturnType<typeof startMeddler>>;
   let node: App;
@@ -192,4 +142,32 @@ describe('a connection that breaks while committing', () => {
         expect(await client.balanceE4()).toBe(balance - 3n * priceE4);
         if (key !== undefined) expect(await client.submit(['123', ...plainNumbers(3)], { key })).toEqual(answer);
       });
+
+  it('is found out about also when the database is away for longer than a lease', async () => {
+    const before = await batchesOf(customer);
+    await meddler.meddle('answer lost', { awayMs: 11_000 });
+    const answer = await client.submit(plainNumbers(3));
+    expect(answer).toMatchObject({ code: 0 });
+    expect(await batchesOf(customer)).toEqual([...before, answer.msgId]);
+  }, 40_000);
+
+  for (const how of ['answer lost', 'delayed and lost'] as const)
+    it(`takes no reports away with it: a pull that was committed is answered with its rows (${how})`, async () => {
+      while ((await client.reports()).length > 0); // of the submits before
+      const { msgId } = await client.submit(['123', '456', ...plainNumbers(1)]);
+      await meddler.meddle(how);
+      expect((await client.reports()).map((row) => [row.msgId, row.mobile])).toEqual([
+        [msgId, '123'],
+        [msgId, '456'],
+      ]);
+      expect(meddler.isDone()).toBe(true);
+      expect(await client.reports()).toEqual([]);
+    });
+
+  it('before the commit arrives leaves the reports of a pull to the next one', async () => {
+    const { msgId } = await client.submit(['123', ...plainNumbers(1)]);
+    await meddler.meddle('never arrives');
+    await expect(client.reports()).rejects.toThrow('10000');
+    expect((await client.reports()).map((row) => [row.msgId, row.mobile])).toEqual([[msgId, '123']]);
+  });
 });

@@ -1,0 +1,63 @@
+import { pino } from 'pino';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { type Platform, startAimPlatform } from '../../test/aim-platform.ts';
+import { audit } from '../core/audit.ts';
+import { chunkIdOf, messageIdOf } from '../core/model.ts';
+import { createRetention } from '../core/retention.ts';
+import { createSignals } from '../core/signals.ts';
+import { shanghaiDay } from '../std/shanghai.ts';
+import { createJanitor } from './janitor.ts';
+
+let platform: Platform;
+
+beforeAll(async () => {
+  platform = await startAimPlatform();
+});
+afterAll(() => platform.stop());
+
+const hour = 3600_000;
+
+it('a message is expired when its time has come, though its day was looked at before and was sent from for days', async () => {
+  const { db, directory } = platform.app.management;
+  const start = platform.clock();
+  const day = shanghaiDay(start);
+  const at = (hours: number): Date => new Date(start.getTime() + hours * hour);
+  let now = start;
+  const clock = (): Date => now;
+  const janitor = createJanitor({
+    db,
+    directory,
+    retention: createRetention({ db, clock }),
+    signals: createSignals({ db }),
+    log: pino({ level: 'silent' }),
+    clock,
+  });
+  const { json } = await platform.aim('send-aim', {
+    template_id: '101',
+    mobiles: '["13811110001","13811110002","13811110003"]',
+    content: '【鸿雁】您有一张优惠券 $url$',
+  });
+  const chunkId = chunkIdOf(BigInt(String(json['msg_id'])), 0);
+  const send = (index: number, sentAt: Date) => db.sql`
+    insert into messages (id, account_id, day, subscription_id, phone, channel_id, carrier_id, segments, status, price_e4, paid, sent_at)
+    values (${messageIdOf(chunkId, index)}, 1, ${day}, 500001, ${8613811110001n + BigInt(index)}, 1, ${String(index)}, 1, 1, 500, false, ${sentAt})`;
+  const expired = async (hours: number): Promise<number> => {
+    now = at(hours);
+    return janitor.expireOverdue();
+  };
+
+  expect(await expired(0)).toBe(0);
+  await send(0, at(1));
+  await send(1, at(20));
+  expect(await expired(72)).toBe(0);
+  expect(await expired(73.1)).toBe(1);
+  // Its carrier was away for three days.
+  await send(2, at(72.9));
+  await db.sql`delete from dispatch_queue`;
+  expect(await expired(91)).toBe(0);
+  expect(await expired(92.1)).toBe(1);
+  expect(await expired(144)).toBe(0);
+  expect(await expired(145)).toBe(1);
+  expect(await expired(300)).toBe(0);
+  expect(await audit(db)).toEqual([]);
+});
