@@ -1,6 +1,7 @@
 /**
  * The routes of the management API: for each, what it takes and gives (console-contract.ts), who may call it, and which function of
- * the core does it. How the core's rows become the contract's JSON is at the end.
+ * the core does it. How the core's rows become the contract's JSON is at the end. Those of content templates and sensitive words are in
+ * console-content-routes.ts.
  *
  * Whose things a request is about is decided by one of two: `scopeOf`, where the operator may mean everybody's, and `accountOf`, where
  * it must be one account. For the token of an account both are that account, and naming another is naming nothing.
@@ -13,6 +14,7 @@ import * as accounts from '../core/accounts.ts';
 import * as blocklists from '../core/blocklists.ts';
 import { cancelBatch } from '../core/cancellation.ts';
 import * as catalogue from '../core/catalogue.ts';
+import type { ContentRules } from '../core/content-rules.ts';
 import { yuan } from '../core/ledger.ts';
 import type { Management, PageRequest } from '../core/management.ts';
 import { change, Denial, found, mapPage } from '../core/management.ts';
@@ -39,6 +41,8 @@ declare module 'fastify' {
     forAnyone?: boolean;
     /** The token of an account is not enough. */
     operatorOnly?: boolean;
+    /** What the body must be, where it is not JSON. */
+    bodyType?: string;
   }
 }
 
@@ -48,6 +52,7 @@ export type Api = FastifyInstance<RawServerDefault, IncomingMessage, ServerRespo
 export interface ConsoleDeps extends Management {
   readonly outbox: Pick<Outbox, 'replay'>;
   readonly signals: Pick<Signals, 'emit'>;
+  readonly contentRules: Pick<ContentRules, 'refresh'>;
   readonly clock: () => Date;
 }
 
@@ -62,7 +67,7 @@ export class Problem extends Error {
   }
 }
 
-const operatorOnly = { operatorOnly: true };
+export const operatorOnly = { operatorOnly: true };
 
 export function addRoutes(api: Api, deps: ConsoleDeps): void {
   addAccounts(api, deps);
@@ -895,7 +900,7 @@ function addEvents(api: Api, { db, clock, outbox, signals }: ConsoleDeps): void 
 // ── whose ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** The account a request is limited to; null is everybody, which only the operator can mean. */
-function scopeOf(caller: Caller, accountId?: number): bigint | null {
+export function scopeOf(caller: Caller, accountId?: number): bigint | null {
   const named = accountId === undefined ? null : BigInt(accountId);
   if (caller.role === 'operator') return named;
   // No word on whether there is such an account.
@@ -937,7 +942,7 @@ async function sendMedia(
 
 // ── from the contract's JSON ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-const pageRequest = ({ limit = 50, cursor = null }: { limit?: number; cursor?: string | null }): PageRequest => ({ limit, cursor });
+export const pageRequest = ({ limit = 50, cursor = null }: { limit?: number; cursor?: string | null }): PageRequest => ({ limit, cursor });
 const optionalId = (id: number | string | undefined): bigint | null => (id === undefined ? null : BigInt(id));
 const optionalPhone = (written: string | undefined): bigint | null => (written === undefined ? null : phoneOf('phone', written));
 const phonesOf = (numbers: readonly string[]): bigint[] => numbers.map((written, at) => phoneOf(`numbers[${at}]`, written));
@@ -986,7 +991,7 @@ function one<View>([view]: readonly View[]): View {
   return view;
 }
 
-const idOrNull = (id: bigint | null): number | null => (id === null ? null : Number(id));
+export const idOrNull = (id: bigint | null): number | null => (id === null ? null : Number(id));
 const textOrNull = (id: bigint | null): string | null => (id === null ? null : String(id));
 const moneyOrNull = (amountE4: bigint | null): string | null => (amountE4 === null ? null : yuan(amountE4));
 const timeOrNull = (at: Date | null): string | null => (at === null ? null : shanghaiTime(at));
