@@ -8,6 +8,7 @@ import { type CmppSettings, createCmppConnection } from './channels/cmpp.ts';
 import { createMm7Connection, type Mm7Settings } from './channels/mm7.ts';
 import { findRequestId } from './core/batches.ts';
 import { createCards } from './core/cards.ts';
+import { createContentRules } from './core/content-rules.ts';
 import { createDirectory } from './core/directory.ts';
 import { figures, readFigures } from './core/figures.ts';
 import { createInbound } from './core/inbound.ts';
@@ -119,6 +120,12 @@ export async function createApp(options: AppOptions): Promise<App> {
   await directory.start();
   const management: Management = { db, box, directory };
   await options.prepare?.(management);
+  const contentRules = createContentRules({
+    db,
+    directory,
+    onFailure: (error) => log.warn({ err: error }, 'the content rules could not be loaded; those in force stay'),
+  });
+  if (roles.includes('api')) await contentRules.start();
 
   const signals = createSignals({ db });
   await signals.start();
@@ -182,7 +189,6 @@ export async function createApp(options: AppOptions): Promise<App> {
     answered: (part, status, ms) => metrics.time('http_request_seconds', { part, status: String(status) }, ms / 1000),
   });
   if (roles.includes('api')) {
-    const contentRules = { judge: () => null };
     const submit = createSubmit({ db, directory, signals, contentRules, clock, linkBase, count: metrics.count });
     server.register(
       createAim3yit({
@@ -239,6 +245,7 @@ export async function createApp(options: AppOptions): Promise<App> {
       if (roles.includes('janitor')) await janitor.stop();
       await metrics.close();
       await signals.stop();
+      await contentRules.stop();
       await directory.stop();
       await Promise.all([figuresDb.end(), carrierDb.end(), db.end()]);
     },

@@ -5,6 +5,9 @@
  * Every change of configuration raises `config_version` in its own transaction (`raiseVersion`). A node reloads when told by a
  * notification, or when its poll (twice a second) sees another version; the node that made the change calls `refresh` before it
  * answers. The snapshot is replaced whole, never patched, so a reader never sees half a change.
+ *
+ * What texts are judged by is long to load and has a version of its own in the same row (`raiseContentVersion`), which is watched here and
+ * loaded in `content-rules.ts`.
  */
 import type { Db, Sql } from '../db/db.ts';
 import { groupBy } from '../std/group.ts';
@@ -71,6 +74,9 @@ export interface Directory {
   /** Rises with every change; for caches that hold what configuration decides. */
   version(): bigint;
   onChange(listener: () => void): void;
+  /** Rises with every change of what texts are judged by. */
+  contentVersion(): bigint;
+  onContentChange(listener: () => void): void;
   account(id: bigint): Account | undefined;
   byApiId(apiId: string): ApiAccount | undefined;
   product(id: bigint): Product | undefined;
@@ -100,12 +106,19 @@ export async function raiseVersion(sql: Sql): Promise<void> {
   await sql`update config_version set version = version + 1 where id = 1`;
 }
 
+/** Marks a change of what texts are judged by, in the transaction that makes it; last in it, since others wait for the row. */
+export async function raiseContentVersion(sql: Sql): Promise<void> {
+  await sql`update config_version set content_version = content_version + 1 where id = 1`;
+}
+
 export function createDirectory({ db, box }: { db: Db; box: SecretBox }): Directory {
   let snapshot: Snapshot | undefined;
+  let contentVersion = 0n;
   let loading: Promise<void> | undefined;
   let timer: NodeJS.Timeout | undefined;
   let unlisten: (() => Promise<void>) | undefined;
   const listeners: (() => void)[] = [];
+  const contentListeners: (() => void)[] = [];
 
   const now = (): Snapshot => {
     if (!snapshot) throw new Error('the directory was asked before it was started');
@@ -113,10 +126,17 @@ export function createDirectory({ db, box }: { db: Db; box: SecretBox }): Direct
   };
 
   async function reloadIfChanged(): Promise<void> {
-    const [row] = await db.sql<{ version: bigint }[]>`select version from config_version where id = 1`;
-    if (!row || row.version === snapshot?.version) return;
-    snapshot = await load(db, box);
-    for (const listener of listeners) listener();
+    const [row] = await db.sql<{ version: bigint; contentVersion: bigint }[]>`
+      select version, content_version as "contentVersion" from config_version where id = 1`;
+    if (!row) return;
+    if (row.version !== snapshot?.version) {
+      snapshot = await load(db, box);
+      for (const listener of listeners) listener();
+    }
+    if (row.contentVersion !== contentVersion) {
+      contentVersion = row.contentVersion;
+      for (const listener of contentListeners) listener();
+    }
   }
 
   /** One load at a time; a caller who comes during one waits for the next, since the running one may have read before its change. */
@@ -144,6 +164,8 @@ export function createDirectory({ db, box }: { db: Db; box: SecretBox }): Direct
     },
     version: () => now().version,
     onChange: (listener) => void listeners.push(listener),
+    contentVersion: () => contentVersion,
+    onContentChange: (listener) => void contentListeners.push(listener),
     account: (id) => now().accounts.get(id),
     byApiId: (apiId) => now().byApiId.get(apiId),
     product: (id) => now().products.get(id),

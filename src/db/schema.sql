@@ -163,9 +163,25 @@ create table chunks (
 create table config_version (
   id integer not null,
   version bigint not null,
+  content_version bigint not null default 1,
   constraint config_version_pkey PRIMARY KEY (id),
   constraint config_version_id_check CHECK ((id = 1))
 );
+
+create table content_templates (
+  id bigint not null,
+  account_id bigint,
+  text text not null,
+  verdict text,
+  enabled boolean not null,
+  note text not null,
+  created_at timestamp with time zone not null default now(),
+  constraint content_templates_pkey PRIMARY KEY (id),
+  constraint content_templates_account_id_fkey FOREIGN KEY (account_id) REFERENCES accounts(id),
+  constraint content_templates_check CHECK (((verdict IS NOT NULL) OR (NOT enabled))),
+  constraint content_templates_verdict_check CHECK ((verdict = ANY (ARRAY['pass'::text, 'review'::text, 'intercept'::text])))
+);
+CREATE UNIQUE INDEX content_templates_by_text ON public.content_templates USING btree (COALESCE(account_id, (0)::bigint), md5(text));
 
 create table dispatch_queue (
   channel_id bigint not null,
@@ -536,3 +552,22 @@ CREATE INDEX waiting_events_failed ON public.waiting_events USING btree (account
 CREATE INDEX waiting_events_in_push ON public.waiting_events USING btree (lease_until) WHERE (route = 2);
 CREATE INDEX waiting_events_to_pull ON public.waiting_events USING btree (account_id, subscription_id, kind, at, id) WHERE (route = 0);
 CREATE INDEX waiting_events_to_push ON public.waiting_events USING btree (account_id, endpoint, kind, due_at, id) WHERE (route = 1);
+
+create table word_lists (
+  id bigint not null,
+  name text not null,
+  verdict text not null,
+  enabled boolean not null,
+  version bigint not null default 1,
+  created_at timestamp with time zone not null default now(),
+  constraint word_lists_pkey PRIMARY KEY (id),
+  constraint word_lists_verdict_check CHECK ((verdict = ANY (ARRAY['review'::text, 'intercept'::text])))
+);
+
+create table words (
+  list_id bigint not null,
+  folded text collate "C" not null,
+  word text not null,
+  constraint words_pkey PRIMARY KEY (list_id, folded),
+  constraint words_list_id_fkey FOREIGN KEY (list_id) REFERENCES word_lists(id)
+);

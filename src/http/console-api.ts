@@ -1,6 +1,7 @@
 /**
  * The management API under /v1 as a whole: who calls, what a request must look like, how an answer says that something is wrong, and
- * the OpenAPI document. The routes themselves are in console-routes.ts and console-caps.ts, their JSON in console-contract.ts.
+ * the OpenAPI document. The routes themselves are in console-routes.ts, console-caps.ts and console-content-routes.ts, their JSON in
+ * console-contract.ts.
  *
  * A caller shows a bearer token and is the operator or an account; that, and whether a route is the operator's only, is decided before
  * a body is read. Requests are checked against the contract as they are: nothing is coerced, dropped or filled in, but that a query and
@@ -17,6 +18,7 @@ import { Denial } from '../core/management.ts';
 import type { TokenHolder } from '../core/tokens.ts';
 import { findToken } from '../core/tokens.ts';
 import { addCaps } from './console-caps.ts';
+import { addContentRoutes } from './console-content-routes.ts';
 import { namedSchemas, problemSchema, ref } from './console-contract.ts';
 import type { Api, ConsoleDeps } from './console-routes.ts';
 import { addRoutes, Problem } from './console-routes.ts';
@@ -63,6 +65,7 @@ export function createConsoleApi(deps: ConsoleDeps): HttpPart {
       );
       addRoutes(api, deps);
       addCaps(api, deps);
+      addContentRoutes(api, deps);
     },
   };
 }
@@ -92,7 +95,8 @@ function answerProblem(error: unknown, request: FastifyRequest, reply: FastifyRe
     return say(statuses[error.code], error.code, error.message);
   }
   const { statusCode, message } = error instanceof Error && 'statusCode' in error ? error : { statusCode: 500, message: '' };
-  if (statusCode === 415) return say(415, 'unsupported_media_type', 'the body must be application/json');
+  if (statusCode === 415)
+    return say(415, 'unsupported_media_type', `the body must be ${request.routeOptions.config.bodyType ?? 'application/json'}`);
   if (statusCode === 400) return say(400, 'malformed', message);
   throw error; // The listener's own: too large, or a fault.
 }
@@ -111,7 +115,7 @@ const checkerOf: FastifySchemaCompiler<TSchema> = ({ schema, httpPart = 'body' }
     const value = httpPart === 'body' ? given : withNumbers(schema, given);
     if (!validator.Check(value)) return { error: new Problem(400, 'invalid', explain(validator.Errors(value), value, httpPart)) };
     const path = unstorablePath(value, '');
-    if (path !== null) return { error: new Problem(400, 'invalid', `${path}: holds a character that is none`) };
+    if (path !== null) return { error: new Problem(400, 'invalid', `${path || httpPart}: holds a character that is none`) };
     return { value };
   };
 };

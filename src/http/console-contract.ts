@@ -490,6 +490,61 @@ export const previewSchema = named('ScreeningPreview', {
   price: Type.String({ description: 'What would be held, in the unit of the product.' }),
 });
 export const reviewQuery = strict({ ...whose, ...page, state: Type.Optional(reviewState) });
+// ── content templates and sensitive words ────────────────────────────────────────────────────────────────────────────────────────
+
+const contentVerdict = Type.Enum(['intercept', 'review', 'pass']);
+const wordVerdict = Type.Enum(['intercept', 'review']);
+const templateText = Type.String({
+  minLength: 1,
+  maxLength: 2000,
+  description: 'Of a whole text; wildcards {N}, {name:N}, ${name:N}, $name:N$ stand for 1…N characters, 35 without N.',
+  examples: ['【鸿雁】您的验证码是{6}，{:10}内有效。'],
+});
+const note = Type.String({ maxLength: 500 });
+export const contentTemplateSchema = named('ContentTemplate', {
+  id: configId,
+  accountId: nullable(Type.Integer({ description: 'Null: the platform’s, for every account.' })),
+  text: Type.String(),
+  verdict: nullable(
+    Type.Enum(['intercept', 'review', 'pass'], { description: 'Null: an account’s, on which the operator has not decided.' }),
+  ),
+  enabled: Type.Boolean(),
+  note: Type.String(),
+  createdAt: time,
+});
+const contentTemplateSettings = { note, verdict: contentVerdict, enabled: Type.Boolean() };
+export const newContentTemplate = strict({ text: templateText, ...optional({ ...contentTemplateSettings, accountId: configId }) });
+export const contentTemplateChange = strict(optional({ text: templateText, ...contentTemplateSettings }));
+export const contentTemplateQuery = strict({
+  ...whose,
+  ...page,
+  ...optional({
+    owner: Type.Enum(['platform', 'accounts']),
+    state: Type.Enum(['pending', 'enabled', 'disabled'], { description: 'pending: the operator has not decided.' }),
+    verdict: contentVerdict,
+  }),
+});
+
+export const wordListSchema = named('WordList', {
+  id: configId,
+  name: Type.String(),
+  verdict: wordVerdict,
+  enabled: Type.Boolean(),
+  words: Type.Integer({ description: 'How many are on it.' }),
+  createdAt: time,
+});
+export const newWordList = strict({ name, verdict: wordVerdict, ...optional({ enabled: Type.Boolean() }) });
+export const wordListChange = strict(optional({ name, verdict: wordVerdict, enabled: Type.Boolean() }));
+export const wordSchema = named('Word', {
+  word: Type.String({ description: 'As it was written.' }),
+  folded: Type.String({ description: 'As it is looked for: without width, case, spaces, punctuation.' }),
+});
+export const wordQuery = strict({
+  ...page,
+  search: Type.Optional(Type.String({ minLength: 1, maxLength: 100, description: 'A part of the word.' })),
+});
+export const newWords = strict({ words: Type.Array(Type.String({ minLength: 1, maxLength: 100 }), { minItems: 1, maxItems: 10_000 }) });
+export const wordLines = Type.String({ description: 'One word a line; empty lines are passed over.' });
 
 // ── what happened ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -701,6 +756,9 @@ export const namedSchemas: readonly TSchema[] = [
   removedSchema,
   reviewSchema,
   previewSchema,
+  contentTemplateSchema,
+  wordListSchema,
+  wordSchema,
   batchSchema,
   batchDetailSchema,
   messageSchema,

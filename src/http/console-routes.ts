@@ -1,6 +1,7 @@
 /**
  * The routes of the management API: for each, what it takes and gives (console-contract.ts), who may call it, and which function of
- * the core does it. How the core's rows become the contract's JSON is at the end.
+ * the core does it. How the core's rows become the contract's JSON is at the end. Those of content templates and sensitive words are in
+ * console-content-routes.ts.
  *
  * Whose things a request is about is decided by one of two: `scopeOf`, where the operator may mean everybody's, and `accountOf`, where
  * it must be one account. For the token of an account both are that account, and naming another is naming nothing.
@@ -42,6 +43,8 @@ declare module 'fastify' {
     forAnyone?: boolean;
     /** The token of an account is not enough. */
     operatorOnly?: boolean;
+    /** What the body must be, where it is not JSON. */
+    bodyType?: string;
   }
 }
 
@@ -51,7 +54,7 @@ export type Api = FastifyInstance<RawServerDefault, IncomingMessage, ServerRespo
 export interface ConsoleDeps extends Management {
   readonly outbox: Pick<Outbox, 'replay'>;
   readonly signals: Pick<Signals, 'emit'>;
-  readonly contentRules: Pick<ContentRules, 'judge'>;
+  readonly contentRules: Pick<ContentRules, 'judge' | 'refresh'>;
   readonly linkBase: string;
   readonly clock: () => Date;
 }
@@ -987,7 +990,7 @@ function addEvents(api: Api, { db, clock, outbox, signals }: ConsoleDeps): void 
 // ── whose ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** The account a request is limited to; null is everybody, which only the operator can mean. */
-function scopeOf(caller: Caller, accountId?: number): bigint | null {
+export function scopeOf(caller: Caller, accountId?: number): bigint | null {
   const named = accountId === undefined ? null : BigInt(accountId);
   if (caller.role === 'operator') return named;
   // No word on whether there is such an account.
@@ -1084,7 +1087,7 @@ function one<View>([view]: readonly View[]): View {
   return view;
 }
 
-const idOrNull = (id: bigint | null): number | null => (id === null ? null : Number(id));
+export const idOrNull = (id: bigint | null): number | null => (id === null ? null : Number(id));
 const textOrNull = (id: bigint | null): string | null => (id === null ? null : String(id));
 const moneyOrNull = (amountE4: bigint | null): string | null => (amountE4 === null ? null : yuan(amountE4));
 const timeOrNull = (at: Date | null): string | null => (at === null ? null : shanghaiTime(at));

@@ -1,0 +1,264 @@
+/**
+ * The routes of the management API for what texts are judged by: content templates and lists of sensitive words. They go by the rules of
+ * console-routes.ts. A change is answered when this node judges by it.
+ */
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import type { Static } from 'typebox';
+import * as content from '../core/content-rules.ts';
+import { change, mapPage } from '../core/management.ts';
+import { fold } from '../core/sensitive-words.ts';
+import { shanghaiTime } from '../std/shanghai.ts';
+import * as contract from './console-contract.ts';
+import { listOf, ref } from './console-contract.ts';
+import { type Api, type ConsoleDeps, idOrNull, operatorOnly, pageRequest, Problem, scopeOf } from './console-routes.ts';
+
+export function addContentRoutes(api: Api, deps: ConsoleDeps): void {
+  addContentTemplates(api, deps);
+  addWordLists(api, deps);
+}
+
+async function changeRules<Result>(deps: ConsoleDeps, work: Parameters<typeof change<Result>>[1]): Promise<Result> {
+  const result = await change(deps, work);
+  await deps.contentRules.refresh();
+  return result;
+}
+
+// ── content templates ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function addContentTemplates(api: Api, deps: ConsoleDeps): void {
+  const { db } = deps;
+  const tags = ['content templates'];
+  const answer = { params: contract.idParams, response: { 200: ref(contract.contentTemplateSchema) } };
+
+  api.get(
+    '/v1/content-templates',
+    {
+      schema: {
+        summary: 'Content templates, newest first; for an account its own',
+        tags,
+        querystring: contract.contentTemplateQuery,
+        response: { 200: listOf(contract.contentTemplateSchema) },
+      },
+    },
+    async ({ caller, query }) => {
+      const filter = { owner: query.owner ?? null, state: query.state ?? null, verdict: query.verdict ?? null };
+      return mapPage(
+        await content.listContentTemplates(db.sql, scopeOf(caller, query.accountId), filter, pageRequest(query)),
+        contentTemplateView,
+      );
+    },
+  );
+
+  api.get('/v1/content-templates/:id', { schema: { summary: 'One content template', tags, ...answer } }, async ({ caller, params }) =>
+    contentTemplateView(await content.getContentTemplate(db.sql, scopeOf(caller), BigInt(params.id))),
+  );
+
+  api.post(
+    '/v1/content-templates',
+    {
+      schema: {
+        summary: 'Make a content template, the platform’s or an account’s; an account’s own token makes one that waits for the operator',
+        tags,
+        body: contract.newContentTemplate,
+        response: { 201: ref(contract.contentTemplateSchema) },
+      },
+    },
+    async ({ caller, body }, reply) => {
+      const { accountId, text, note = '', verdict, enabled = true } = body;
+      const owner = scopeOf(caller, accountId);
+      if (caller.role === 'account') textAndNoteOnly(body);
+      else if (verdict === undefined) throw new Problem(400, 'invalid', 'verdict: required');
+      const wanted = { accountId: owner, text, note, verdict: verdict ?? null, enabled: verdict !== undefined && enabled };
+      const created = await changeRules(deps, (sql) => content.createContentTemplate(sql, wanted));
+      reply.code(201);
+      return contentTemplateView(created);
+    },
+  );
+
+  api.patch(
+    '/v1/content-templates/:id',
+    {
+      schema: {
+        summary: 'Change a content template; another text by its account’s own token makes it wait for the operator again',
+        tags,
+        body: contract.contentTemplateChange,
+        ...answer,
+      },
+    },
+    async ({ caller, params, body }) => {
+      const scope = scopeOf(caller);
+      if (caller.role === 'account') textAndNoteOnly(body);
+      return contentTemplateView(await changeRules(deps, (sql) => content.changeContentTemplate(sql, scope, BigInt(params.id), body)));
+    },
+  );
+
+  api.delete(
+    '/v1/content-templates/:id',
+    { schema: { summary: 'Delete a content template; answers what it was', tags, ...answer } },
+    async ({ caller, params }) => {
+      const scope = scopeOf(caller);
+      return contentTemplateView(await changeRules(deps, (sql) => content.deleteContentTemplate(sql, scope, BigInt(params.id))));
+    },
+  );
+}
+
+/** What a text is worth is the operator's to say. */
+function textAndNoteOnly(body: object): void {
+  const others = Object.keys(body).filter((name) => name === 'verdict' || name === 'enabled');
+  if (others.length > 0) throw new Problem(403, 'forbidden', `${others.join(', ')}: for the operator only`);
+}
+
+// ── lists of words ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A hundred thousand words are less than 2 MiB. */
+const importBytes = 8 << 20;
+
+function addWordLists(api: Api, deps: ConsoleDeps): void {
+  const { db } = deps;
+  const tags = ['sensitive words'];
+  const answer = { params: contract.idParams, response: { 200: ref(contract.wordListSchema) } };
+
+  api.get(
+    '/v1/word-lists',
+    {
+      config: operatorOnly,
+      schema: {
+        summary: 'Lists of sensitive words, by id',
+        tags,
+        querystring: contract.pageQuery,
+        response: { 200: listOf(contract.wordListSchema) },
+      },
+    },
+    async ({ query }) => mapPage(await content.listWordLists(db.sql, pageRequest(query)), wordListView),
+  );
+
+  api.get('/v1/word-lists/:id', { config: operatorOnly, schema: { summary: 'One list of words', tags, ...answer } }, async ({ params }) =>
+    wordListView(await content.getWordList(db.sql, BigInt(params.id))),
+  );
+
+  api.post(
+    '/v1/word-lists',
+    {
+      config: operatorOnly,
+      schema: { summary: 'Make a list of words', tags, body: contract.newWordList, response: { 201: ref(contract.wordListSchema) } },
+    },
+    async ({ body }, reply) => {
+      const list = await changeRules(deps, (sql) => content.createWordList(sql, { enabled: true, ...body }));
+      reply.code(201);
+      return wordListView(list);
+    },
+  );
+
+  api.patch(
+    '/v1/word-lists/:id',
+    { config: operatorOnly, schema: { summary: 'Change a list of words', tags, body: contract.wordListChange, ...answer } },
+    async ({ params, body }) => wordListView(await changeRules(deps, (sql) => content.changeWordList(sql, BigInt(params.id), body))),
+  );
+
+  api.delete(
+    '/v1/word-lists/:id',
+    { config: operatorOnly, schema: { summary: 'Delete a list with its words; answers what it was', tags, ...answer } },
+    async ({ params }) => wordListView(await changeRules(deps, (sql) => content.deleteWordList(sql, BigInt(params.id)))),
+  );
+
+  api.get(
+    '/v1/word-lists/:id/words',
+    {
+      config: operatorOnly,
+      schema: {
+        summary: 'Words on a list in the order of their folded forms, or those that hold a text',
+        tags,
+        params: contract.idParams,
+        querystring: contract.wordQuery,
+        response: { 200: listOf(contract.wordSchema) },
+      },
+    },
+    async ({ params, query }) => {
+      const { id } = await content.getWordList(db.sql, BigInt(params.id));
+      const part = query.search === undefined ? null : fold(query.search);
+      return mapPage(await content.listWords(db.sql, id, part, pageRequest(query)), (word) => ({ ...word }));
+    },
+  );
+
+  api.post(
+    '/v1/word-lists/:id/words',
+    {
+      config: operatorOnly,
+      schema: {
+        summary: 'Put words onto a list',
+        tags,
+        params: contract.idParams,
+        body: contract.newWords,
+        response: { 200: ref(contract.addedSchema) },
+      },
+    },
+    async ({ params, body }) => {
+      const words = await content.foldWords(body.words, (at) => `words[${at}]`);
+      return { added: await changeRules(deps, (sql) => content.addWords(sql, BigInt(params.id), words)) };
+    },
+  );
+
+  api.delete(
+    '/v1/word-lists/:id/words',
+    {
+      config: operatorOnly,
+      schema: {
+        summary: 'Take words off a list',
+        tags,
+        params: contract.idParams,
+        body: contract.newWords,
+        response: { 200: ref(contract.removedSchema) },
+      },
+    },
+    async ({ params, body }) => {
+      const words = await content.foldWords(body.words, (at) => `words[${at}]`);
+      return { removed: await changeRules(deps, (sql) => content.removeWords(sql, BigInt(params.id), words)) };
+    },
+  );
+
+  void api.register(async (plain) => {
+    plain.removeAllContentTypeParsers();
+    plain.addContentTypeParser('text/plain', { parseAs: 'string' }, (_request, text, done) => done(null, text));
+    plain.withTypeProvider<TypeBoxTypeProvider>().post(
+      '/v1/word-lists/:id/import',
+      {
+        config: { ...operatorOnly, bodyType: 'text/plain' },
+        bodyLimit: importBytes,
+        schema: {
+          summary: 'Put many words onto a list, one a line',
+          tags,
+          consumes: ['text/plain'],
+          params: contract.idParams,
+          body: contract.wordLines,
+          response: { 200: ref(contract.addedSchema) },
+        },
+      },
+      async ({ params, body }) => {
+        const lines = body
+          .replace(/^\ufeff/, '')
+          .split(/\r\n|\n|\r/)
+          .map((line, at) => ({ word: line.trim(), number: at + 1 }))
+          .filter(({ word }) => word !== '');
+        const written = lines.map(({ word }) => word);
+        const words = await content.foldWords(written, (at) => `line ${lines[at]?.number}`);
+        return { added: await changeRules(deps, (sql) => content.addWords(sql, BigInt(params.id), words)) };
+      },
+    );
+  });
+}
+
+// ── to the contract's JSON ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const contentTemplateView = (template: content.StoredContentTemplate): Static<typeof contract.contentTemplateSchema> => ({
+  ...template,
+  id: Number(template.id),
+  accountId: idOrNull(template.accountId),
+  createdAt: shanghaiTime(template.createdAt),
+});
+
+const wordListView = (list: content.WordList): Static<typeof contract.wordListSchema> => ({
+  ...list,
+  id: Number(list.id),
+  words: Number(list.words),
+  createdAt: shanghaiTime(list.createdAt),
+});

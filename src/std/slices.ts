@@ -1,0 +1,16 @@
+import { setImmediate } from 'node:timers/promises';
+
+/**
+ * Runs long work of many short steps to its end without holding up the event loop: when a slice is used up, everybody else has a turn.
+ * A generator yields wherever it may be interrupted.
+ */
+export async function inSlices<Result>(steps: Iterator<void, Result>, sliceMs = 8): Promise<Result> {
+  for (;;) {
+    const end = performance.now() + sliceMs;
+    do {
+      const step = steps.next();
+      if (step.done) return step.value;
+    } while (performance.now() < end);
+    await setImmediate();
+  }
+}
