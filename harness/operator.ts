@@ -38,6 +38,9 @@ export const paidIn = 10_000_000;
 /** In yuan for AIM, in messages for MMS. */
 export const prices = { aim: '0.05', mms: '1' } as const;
 
+/** Every customer's, registered. */
+const signName = '鸿雁';
+
 export function createOperator(base: string, token: string): Operator {
   async function call(method: string, path: string, body?: unknown): Promise<Record<string, unknown>> {
     const response = await fetch(`${base}/v1${path}`, {
@@ -56,6 +59,7 @@ export function createOperator(base: string, token: string): Operator {
     const account = await call('POST', '/accounts', { name });
     const subscription = await call('POST', '/subscriptions', { accountId: account['id'], productId, price: prices[medium], ...more });
     await call('POST', `/subscriptions/${String(subscription['id'])}/top-ups`, { amount: String(paidIn), note: name });
+    await call('POST', '/signatures', { accountId: account['id'], name: signName });
     return { productId: Number(productId), account, subscription };
   }
 
@@ -81,8 +85,6 @@ export function createOperator(base: string, token: string): Operator {
     },
     async mmsCustomer({ name, poolId, product = {} }) {
       const { account, productId } = await subscribe(name, 'mms', { poolId, ...product }, {});
-      const signName = '鸿雁';
-      await call('POST', '/signatures', { accountId: account['id'], name: signName });
       return { accountId: Number(account['id']), apiId: String(account['apiId']), apiKey: String(account['apiKey']), productId, signName };
     },
   };

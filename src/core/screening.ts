@@ -66,7 +66,7 @@ interface Rule {
 }
 
 /** The signature in front of (or behind) a text, without its brackets; null if there is none of 2…20 characters. */
-export function signatureOf(content: string): string | null {
+function signatureOf(content: string): string | null {
   const text = content.trim();
   const found = /^【([^【】]{2,20})】/u.exec(text) ?? /【([^【】]{2,20})】$/u.exec(text);
   return found?.[1] ?? null;
@@ -117,7 +117,7 @@ const signatureRegistered: Rule = {
 const carriersOf = (phones: Inquiry['phones']) => [...new Set(phones.flatMap((phone) => (phone ? [phone.carrier] : [])))];
 
 /** Whether a time lies within a window; one that ends before it begins goes over midnight. */
-export function isWithin({ from, to }: SendingWindow, at: Date): boolean {
+function isWithin({ from, to }: SendingWindow, at: Date): boolean {
   const time = wallClock(at).slice(11, 16);
   return from <= to ? from <= time && time < to : time >= from || time < to;
 }
