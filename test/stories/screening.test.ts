@@ -73,7 +73,11 @@ describe('each status has its rule', () => {
     expect(await refused(client, [mobile], '【别家】您好 $url$')).toEqual({ [mobile]: 'WL:QWBB' });
     await configure(async (sql) => {
       await changeProduct(sql, customer.productId, { strictSignatures: true });
-      await createSignature(sql, { accountId: customer.accountId, name: '移动', registrations: { mobile: 'registered', unicom: 'pending' } });
+      await createSignature(sql, {
+        accountId: customer.accountId,
+        name: '移动',
+        registrations: { mobile: 'registered', unicom: 'pending' },
+      });
     });
     expect(await refused(client, [mobile, unicom], '【移动】您好 $url$')).toEqual({ [unicom]: 'WL:QWBB' });
   });
@@ -190,7 +194,13 @@ describe('each status has its rule', () => {
   it('a number that breaks three rules gets the first one’s code, and costs nothing', async () => {
     const { client, customer } = await newCustomer();
     await configure(async (sql) => {
-      await addNumbers(sql, await ensureBlocklist(sql, 'subscription', customer.subscriptionId), [BigInt(`86${mobile}`)], 'operator', new Date());
+      await addNumbers(
+        sql,
+        await ensureBlocklist(sql, 'subscription', customer.subscriptionId),
+        [BigInt(`86${mobile}`)],
+        'operator',
+        new Date(),
+      );
       await changeSubscription(sql, null, customer.subscriptionId, { unmatched: 'intercept', sendingWindow: closed('intercept') });
     });
     const before = await client.balanceE4();
