@@ -5,8 +5,11 @@
  * What is asked comes from the OpenAPI document, so a new route is walked too; one with a new kind of parameter fails here until this
  * file is told what it means.
  */
+import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createSubscription, payIn } from '../../src/core/accounts.ts';
+import { changeSubscription, createSubscription, payIn } from '../../src/core/accounts.ts';
+import { createCap } from '../../src/core/caps.ts';
+import { createContentTemplate } from '../../src/core/content-rules.ts';
 import { change } from '../../src/core/management.ts';
 import { createSignature } from '../../src/core/templates.ts';
 import { createToken } from '../../src/core/tokens.ts';
@@ -42,12 +45,19 @@ const nobodys: Readonly<Record<string, string>> = {
   blocklists: '999999',
   channels: '999999',
   pools: '999999',
+  signatures: '999999',
+  'content-templates': '999999',
+  caps: '999999',
+  'word-lists': '999999',
+  reviews: '999999998',
   batches: '999999999',
   messages: '32767999967232',
   media: 'ab'.repeat(32),
   events: '32767999967233',
   phone: '13899999999',
 };
+
+const capped = { scope: 'subscription', period: 'day', count: 100 } as const;
 
 beforeAll(async () => {
   platform = await startMmsPlatform({ roles: ['api'] });
@@ -71,6 +81,7 @@ beforeAll(async () => {
     });
     await payIn(sql, 599n, { amountE4: 10_000n, note: null, at: platform.clock(), idempotencyKey: null });
     await createSignature(sql, { accountId: owner.aim, name: secret });
+    await createSignature(sql, { accountId: stranger.aim, name: '别人' });
   });
   const aim = await platform.aim(
     'send-aim',
@@ -81,6 +92,19 @@ beforeAll(async () => {
   const batch = BigInt(String(aim.json['msg_id']));
   await platform.deliver(batch);
   await platform.reply(phones[0], `${secret}的回复`, '77');
+
+  const own = await change(platform.app.management, async (sql) => {
+    await changeSubscription(sql, null, 500001n, { unmatched: 'review' });
+    const wanted = { accountId: owner.aim, text: `【${secret}】{5}`, verdict: null, enabled: false, note: secret } as const;
+    return { template: await createContentTemplate(sql, wanted), cap: await createCap(sql, { ...capped, subjectId: 500001n }) };
+  });
+  const held = await platform.aim('send-aim', {
+    mobiles: JSON.stringify(phones),
+    content: `【${secret}】等一等 $url$`,
+    template_id: '101',
+  });
+  expect(held.json).toMatchObject({ code: 0 });
+  await change(platform.app.management, (sql) => changeSubscription(sql, null, 500001n, { unmatched: 'pass' }));
 
   const data = (await picture('png', 20, 20, 5)).toString('base64');
   const content = [
@@ -101,6 +125,7 @@ beforeAll(async () => {
   });
   expect([made.json, planned.json]).toMatchObject([{ code: 'OK' }, { code: 'OK' }]);
   const [list] = await sql()<{ id: bigint }[]>`select id from blocklists where kind = 'subscription' and subject_id = 500001`;
+  const [signature] = await sql()<{ id: bigint }[]>`select id from signatures where account_id = ${owner.aim} and name = ${secret}`;
   const [medium] = await sql()<{ sha256: Buffer }[]>`select sha256 from media where account_id = ${owner.mms}`;
   things = {
     accounts: String(owner.aim),
@@ -111,6 +136,11 @@ beforeAll(async () => {
     blocklists: String(list?.id),
     channels: '1',
     pools: '1',
+    signatures: String(signature?.id),
+    'content-templates': String(own.template.id),
+    caps: String(own.cap.id),
+    'word-lists': '1',
+    reviews: String(held.json['msg_id']),
     batches: String(planned.json['task_id']),
     messages: String(batch * 32_768n),
     media: medium?.sha256.toString('hex') ?? '',
@@ -170,6 +200,17 @@ const harmless = new Set([
   'serviceId',
   'vaspId',
   'vasId',
+  'content',
+  'title',
+  'sendAt',
+  'text',
+  'note',
+  'verdict',
+  'owner',
+  'search',
+  'scope',
+  'period',
+  'words',
 ]);
 
 /** Which thing a parameter means; null: none. */
@@ -190,7 +231,7 @@ function meaningOf(path: string, name: string): string | null {
     channelId: 'channels',
   };
   if (name === 'id') {
-    const kind = /^\/v1\/(\w+)\/\{id\}/.exec(path)?.[1] ?? '';
+    const kind = /^\/v1\/([\w-]+)\/\{id\}/.exec(path)?.[1] ?? '';
     const thing = path.endsWith('/media/{sha256}') && kind === 'templates' ? 'mmsTemplates' : kind;
     if (!(thing in nobodys)) throw new Error(`tell this test what the id in ${path} is of`);
     return thing;
@@ -233,6 +274,8 @@ function bodyOf(path: string, schema: Schema, side: Readonly<Record<string, stri
     const wanted = Object.entries(schema.properties).filter(([name]) => schema.required?.includes(name) || name === optional);
     return Object.fromEntries(wanted.map(([name, one]) => [name, bodyOf(path, one, side, optional, name)]));
   }
+  // No two texts of an account may be the same.
+  if (name === 'text') return randomUUID();
   if (name === 'card') return { layout: 'image_text', title: 'x' };
   if (schema.enum) return schema.enum[0];
   if (schema.type === 'array') return [bodyOf(path, schema.items ?? {}, side, optional, name)];
@@ -320,8 +363,10 @@ describe('with the token of another tenant', () => {
       '/v1/batches/{id}',
       '/v1/batches/{id}/media/{sha256}',
       '/v1/blocklists/{id}/numbers',
+      '/v1/content-templates/{id}',
       '/v1/messages/{id}',
       '/v1/products/{id}',
+      '/v1/reviews/{id}',
       '/v1/subscriptions/{id}',
       '/v1/templates/{id}',
       '/v1/templates/{id}/media/{sha256}',
