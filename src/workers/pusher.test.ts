@@ -73,7 +73,7 @@ describe('what arrives', () => {
     const common = { task_id: String(batchId), send_time: time, report_time: time };
     expect(bodies).toEqual(
       expect.arrayContaining([
-        { ...common, phone: '13800000021', code: 'WL:KHLJ', message: '空号拦截' },
+        { ...common, phone: '13800000021', code: 'WL:KHLJ', message: '空号' },
         { ...common, phone: '+86 138-0000-0005', code: 'DELIVERED', message: '用户接收成功' },
         { ...common, phone: '13800000006', code: 'DELIVERED', message: '用户接收成功' },
       ]),

@@ -36,7 +36,9 @@ it('after a restore the audit is clean, what was due is in doubt, and messages g
   const lost = path.join(folder, 'lost');
   const restored = path.join(folder, 'restored');
   const server = await startEmbeddedPostgres({ dataDir: lost, port, log: quiet, settings });
-  onTestFinished(() => server.stop());
+  // The platform, whose books are looked at when it stops, needs a server until then.
+  let running = server;
+  onTestFinished(() => running.stop());
   const db = createDb(server.url('postgres'), { max: 1 });
   await migrate(db);
   await db.end();
@@ -62,7 +64,7 @@ it('after a restore the audit is clean, what was due is in doubt, and messages g
   await server.stop();
 
   const again = await startEmbeddedPostgres({ dataDir: restored, port, log: quiet, settings });
-  onTestFinished(() => again.stop());
+  running = again;
   // The password is the same, and so is the address.
   expect(again.url('postgres')).toBe(server.url('postgres'));
   const environment = { HONGYAN_DATABASE_URL: again.url('postgres') };
