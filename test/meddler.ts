@@ -4,14 +4,15 @@ import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /**
- * Between a node and the database; does something to the next COMMIT that passes. It knows one by its text, which a connection sends once
- * and then calls by a name, so it begins by making the node connect anew.
+ * Between a node and the database; does something to the next COMMIT that passes on a connection that has used a table. It knows both by their
+ * text, which a connection sends once and then calls by a name, so it begins by making the node connect anew.
  */
 export async function startMeddler(databaseUrl: string) {
   const target = new URL(databaseUrl);
   const host = decodeURIComponent(target.hostname);
   const port = Number(target.port);
   let plan: 'answer lost' | 'delayed and lost' | 'never arrives' | null = null;
+  let table = '';
   let away = 0;
   let backAt = 0;
   const clients = new Set<net.Socket>();
@@ -23,8 +24,10 @@ export async function startMeddler(databaseUrl: string) {
     clients.add(client);
     client.on('close', () => clients.delete(client));
     const upstream = net.connect(host.startsWith('/') ? { path: `${host}/.s.PGSQL.${port}` } : { host, port });
+    let hasUsed = false;
     client.on('data', (data: Buffer) => {
-      const cut = plan !== null && data.includes('commit\0') ? plan : null;
+      hasUsed ||= plan !== null && data.includes(table);
+      const cut = plan !== null && hasUsed && data.includes('commit\0') ? plan : null;
       if (cut === null) {
         upstream.write(data);
         return;
@@ -52,9 +55,10 @@ export async function startMeddler(databaseUrl: string) {
   return {
     url: target.href,
     /** Then, if so wanted, nobody is there for so long. */
-    async meddle(wanted: NonNullable<typeof plan>, { awayMs = 0 } = {}) {
+    async meddle(wanted: NonNullable<typeof plan>, using: 'batches' | 'waiting_events', { awayMs = 0 } = {}) {
       for (const client of clients) client.destroy();
       await sleep(100);
+      table = using;
       plan = wanted;
       away = awayMs;
     },

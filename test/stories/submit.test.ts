@@ -133,7 +133,7 @@ describe('a connection that breaks while committing', () => {
       it(`is found out about: the answer agrees with what is stored (${how}${key === undefined ? '' : ', with an Idempotency-Key'})`, async () => {
         const before = await batchesOf(customer);
         const balance = await client.balanceE4();
-        await meddler.meddle(how);
+        await meddler.meddle(how, 'batches');
         const answer = await client.submit(['123', ...plainNumbers(3)], key === undefined ? {} : { key });
         expect(answer).toMatchObject({ code: 0, failed: { '123': 'WL:CWHM' } });
         expect(meddler.isDone()).toBe(true);
@@ -145,7 +145,7 @@ describe('a connection that breaks while committing', () => {
 
   it('is found out about also when the database is away for longer than a lease', async () => {
     const before = await batchesOf(customer);
-    await meddler.meddle('answer lost', { awayMs: 11_000 });
+    await meddler.meddle('answer lost', 'batches', { awayMs: 11_000 });
     const answer = await client.submit(plainNumbers(3));
     expect(answer).toMatchObject({ code: 0 });
     expect(await batchesOf(customer)).toEqual([...before, answer.msgId]);
@@ -155,7 +155,7 @@ describe('a connection that breaks while committing', () => {
     it(`takes no reports away with it: a pull that was committed is answered with its rows (${how})`, async () => {
       while ((await client.reports()).length > 0); // of the submits before
       const { msgId } = await client.submit(['123', '456', ...plainNumbers(1)]);
-      await meddler.meddle(how);
+      await meddler.meddle(how, 'waiting_events');
       expect((await client.reports()).map((row) => [row.msgId, row.mobile])).toEqual([
         [msgId, '123'],
         [msgId, '456'],
@@ -166,7 +166,7 @@ describe('a connection that breaks while committing', () => {
 
   it('before the commit arrives leaves the reports of a pull to the next one', async () => {
     const { msgId } = await client.submit(['123', ...plainNumbers(1)]);
-    await meddler.meddle('never arrives');
+    await meddler.meddle('never arrives', 'waiting_events');
     await expect(client.reports()).rejects.toThrow('10000');
     expect((await client.reports()).map((row) => [row.msgId, row.mobile])).toEqual([[msgId, '123']]);
   });
