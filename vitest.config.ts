@@ -6,6 +6,8 @@ export default defineConfig({
     globalSetup: ['test/postgres-server.ts'],
     pool: 'forks',
     maxWorkers: 2,
+    // Stories measure real processes on whatever machine CI has; at home a failure is a failure at once.
+    retry: process.env['CI'] === 'true' ? 1 : 0,
     testTimeout: 20_000,
     hookTimeout: 30_000,
     teardownTimeout: 40_000,

@@ -91,7 +91,7 @@ describe.concurrent('two nodes', () => {
     const second = await platform.startNode();
     await areHeld(platform, [3, 2]);
     await moreIsSent();
-    expect(await held(platform)).toEqual([3, 2]); // what has come to rest stays at rest
+    await areHeld(platform, [3, 2]); // a heartbeat that is late on a busy machine is no reason to move for good
     client = clientOf(second, customer);
     await puller.pause();
     puller.goOn(client);
