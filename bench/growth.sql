@@ -6,7 +6,7 @@ do $$
 declare t record;
 begin
   for n in 2 .. 180 loop
-    for t in select * from (values ('messages', 45), ('segments', 45), ('events', 100)) as t(name, fill) loop
+    for t in select * from (values ('messages', 45), ('segments', 45), ('handovers', 100)) as t(name, fill) loop
       execute format('create table if not exists %s partition of %s for values from (%L) to (%L) with (fillfactor = %s)',
         t.name || to_char(now() at time zone 'Asia/Shanghai' - n * interval '1 day', '_YYYYMMDD'), t.name,
         (now() at time zone 'Asia/Shanghai')::date - n, (now() at time zone 'Asia/Shanghai')::date - n + 1, t.fill);
@@ -37,12 +37,12 @@ select (g.id * 64 + c) * 512 + i, current_setting('growth.account')::bigint, g.d
        g.day::timestamp at time zone 'Asia/Shanghai' + c * interval '1 minute', g.day::timestamp at time zone 'Asia/Shanghai' + c * interval '2 minutes'
 from grown g, generate_series(0, 19) as c, generate_series(0, 499) as i;
 
-insert into events (id, kind, account_id, day, subscription_id, at, phone, code, cost_e4, replays, handed_at)
-select (g.id * 64 + c) * 512 + i, 1, current_setting('growth.account')::bigint, g.day, current_setting('growth.subscription')::bigint,
-       g.day::timestamp at time zone 'Asia/Shanghai' + c * interval '2 minutes', 8613600000000 + ((g.n * 10000 + c * 500 + i) * 7919) % 100000000,
-       case when i % 20 = 7 then 'UNDELIV' else 'DELIVRD' end, case when i % 20 = 7 then 0 else 500 end, 0,
-       g.day::timestamp at time zone 'Asia/Shanghai' + c * interval '3 minutes'
-from grown g, generate_series(0, 19) as c, generate_series(0, 499) as i;
+-- As many parcels a chunk as a loaded platform makes of one.
+insert into handovers (account_id, kind, id, day, subscription_id, replay, at, handed_at, indexes)
+select current_setting('growth.account')::bigint, 1, (g.id * 64 + c) * 512 + i, g.day, current_setting('growth.subscription')::bigint, 0,
+       g.day::timestamp at time zone 'Asia/Shanghai' + c * interval '2 minutes', g.day::timestamp at time zone 'Asia/Shanghai' + c * interval '3 minutes',
+       array(select (c * 512 + i + 2 * n)::smallint from generate_series(0, 249) as n)
+from grown g, generate_series(0, 19) as c, generate_series(0, 1) as i;
 
 -- One flush a chunk, as it is when they are not too busy.
 insert into ledger_entries (account_id, batch_id, kind, seq, subscription_id, amount_e4, held_e4, at)

@@ -68,9 +68,13 @@ export async function readRows(db: Db, accountId: number): Promise<Rows> {
     db.sql<{ batch: bigint; phone: bigint; status: number; code: string | null; cost: bigint | null }[]>`
       select id / 32768 as batch, phone, status::int, code, cost_e4 as cost from messages where account_id = ${account}`,
     db.sql<{ id: bigint; kind: number; phone: bigint; handedAt: Date; pushId: bigint | null }[]>`
-      select id, kind::int, phone, handed_at as "handedAt", push_id as "pushId" from events where account_id = ${account}`,
+      select e.id, e.kind::int, coalesce(m.phone, r.phone) as phone, e.handed_at as "handedAt", e.push_id as "pushId"
+      from (
+        select id / 32768 * 32768 + unnest(indexes) as id, kind, handed_at, push_id from handovers where account_id = ${account}) e
+      left join messages m on e.kind = 1 and m.account_id = ${account} and m.id = e.id
+      left join replies r on e.kind = 2 and r.account_id = ${account} and r.id = e.id`,
     db.sql<{ id: bigint; batch: bigint | null }[]>`select id, batch_id as batch from replies where account_id = ${account}`,
-    db.sql<{ n: number }[]>`select count(*)::int as n from waiting_events where account_id = ${account}`,
+    db.sql<{ n: number }[]>`select coalesce(sum(cardinality(indexes)), 0)::int as n from parcels where account_id = ${account}`,
     db.sql<{ n: number }[]>`select count(*)::int as n from pushes where account_id = ${account} and state = 'failed'`,
   ]);
   const batchOf = new Map(replied.map(({ id, batch }) => [id, batch]));
@@ -103,8 +107,8 @@ export async function readUnsettled(db: Db) {
   const [row] = await db.sql<{ queued: number; open: number; waiting: number; asleep: number }[]>`
     select (select count(*)::int from dispatch_queue) as queued,
            (select count(*)::int from messages where status = 1 and phone % 10000 <> 7) as open,
-           (select count(*)::int from waiting_events where route < 2) as waiting,
-           (select count(*)::int from waiting_events where route >= 2) as asleep`;
+           (select coalesce(sum(cardinality(indexes)), 0)::int from parcels where route < 2) as waiting,
+           (select coalesce(sum(cardinality(indexes)), 0)::int from parcels where route >= 2) as asleep`;
   if (!row) throw new Error('a query without an answer');
   return row;
 }
@@ -112,7 +116,8 @@ export async function readUnsettled(db: Db) {
 /** Events whose pushes have failed for good, as task and number. */
 export async function readFailed(db: Db): Promise<ReadonlySet<string>> {
   const rows = await db.sql<{ batch: bigint; phone: bigint }[]>`
-    select id / 32768 as batch, phone from waiting_events where route = 3 and kind = 1`;
+    select m.id / 32768 as batch, m.phone from parcels p join messages m on m.account_id = p.account_id and m.id = p.id
+    where p.route = 3 and p.kind = 1`;
   return new Set(rows.map(({ batch, phone }) => `${batch}/${usual(String(phone))}`));
 }
 

@@ -191,7 +191,7 @@ async function setUp({ cmpp, mm7, receiver }: CrashPlatform, operator: Operator)
 
 async function readBacklog(db: Db): Promise<number> {
   const [row] = await db.sql<{ n: number }[]>`
-    select coalesce((select sum(n) from dispatch_queue), 0)::int + (select count(*)::int from waiting_events) as n`;
+    select coalesce((select sum(n) from dispatch_queue), 0)::int + coalesce((select sum(cardinality(indexes)) from parcels), 0)::int as n`;
   return row?.n ?? 0;
 }
 
@@ -301,7 +301,7 @@ async function putTimeForward({ environment }: CrashPlatform, db: Db): Promise<v
   await createJanitor({ db, directory, retention, signals, log: pino({ level: 'silent' }), clock }).expireOverdue();
   await signals.stop();
   await directory.stop();
-  await db.sql`update waiting_events set due_at = least(due_at, now()), lease_until = case when route = 2 then now() end where route in (1, 2)`;
+  await db.sql`update parcels set due_at = least(due_at, now()), lease_until = case when route = 2 then now() end where route in (1, 2)`;
 }
 
 async function gather(

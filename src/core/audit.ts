@@ -28,6 +28,22 @@ type Check = (sql: Sql, kept: Kept) => PromiseLike<Omit<Disagreement, 'check'>[]
 
 const mostShown = 100;
 
+/**
+ * Events of a kind with their passages: each time they wait or were handed over has a number, 0 the first time and one more with each
+ * replay. A number that comes twice is an event that was made or handed over twice; one that is missing, an event that was lost; and
+ * what waits is the last of them.
+ */
+const owed = (sql: Sql, kind: 1 | 2 | 3) => sql`
+  select account_id, id, string_agg(replay::text, ' ' order by replay, waits) as replays,
+         count(distinct replay) = count(*) and max(replay) = count(*) - 1
+           and coalesce(min(replay) filter (where waits) = max(replay), true) as is_one
+  from (
+    select account_id, id / 32768 * 32768 + unnest(indexes) as id, replay, true as waits from parcels where kind = ${kind}
+    union all
+    select account_id, id / 32768 * 32768 + unnest(indexes), replay, false from handovers where kind = ${kind}) as passages
+  group by account_id, id`;
+const foundOf = (sql: Sql) => sql`coalesce('replays ' || owed.replays, 'none')`;
+
 const checks: Record<string, Check> = {
   'a balance is the sum of its ledger entries': (sql) => sql<Omit<Disagreement, 'check'>[]>`
     with sums as (select account_id, subscription_id, sum(amount_e4)::bigint as total from ledger_entries group by account_id, subscription_id)
@@ -119,47 +135,33 @@ const checks: Record<string, Check> = {
     where b.recipients <> coalesce(rows.n, 0) and b.purged_at is null`,
 
   'a message has one event once it has ended, and none before': (sql, { eventsFrom }) => sql<Omit<Disagreement, 'check'>[]>`
-    with owed as (
-      select account_id, id, count(*) as n, max(replays) as replays from (
-        select account_id, id, replays from waiting_events where kind = 1
-        union all
-        select account_id, id, 0 from events where kind = 1) e
-      group by account_id, id)
-    select 'message ' || coalesce(m.id, owed.id) as subject, case when m.status >= 10 then '1' else '0' end as expected,
-           coalesce(owed.n, 0)::text as found
+    with owed as (${owed(sql, 1)})
+    select 'message ' || coalesce(m.id, owed.id) as subject, case when m.status >= 10 then 'one event' else 'none' end as expected,
+           ${foundOf(sql)} as found
     from messages m full join owed on owed.account_id = m.account_id and owed.id = m.id
-    where case when m.status >= 10 then 1 else 0 end <> coalesce(owed.n, 0) - case when owed.replays > 0 then 1 else 0 end
-      and (owed.n is not null or m.day >= ${eventsFrom})`,
+    where (coalesce(m.status >= 10, false) <> (owed.id is not null) and (owed.id is not null or m.day >= ${eventsFrom})) or not is_one`,
 
   'a multimedia template has one event once it was decided on, and none before': (sql, { days, eventsFrom }) => sql<
     Omit<Disagreement, 'check'>[]
   >`
-    with owed as (
-      select account_id, id, count(*) as n from (
-        select account_id, id from waiting_events where kind = 3
-        union
-        select account_id, id from events where kind = 3) e
-      group by account_id, id)
+    with owed as (${owed(sql, 3)})
     select 'template ' || coalesce(t.id, owed.id) as subject,
-           case when t.state in ('approved', 'rejected') then '1' else '0 or, if withdrawn, 1' end as expected, coalesce(owed.n, 0)::text as found
+           case when t.state in ('approved', 'rejected') then 'one event' else 'none, or one if withdrawn' end as expected,
+           ${foundOf(sql)} as found
     from (
       select account_id, id, state, (decided_at at time zone 'Asia/Shanghai')::date as day from templates where medium = 'mms') t
     full join owed on owed.account_id = t.account_id and owed.id = t.id
-    where t.id is null or
-      (t.state in ('approved', 'rejected') and owed.n is null and t.day = any(${days}::date[]) and t.day >= ${eventsFrom}) or (t.state = 'pending' and owed.n is not null)`,
+    where t.id is null
+      or (t.state in ('approved', 'rejected') and owed.id is null and t.day = any(${days}::date[]) and t.day >= ${eventsFrom})
+      or (t.state = 'pending' and owed.id is not null) or not is_one`,
 
   'a reply has one event': (sql, { days, eventsFrom }) => sql<Omit<Disagreement, 'check'>[]>`
-    with owed as (
-      select account_id, id, count(*) as n, max(replays) as replays from (
-        select account_id, id, replays from waiting_events where kind = 2
-        union all
-        select account_id, id, 0 from events where kind = 2) e
-      group by account_id, id)
-    select 'reply ' || coalesce(r.id, owed.id) as subject, '1' as expected, coalesce(owed.n, 0)::text as found
+    with owed as (${owed(sql, 2)})
+    select 'reply ' || coalesce(r.id, owed.id) as subject, case when r.id is null then 'none' else 'one event' end as expected,
+           ${foundOf(sql)} as found
     from (select account_id, id, (received_at at time zone 'Asia/Shanghai')::date as day from replies where account_id > 0) r
     full join owed on owed.account_id = r.account_id and owed.id = r.id
-    where coalesce(owed.n, 0) - case when owed.replays > 0 then 1 else 0 end <> case when r.id is null then 0 else 1 end
-      and (owed.n is not null or (r.day = any(${days}::date[]) and r.day >= ${eventsFrom}))`,
+    where r.id is null or (owed.id is null and r.day = any(${days}::date[]) and r.day >= ${eventsFrom}) or not is_one`,
 };
 
 /** Every disagreement, at most a hundred of each check; empty when all is well. */
@@ -167,7 +169,7 @@ export async function audit(db: Db): Promise<Disagreement[]> {
   return db.transaction(async (sql) => {
     await sql`set transaction isolation level repeatable read, read only`;
     // Before the snapshot is taken, which a lock does not do: what has partitions now keeps them until the end.
-    await sql`lock table messages, segments, events in access share mode`;
+    await sql`lock table messages, segments, handovers in access share mode`;
     const partitions = await sql<{ day: string }[]>`
       select distinct to_date(right(c.relname, 8), 'YYYYMMDD') as day from pg_inherits i join pg_class c on c.oid = i.inhrelid
       where i.inhparent = 'public.messages'::regclass`;

@@ -128,8 +128,8 @@ async function readAll(sql: Sql, at: Date): Promise<Figure[]> {
   }
 
   const waiting = await sql<{ accountId: bigint; endpoint: bigint; kind: EventKind; route: number; n: number; oldest: Date }[]>`
-    select account_id as "accountId", endpoint, kind::int, route::int, count(*)::float8 as n, min(at) as oldest
-    from waiting_events group by account_id, endpoint, kind, route`;
+    select account_id as "accountId", endpoint, kind::int, route::int, sum(cardinality(indexes))::float8 as n, min(at) as oldest
+    from parcels group by account_id, endpoint, kind, route`;
   for (const { routes, count, oldest } of ways) {
     const lines = groupBy(
       waiting.filter(({ route }) => routes.includes(route)),
@@ -165,7 +165,7 @@ async function readAll(sql: Sql, at: Date): Promise<Figure[]> {
            (select min(last) from (
              select i.inhparent, max(to_date(right(c.relname, 8), 'YYYYMMDD')) as last
              from pg_inherits i join pg_class c on c.oid = i.inhrelid
-             where i.inhparent in ('public.messages'::regclass, 'public.segments'::regclass, 'public.events'::regclass)
+             where i.inhparent in ('public.messages'::regclass, 'public.segments'::regclass, 'public.handovers'::regclass)
              group by i.inhparent) p) as "lastDay",
            pg_database_size(current_database())::float8 as bytes`;
   if (rest) {

@@ -87,7 +87,7 @@ export function createInbound({ db, directory, clock }: { db: Db; directory: Dir
       insert into replies (account_id, id, subscription_id, channel_id, phone, dest, ext, content, batch_id, opt_out, received_at)
       values (${accountId}, ${next.id}, ${tenancy?.subscription.id ?? null}, ${channel.id}, ${phone?.e164 ?? 0n}, ${to},
               ${afterAccess ?? to}, ${content}, ${answered}, ${isOut}, ${at})`;
-    if (tenancy && phone) await insertReply(sql, directory, { id: next.id, tenancy, day: shanghaiDay(at), phone: phone.e164, at });
+    if (tenancy && phone) await insertReply(sql, directory, { id: next.id, tenancy, day: shanghaiDay(at), at });
   }
 
   /** The latest batch that reached this phone from the number it wrote to. */

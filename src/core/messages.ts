@@ -81,7 +81,7 @@ export async function record(sql: Sql, directory: Directory, heard: readonly Out
     work.push(sql`
       with ended as (
         ${insertOf(sql, ended, true, at)}
-        returning id, account_id, day, subscription_id, phone, form, code, cost_e4, final_at)
+        returning id, account_id, day, subscription_id, final_at)
       ${reportsFrom(sql, destinations(directory, accounts, 'report'))}`);
   }
   const parts = outcomes.flatMap(({ id, common, channelId, parts }) => parts.map((part) => ({ ...part, id, common, channelId })));
@@ -194,7 +194,7 @@ async function end(
           cost_e4 = case when paid or ${delivered}::boolean then price_e4 else 0 end
       where account_id = ${accountId} and day between ${days[0]} and ${days[1]} and id = any(${ids}::bigint[])
         and status = ${messageStatus.sent}
-      returning id, account_id, day, subscription_id, phone, form, code, cost_e4, final_at, price_e4, paid),
+      returning id, account_id, day, subscription_id, cost_e4, final_at, price_e4, paid),
     events as (${reportsFrom(sql, destinations(directory, [accountId], 'report'))})
     select subscription_id as "subscriptionId", id / 32768 as "batchId", count(*)::int as n,
            coalesce(min(id) filter (where not paid), 0) as seq,

@@ -52,7 +52,7 @@ export function parsePhone(written: string): Phone | null {
 }
 
 /** The form most customers write: eleven digits for the mainland, `+` and digits for other countries. Only other forms are stored. */
-export function usualForm(e164: bigint): string {
+export function usualForm(e164: bigint | string): string {
   const digits = String(e164);
   return digits.length === 13 && digits.startsWith('86') ? digits.slice(2) : `+${digits}`;
 }

@@ -1,9 +1,13 @@
 /**
- * Events owed to customers: what waits, what was handed over, and every try to push. The only writer of `waiting_events`, `events` and
+ * Events owed to customers: what waits, what was handed over, and every try to push. The only writer of `parcels`, `handovers` and
  * `pushes`.
  *
- * An event is born in the transaction that ends its message (or stores its reply, or decides on its template), and leaves
- * `waiting_events` for `events` in the transaction that hands it over: by a pull, or by a push that succeeded.
+ * Events travel in parcels: reports of one batch and day that were born together are one row (docs/adr/0011-events-travel-in-parcels.md).
+ * What goes to a URL of an account has tries of its own, so there, and of replies and audits, each event is a parcel. A parcel says who
+ * is to be told; what is to be said is read from messages, replies and templates when it leaves.
+ *
+ * An event is born in the transaction that ends its message (or stores its reply, or decides on its template), and its parcel leaves
+ * `parcels` for `handovers` in the transaction that hands it over: by a pull, or by a push that succeeded.
  *
  * What is pushed goes to an endpoint: a subscription's URL for a kind, or, where the dialect has one URL for the whole account (MMS),
  * the account's. An event that waits for an endpoint is due at a time. A push claims due events and commits before anything is sent, and
@@ -11,27 +15,23 @@
  * what a lost process has left behind is found. What a try that failed means (again later, to be pulled, failed for good) is decided by
  * the dialect's `PushDialect`, and written here.
  */
-import { type Db, planAnew, type Sql } from '../db/db.ts';
+import { type Db, type Fragment, planAnew, type Sql } from '../db/db.ts';
 import { groupBy } from '../std/group.ts';
 import type { Directory, Tenancy } from './directory.ts';
-import { batchIdOf, type EventKind, type EventKindName, eventKind, eventKindName } from './model.ts';
+import { type EventKind, type EventKindName, eventKind, eventKindName } from './model.ts';
 import { usualForm } from './numbers.ts';
 
-/** A message's final state, as a dialect reports it. */
-export interface ReportEvent {
-  readonly messageId: bigint;
+/** Reports of messages of one batch that ended alike: they say the same but for the number. */
+export interface ReportEvents {
   readonly batchId: bigint;
   readonly ext: string;
-  /** As the customer wrote it. */
-  readonly mobile: string;
+  /** As the customer wrote them. */
+  readonly mobiles: readonly string[];
   readonly code: string;
   readonly at: Date;
-  /** What the message finally cost. */
+  /** What each message finally cost. */
   readonly costE4: bigint;
-}
-
-export interface PushedReport extends ReportEvent {
-  /** When the carrier took it; of acceptance where no carrier was asked. */
+  /** When the carrier took the first of them; of acceptance where no carrier was asked. */
   readonly sentAt: Date;
 }
 
@@ -57,7 +57,7 @@ export interface PushDialect {
   /** After a failure: again, on the schedule of the settings, until it has failed for good; or never again, to be pulled instead. */
   readonly afterFailure: 'again' | 'pull';
   isSuccess(answer: { readonly status: number; readonly text: string }): boolean;
-  report(events: readonly PushedReport[]): PushBody;
+  report(events: readonly ReportEvents[]): PushBody;
   reply(events: readonly ReplyEvent[]): PushBody;
   /** Null where the dialect has no templates to be told of. */
   readonly audit: ((event: AuditEvent) => PushBody) | null;
@@ -68,15 +68,13 @@ export interface PushBody {
   readonly body: string;
 }
 
-interface WaitingRow {
+/** Events that travel together, all of them the same way. */
+export interface Parcel {
+  /** Its first event's. */
   readonly id: bigint;
-  readonly day: string;
-  readonly phone: bigint;
-  readonly form: string | null;
-  readonly code: string | null;
-  readonly cost: bigint | null;
-  readonly at: Date;
-  /** Begun, with the one that a claim begins. */
+  /** How many events it holds. */
+  readonly size: number;
+  /** How often a push of it was begun, with the one that a claim begins. */
   readonly tries: number;
 }
 
@@ -88,8 +86,12 @@ const wholeAccount = 0n;
 /** How long a claim stands. Whoever holds it sends nothing in its last part, see `PushClaim.sendWithinMs`. */
 const leaseSeconds = 60;
 const sendWithinMs = 45_000;
-/** Rows that lose their URL, or their process, are dealt with in portions. */
+/** Parcels that lose their URL, or their process, are dealt with in portions. */
 const portion = 5000;
+/** Of reports that are not pushed one by one. A row of so many is small enough to lie where it is. */
+const eventsPerParcel = 500;
+/** How many parcels of many are looked at before it is known how much they hold. */
+const firstLook = 16;
 
 // ── birth ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -120,158 +122,238 @@ export function destinations(directory: Directory, accountIds: readonly bigint[]
 
 /**
  * The second half of a statement that ends messages: makes their events from its rows. `ended` is the name of a CTE with the columns
- * id, account_id, day, subscription_id, phone, form, code, cost_e4, final_at. A message ends once, so there is no conflict to expect:
- * the key would turn a second event into an error, and ON CONFLICT costs every row a second trip through the log.
+ * id, account_id, day, subscription_id, final_at.
  */
-export function reportsFrom(sql: Sql, { shared, pushed }: Destinations) {
-  return sql`
-    insert into waiting_events (id, kind, account_id, day, subscription_id, endpoint, route, due_at, at, phone, form, code, cost_e4)
-    select id, ${eventKind.report}::smallint, account_id, day, subscription_id,
-           case when subscription_id = any(${shared}::bigint[]) then 0 else subscription_id end,
-           case when subscription_id = any(${pushed}::bigint[]) then 1 else 0 end, final_at, final_at, phone, form, code, cost_e4
-    from ended`;
-}
+export const reportsFrom = (sql: Sql, to: Destinations) =>
+  parcelsFrom(sql, eventKind.report, to, sql`select id, account_id, day, subscription_id, final_at as at, 0 as replay from ended`, null);
+
+/** Wraps events, rows of id, account_id, day, subscription_id, at, replay, into parcels. Without a `dueAt` they are due since they happened. */
+const parcelsFrom = (sql: Sql, kind: EventKind, { shared, pushed }: Destinations, events: Fragment, dueAt: Date | null) => sql`
+  insert into parcels (account_id, kind, id, day, subscription_id, endpoint, route, at, due_at, replay, indexes)
+  select account_id, ${kind}::smallint, batch_id * 32768 + indexes[n], day, subscription_id,
+         case when subscription_id = any(${shared}::bigint[]) then ${wholeAccount}::bigint else subscription_id end,
+         case when subscription_id = any(${pushed}::bigint[]) then ${route.push}::smallint else ${route.pull}::smallint end,
+         at, coalesce(${dueAt}::timestamptz, at), replay, indexes[n : n + most - 1]
+  from (
+    select account_id, id / 32768 as batch_id, day, subscription_id, at, replay, array_agg((id % 32768)::smallint order by id) as indexes,
+           case when ${kind === eventKind.report} and subscription_id <> all(${shared}::bigint[]) then ${eventsPerParcel}::int else 1 end as most
+    from (${events}) as events
+    group by account_id, id / 32768, day, subscription_id, at, replay) as sets,
+    generate_series(1, cardinality(indexes), most) as n`;
 
 export async function insertReply(
   sql: Sql,
   directory: Directory,
-  reply: { id: bigint; tenancy: Tenancy; day: string; phone: bigint; at: Date },
+  reply: { id: bigint; tenancy: Tenancy; day: string; at: Date },
 ): Promise<void> {
   const { account, subscription } = reply.tenancy;
   const owner = endpointOf(reply.tenancy);
   const wanted = urlOf(directory, { accountId: account.id, owner, kind: 'reply' });
-  await sql`
-    insert into waiting_events (id, kind, account_id, day, subscription_id, endpoint, route, due_at, at, phone)
-    values (${reply.id}, ${eventKind.reply}, ${account.id}, ${reply.day}, ${subscription.id}, ${owner}, ${wanted ? route.push : route.pull},
-            ${reply.at}, ${reply.at}, ${reply.phone})`;
+  await insertOne(sql, account.id, eventKind.reply, reply, subscription.id, owner, wanted !== undefined);
 }
 
 /** Tells the account what was decided on its template. A template is decided on once, so its id is the event's. */
-export async function insertAudit(
-  sql: Sql,
-  audit: { templateId: bigint; accountId: bigint; day: string; approved: boolean; at: Date },
-): Promise<void> {
+export async function insertAudit(sql: Sql, audit: { templateId: bigint; accountId: bigint; day: string; at: Date }): Promise<void> {
+  const { accountId, templateId: id } = audit;
   // Not the directory: this is a transaction of the management API, and the URL may be younger than this node's view.
   const [account] = await sql<{ wanted: boolean }[]>`
-    select push_urls ? 'template' as wanted from accounts where id = ${audit.accountId}`;
-  await sql`
-    insert into waiting_events (id, kind, account_id, day, subscription_id, endpoint, route, due_at, at, phone, code)
-    values (${audit.templateId}, ${eventKind.audit}, ${audit.accountId}, ${audit.day}, 0, ${wholeAccount},
-            ${account?.wanted ? route.push : route.pull}, ${audit.at}, ${audit.at}, 0, ${audit.approved ? approvedCode : 'FAIL'})`;
+    select push_urls ? 'template' as wanted from accounts where id = ${accountId}`;
+  await insertOne(sql, accountId, eventKind.audit, { ...audit, id }, 0n, wholeAccount, account?.wanted ?? false);
 }
 
-const approvedCode = 'SUCCESS';
+const insertOne = (
+  sql: Sql,
+  accountId: bigint,
+  kind: EventKind,
+  { id, day, at }: { id: bigint; day: string; at: Date },
+  subscriptionId: bigint,
+  owner: bigint,
+  isPushed: boolean,
+) => sql`
+  insert into parcels (account_id, kind, id, day, subscription_id, endpoint, route, at, due_at, indexes)
+  values (${accountId}, ${kind}, ${id}, ${day}, ${subscriptionId}, ${owner}, ${isPushed ? route.push : route.pull}, ${at}, ${at},
+          array[${id}::bigint % 32768]::smallint[])`;
 
 // ── what they tell ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-async function batchesOf(sql: Sql, accountId: bigint, rows: readonly WaitingRow[]) {
-  const batchIds = [...new Set(rows.map(({ id }) => batchIdOf(id)))];
-  const batches = await sql<{ id: bigint; ext: string; acceptedAt: Date }[]>`
-    select id, ext, created_at as "acceptedAt" from batches where account_id = ${accountId} and id = any(${batchIds}::bigint[])`;
-  return new Map(batches.map((batch) => [batch.id, batch]));
+/** What parcels are read from: a CTE named `carried`, which may be the statement that moves them, so that what leaves is what is told. */
+interface Carried {
+  readonly accountId: bigint;
+  /** Of the parcels, from and to. */
+  readonly days: readonly [string, string];
+  /** `with carried as (…)`, and more if need be. */
+  readonly with: Fragment;
 }
 
-function reportOf({ id, phone, form, code, cost, at }: WaitingRow, ext: string): ReportEvent {
-  return { messageId: id, batchId: batchIdOf(id), ext, mobile: form ?? usualForm(phone), code: code ?? '', at, costE4: cost ?? 0n };
+/** The ids of the events in them. */
+const carriedIds = (sql: Sql) => sql`array(select id / 32768 * 32768 + unnest(indexes) from carried)`;
+
+/** A row for each batch and way to end; `each`: for each message, whose id is then told. */
+async function reportsOf(
+  sql: Sql,
+  { accountId, days, with: carrying }: Carried,
+  each: boolean,
+): Promise<(ReportEvents & { id: bigint })[]> {
+  const rows = await sql<(ReportEvents & { id: bigint; phones: string[]; forms: (string | null)[] | null })[]>`
+    ${carrying},
+    alike as (
+      select min(id) as id, id / 32768 as batch_id, code, cost_e4, final_at, min(sent_at) as sent_at, array_agg(phone::text) as phones,
+             case when count(form) > 0 then array_agg(form) end as forms
+      from messages
+      where account_id = ${accountId} and day between ${days[0]} and ${days[1]} and id = any(${carriedIds(sql)})
+      group by id / 32768, code, cost_e4, final_at ${each ? sql`, id` : sql``})
+    select a.id, a.batch_id as "batchId", coalesce(b.ext, '') as ext, a.code, a.cost_e4 as "costE4", a.final_at as at,
+           coalesce(a.sent_at, b.created_at, a.final_at) as "sentAt", a.phones, a.forms
+    from alike a left join batches b on b.account_id = ${accountId} and b.id = a.batch_id`;
+  return rows
+    .map(({ phones, forms, ...reports }) => ({ ...reports, mobiles: phones.map((phone, n) => forms?.[n] ?? usualForm(phone)) }))
+    .sort((a, b) => a.at.getTime() - b.at.getTime());
 }
 
-async function reportEvents(sql: Sql, accountId: bigint, rows: readonly WaitingRow[]): Promise<ReportEvent[]> {
-  const batches = await batchesOf(sql, accountId, rows);
-  return rows.map((row) => reportOf(row, batches.get(batchIdOf(row.id))?.ext ?? ''));
+async function repliesOf(sql: Sql, { accountId, with: carrying }: Carried): Promise<ReplyEvent[]> {
+  const replies = await sql<(Omit<ReplyEvent, 'mobile'> & { phone: bigint })[]>`
+    ${carrying}
+    select id as "replyId", content, phone, batch_id as "batchId", ext, received_at as at from replies
+    where account_id = ${accountId} and id = any(${carriedIds(sql)})`;
+  return replies.map(({ phone, ...reply }) => ({ ...reply, mobile: usualForm(phone) })).sort((a, b) => a.at.getTime() - b.at.getTime());
 }
 
-async function pushedReports(sql: Sql, accountId: bigint, rows: readonly WaitingRow[]): Promise<PushedReport[]> {
-  const days = rows.map(({ day }) => day).sort();
-  const [batches, messages] = await Promise.all([
-    batchesOf(sql, accountId, rows),
-    sql<{ id: bigint; sentAt: Date | null }[]>`
-      select id, sent_at as "sentAt" from messages
-      where account_id = ${accountId} and day between ${days[0] ?? ''} and ${days.at(-1) ?? ''}
-        and id = any(${rows.map(({ id }) => id)}::bigint[])`,
-  ]);
-  const sent = new Map(messages.map(({ id, sentAt }) => [id, sentAt]));
-  return rows.map((row) => {
-    const batch = batches.get(batchIdOf(row.id));
-    return { ...reportOf(row, batch?.ext ?? ''), sentAt: sent.get(row.id) ?? batch?.acceptedAt ?? row.at };
-  });
+/** What was rejected stays so; what was approved may have been withdrawn since. */
+const auditsOf = (sql: Sql, { accountId, with: carrying }: Carried) => sql<AuditEvent[]>`
+  ${carrying}
+  select id as "templateId", state <> 'rejected' as approved, reason from templates
+  where account_id = ${accountId} and id = any(${carriedIds(sql)})`;
+
+/** What one push carries. */
+export interface Load {
+  readonly parcels: readonly Parcel[];
+  readonly events:
+    | { readonly kind: 'report'; readonly reports: readonly ReportEvents[] }
+    | { readonly kind: 'reply'; readonly replies: readonly ReplyEvent[] }
+    | { readonly kind: 'audit'; readonly audits: readonly AuditEvent[] };
 }
 
-async function replyEvents(sql: Sql, accountId: bigint, rows: readonly WaitingRow[]): Promise<ReplyEvent[]> {
-  const replies = await sql<ReplyEvent[]>`
-    select id as "replyId", content, batch_id as "batchId", ext, received_at as at from replies
-    where account_id = ${accountId} and id = any(${rows.map(({ id }) => id)}::bigint[])`;
-  const byId = new Map(replies.map((reply) => [reply.replyId, reply]));
-  return rows.flatMap(({ id, phone }) => {
-    const reply = byId.get(id);
-    return reply ? [{ ...reply, mobile: usualForm(phone) }] : [];
-  });
-}
-
-async function auditEvents(sql: Sql, accountId: bigint, rows: readonly WaitingRow[]): Promise<AuditEvent[]> {
-  const templates = await sql<{ id: bigint; reason: string | null }[]>`
-    select id, reason from templates where account_id = ${accountId} and id = any(${rows.map(({ id }) => id)}::bigint[])`;
-  const reasons = new Map(templates.map(({ id, reason }) => [id, reason]));
-  return rows.map(({ id, code }) => ({ templateId: id, approved: code === approvedCode, reason: reasons.get(id) ?? null }));
-}
-
-/** An event that is to be pushed, and how often that was begun. */
-export interface Owed {
-  readonly id: bigint;
-  readonly tries: number;
-  readonly event:
-    | { readonly kind: 'report'; readonly report: PushedReport }
-    | { readonly kind: 'reply'; readonly reply: ReplyEvent }
-    | { readonly kind: 'audit'; readonly audit: AuditEvent };
-}
-
-async function owedOf(sql: Sql, { accountId, kind }: Endpoint, rows: readonly WaitingRow[]): Promise<Owed[]> {
-  const events = await (async (): Promise<[bigint, Owed['event']][]> => {
-    if (kind === 'report') return (await pushedReports(sql, accountId, rows)).map((report) => [report.messageId, { kind, report }]);
-    if (kind === 'reply') return (await replyEvents(sql, accountId, rows)).map((reply) => [reply.replyId, { kind, reply }]);
-    return (await auditEvents(sql, accountId, rows)).map((audit) => [audit.templateId, { kind, audit }]);
+/** Everything in one load; but where each event is a parcel with tries of its own, a load for each. */
+async function loadsOf(sql: Sql, { owner, kind }: Endpoint, parcels: readonly Parcel[], carried: Carried): Promise<Load[]> {
+  const each = owner === wholeAccount;
+  const events = await (async (): Promise<[bigint, Load['events']][]> => {
+    if (kind === 'report') {
+      const reports = await reportsOf(sql, carried, each);
+      return each ? reports.map((report) => [report.id, { kind, reports: [report] }]) : [[0n, { kind, reports }]];
+    }
+    if (kind === 'reply') {
+      const replies = await repliesOf(sql, carried);
+      return each ? replies.map((reply) => [reply.replyId, { kind, replies: [reply] }]) : [[0n, { kind, replies }]];
+    }
+    return (await auditsOf(sql, carried)).map((audit) => [audit.templateId, { kind, audits: [audit] }]);
   })();
-  const tries = new Map(rows.map(({ id, tries }) => [id, tries]));
-  return events.map(([id, event]) => ({ id, tries: tries.get(id) ?? 1, event }));
+  const own = new Map(parcels.map((parcel) => [parcel.id, [parcel]]));
+  return events.map(([id, events]) => ({ parcels: each ? (own.get(id) ?? []) : parcels, events }));
+}
+
+/**
+ * Rows of `parcels` or of `handovers`, `p`, once for each event that they hold, its `event_id`: all rows that are as `wanted`, or those of
+ * these events alone. An event is found from its id, since a row's id is that of an event of the same batch.
+ */
+export const opened = (sql: Sql, table: Fragment, wanted: Fragment, ids: readonly bigint[] | null) =>
+  ids === null
+    ? sql`(select *, id / 32768 * 32768 + unnest(indexes) as event_id from ${table} where ${wanted}) as p`
+    : sql`
+      (select own.*, event_id
+       from unnest(${ids}::bigint[]) as event_id, lateral (
+         select * from ${table} where ${wanted} and id = event_id and cardinality(indexes) = 1
+         union all
+         select * from ${table}
+         where ${wanted} and id between event_id / 32768 * 32768 and event_id and cardinality(indexes) > 1
+           and (event_id % 32768)::smallint = any(indexes)) as own) as p`;
+
+/** The events about a number: reports of messages to it, or replies from it; an audit is about none. */
+export async function eventsOf(
+  sql: Sql,
+  accountId: bigint,
+  kind: EventKind,
+  { phone, fromDay, toDay }: { phone: bigint; fromDay: string; toDay: string },
+): Promise<bigint[]> {
+  const query =
+    kind === eventKind.report
+      ? sql<{ id: bigint }[]>`
+          select id from messages
+          where account_id = ${accountId} and phone = ${phone} and day between ${fromDay}::date and ${toDay}::date`
+      : sql<{ id: bigint }[]>`
+          select id from replies where account_id = ${accountId} and phone = ${phone} and ${kind === eventKind.reply}`;
+  return (await query).map(({ id }) => id);
 }
 
 // ── handing over ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Which push each event left by, and under which claims they must still be held. */
-interface Carried {
-  readonly pushIds: readonly bigint[];
-  readonly claimIds: readonly bigint[];
-}
+/** Parcels that are ours for the rest of a transaction. */
+type Held = Parcel & { readonly day: string };
 
 /**
- * Moves rows from waiting to history. Only a row that was handed over before (a replay) can be there already, and is marked anew; for
- * all others the key is the guard that nothing is handed over twice.
+ * Locks parcels in order, past those that others hold, until they hold so many events. One that holds more than is left is cut in two. What
+ * was looked at in vain stays locked until the transaction ends, so at first only a few are, unless each `isOne` event.
  */
-async function handOver(
+async function hold(
   sql: Sql,
   accountId: bigint,
   kind: EventKind,
-  ids: readonly bigint[],
-  carried: Carried | null,
-  at: Date,
-): Promise<void> {
-  const held = carried ? sql`and route = ${route.pushing} and push_id = any(${carried.claimIds}::bigint[])` : sql``;
-  const rows = carried
-    ? sql`select gone.*, p.push_id from gone join unnest(${ids}::bigint[], ${carried.pushIds}::bigint[]) as p(id, push_id) on p.id = gone.id`
-    : sql`select gone.*, null::bigint as push_id from gone`;
-  const columns = sql`id, kind, account_id, day, subscription_id, at, phone, form, code, cost_e4, replays`;
-  await sql`
-    with gone as (
-      delete from waiting_events where account_id = ${accountId} and kind = ${kind} and id = any(${ids}::bigint[]) ${held}
-      returning ${columns}),
-    leaving as (${rows}),
-    first as (
-      insert into events (${columns}, push_id, handed_at)
-      select ${columns}, push_id, ${at}::timestamptz from leaving where replays = 0)
-    insert into events (${columns}, push_id, handed_at)
-    select ${columns}, push_id, ${at}::timestamptz from leaving where replays > 0
-    on conflict (id, kind, account_id, day)
-      do update set push_id = excluded.push_id, handed_at = excluded.handed_at, replays = excluded.replays`;
+  isOne: boolean,
+  which: Fragment,
+  order: Fragment,
+  limit: number,
+): Promise<Held[]> {
+  const held: Held[] = [];
+  let left = limit;
+  for (let look = isOne ? limit : Math.min(limit, firstLook); ; ) {
+    const found = await sql<Held[]>`
+      select id, day, tries::int, cardinality(indexes) as size from parcels
+      where account_id = ${accountId} and kind = ${kind} and ${which} and id <> all(${held.map(({ id }) => id)}::bigint[])
+      order by ${order}, id limit ${look} for update skip locked`;
+    for (const parcel of found) {
+      if (left === 0) break;
+      if (parcel.size > left) await cut(sql, accountId, kind, parcel.id, left);
+      const size = Math.min(parcel.size, left);
+      held.push({ ...parcel, size });
+      left -= size;
+    }
+    if (left === 0 || found.length < look) return held;
+    look = Math.min(left, Math.ceil((left * held.length) / (limit - left)) + 1);
+  }
 }
+
+/** Leaves the first `size` events of a parcel in it and makes a parcel of the others. */
+const cut = (sql: Sql, accountId: bigint, kind: EventKind, id: bigint, size: number) => sql`
+  with rest as (
+    insert into parcels (account_id, kind, id, day, subscription_id, endpoint, route, at, due_at, tries, replay, indexes)
+    select account_id, kind, id / 32768 * 32768 + indexes[${size + 1}], day, subscription_id, endpoint, route, at, due_at, tries, replay,
+           indexes[${size + 1} : ]
+    from parcels where account_id = ${accountId} and kind = ${kind} and id = ${id})
+  update parcels set indexes = indexes[ : ${size}] where account_id = ${accountId} and kind = ${kind} and id = ${id}`;
+
+const carriedOf = (accountId: bigint, held: readonly Held[], carrying: Fragment): Carried => {
+  const days = held.map(({ day }) => day).sort();
+  return { accountId, days: [days[0] ?? '', days.at(-1) ?? ''], with: carrying };
+};
+
+const handedColumns = (sql: Sql) => sql`account_id, kind, id, day, subscription_id, replay, at, indexes`;
+
+/** Which push each parcel left by, and under which claims they must still be held. */
+interface Pushed {
+  readonly parcels: readonly { readonly id: bigint; readonly pushId: bigint }[];
+  readonly claimIds: readonly bigint[];
+}
+
+/** Moves parcels that a push has carried from waiting to history. The key is the guard that nothing is handed over twice. */
+const handOver = (sql: Sql, accountId: bigint, kind: EventKind, { parcels, claimIds }: Pushed, at: Date) => sql`
+  with gone as (
+    delete from parcels
+    where account_id = ${accountId} and kind = ${kind} and id = any(${parcels.map(({ id }) => id)}::bigint[])
+      and route = ${route.pushing} and push_id = any(${claimIds}::bigint[])
+    returning ${handedColumns(sql)})
+  insert into handovers (${handedColumns(sql)}, push_id, handed_at)
+  select gone.*, p.push_id, ${at}::timestamptz
+  from gone join unnest(${parcels.map(({ id }) => id)}::bigint[], ${parcels.map(({ pushId }) => pushId)}::bigint[]) as p(id, push_id)
+    on p.id = gone.id`;
 
 // ── past retention ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -283,31 +365,31 @@ const unwanted = (sql: Sql) => sql`(route = ${route.failed} or (route = ${route.
  * the others here.
  */
 export async function awaitedDays(sql: Sql, before: string): Promise<ReadonlySet<string>> {
-  const rows = await sql<{ day: string }[]>`select distinct day from waiting_events where day < ${before} and not ${unwanted(sql)}`;
+  const rows = await sql<{ day: string }[]>`select distinct day from parcels where day < ${before} and not ${unwanted(sql)}`;
   return new Set(rows.map(({ day }) => day));
 }
 
 /**
- * Gives up events of a day, at most `limit`: those that have failed or are kept, and `all` others too unless they are being pushed at this
- * moment. Returns how many.
+ * Gives up the events of a day, at most `limit` parcels: those that have failed or are kept, and `all` others too unless they are being pushed at this
+ * moment. Returns how many parcels.
  */
 export async function giveUpEvents(sql: Sql, day: string, all: boolean, limit: number): Promise<number> {
   const given = await sql<{ id: bigint; kind: EventKind; accountId: bigint }[]>`
-    select id, kind::int, account_id as "accountId" from waiting_events
+    select id, kind::int, account_id as "accountId" from parcels
     where day = ${day} and ${all ? sql`route <> ${route.pushing}` : unwanted(sql)}
     limit ${limit} for update skip locked`;
   for (const same of groupBy(given, ({ accountId, kind }) => `${accountId}/${kind}`).values()) {
     const [{ accountId, kind } = { accountId: 0n, kind: eventKind.report }] = same;
     await sql`
-      delete from waiting_events
-      where account_id = ${accountId} and kind = ${kind} and id = any(${same.map(({ id }) => id)}::bigint[]) and day = ${day}`;
+      delete from parcels
+      where account_id = ${accountId} and kind = ${kind} and id = any(${same.map(({ id }) => id)}::bigint[])`;
   }
   return given.length;
 }
 
 /** Whether anything of a day waits, for whatever. */
 export async function hasWaiting(sql: Sql, day: string): Promise<boolean> {
-  const [row] = await sql<[{ waits: boolean }]>`select exists (select 1 from waiting_events where day = ${day}) as waits`;
+  const [row] = await sql<[{ waits: boolean }]>`select exists (select 1 from parcels where day = ${day}) as waits`;
   return row.waits;
 }
 
@@ -341,16 +423,16 @@ export interface PushClaim {
   readonly id: bigint;
   readonly endpoint: Endpoint;
   readonly url: string;
-  readonly owed: readonly Owed[];
+  readonly loads: readonly Load[];
   /** How long after the claim a push may still begin. */
   readonly sendWithinMs: number;
 }
 
-/** Events whose claim has run out: the process that held it was lost. */
+/** Parcels whose claim has run out: the process that held it was lost. */
 export interface LostClaim {
   readonly id: bigint;
   readonly endpoint: Endpoint;
-  readonly owed: readonly Pick<Owed, 'id' | 'tries'>[];
+  readonly parcels: readonly Parcel[];
 }
 
 /** What becomes of events after a try: handed over; due again; to be pulled (where nobody pulls, kept); failed, and kept for a replay. */
@@ -364,7 +446,7 @@ export type Fate =
 export interface PushResult {
   readonly claimId: bigint;
   readonly endpoint: Endpoint;
-  readonly ids: readonly bigint[];
+  readonly parcels: readonly Parcel[];
   readonly fate: Fate;
   /** Null if nothing was sent. */
   readonly attempt: { readonly url: string; readonly startedAt: Date; readonly status: number | null; readonly answer: string } | null;
@@ -385,8 +467,8 @@ export interface ReplayFilter {
 }
 
 export interface Outbox {
-  /** Hands over what waits, oldest first, each row once whoever else pulls at the same time. */
-  pullReports(tenancy: Tenancy, limit: number): Promise<ReportEvent[]>;
+  /** Hands over what waits, oldest first, each event once whoever else pulls at the same time, and no more than the limit. */
+  pullReports(tenancy: Tenancy, limit: number): Promise<ReportEvents[]>;
   pullReplies(tenancy: Tenancy, limit: number): Promise<ReplyEvent[]>;
   /** Endpoints with something due. What is due later, however much it is, costs nothing. */
   due(): Promise<Endpoint[]>;
@@ -405,18 +487,20 @@ export function createOutbox({ db, directory, clock }: { db: Db; directory: Dire
     { account, subscription }: Tenancy,
     kind: EventKind,
     limit: number,
-    load: (sql: Sql, accountId: bigint, rows: readonly WaitingRow[]) => Promise<T[]>,
+    tell: (sql: Sql, carried: Carried) => Promise<T[]>,
   ): Promise<T[]> {
     const handOverNext = async (sql: Sql): Promise<T[]> => {
-      const query = sql<WaitingRow[]>`
-        select id, day, phone, form, code, cost_e4 as cost, at, tries::int from waiting_events
-        where account_id = ${account.id} and subscription_id = ${subscription.id} and kind = ${kind} and route = 0
-        order by at, id limit ${limit} for update skip locked`;
-      const [, rows] = await Promise.all([planAnew(sql), query]);
-      if (rows.length === 0) return [];
-      const ids = rows.map(({ id }) => id);
-      const [events] = await Promise.all([load(sql, account.id, rows), handOver(sql, account.id, kind, ids, null, clock())]);
-      return events;
+      const waiting = sql`subscription_id = ${subscription.id} and route = 0`;
+      const [, held] = await Promise.all([planAnew(sql), hold(sql, account.id, kind, kind !== eventKind.report, waiting, sql`at`, limit)]);
+      if (held.length === 0) return [];
+      const moved = sql`
+        with carried as (
+          delete from parcels
+          where account_id = ${account.id} and kind = ${kind} and id = any(${held.map(({ id }) => id)}::bigint[])
+          returning ${handedColumns(sql)}),
+        handed as (
+          insert into handovers (${handedColumns(sql)}, handed_at) select *, ${clock()}::timestamptz from carried)`;
+      return tell(sql, carriedOf(account.id, held, moved));
     };
     // A pull that was committed is answered with its rows, even if the database went away before it could say so: nobody would see them again.
     return db.transaction(handOverNext, { findOut: true });
@@ -430,25 +514,20 @@ export function createOutbox({ db, directory, clock }: { db: Db; directory: Dire
       for (const [kind, same] of groupBy(own, ({ endpoint }) => eventKind[endpoint.kind])) {
         const claimIds = [...new Set(same.map(({ claimId }) => claimId))];
         const done = same.filter(({ fate }) => fate.kind === 'done');
-        const pushIds = done.flatMap(({ pushId, ids }) => ids.map(() => pushId));
-        if (done.length > 0)
-          await handOver(
-            sql,
-            accountId,
-            kind,
-            done.flatMap(({ ids }) => ids),
-            { pushIds, claimIds },
-            at,
-          );
+        if (done.length > 0) {
+          const parcels = done.flatMap(({ pushId, parcels }) => parcels.map(({ id }) => ({ id, pushId })));
+          await handOver(sql, accountId, kind, { parcels, claimIds }, at);
+        }
         const others = same.filter(({ fate }) => fate.kind !== 'done');
         for (const alike of groupBy(others, ({ fate }) => (fate.kind === 'again' ? fate.at.getTime() : fate.kind)).values()) {
           const fate = alike[0]?.fate ?? { kind: 'failed' };
           const next = fate.kind === 'pull' ? route.pull : fate.kind === 'failed' ? route.failed : route.push;
           await sql`
-            update waiting_events
+            update parcels
             set route = ${next}, push_id = null, lease_until = null, due_at = coalesce(${fate.kind === 'again' ? fate.at : null}, due_at),
                 tries = tries - ${fate.kind === 'unsent' ? 1 : 0}::smallint
-            where account_id = ${accountId} and kind = ${kind} and id = any(${alike.flatMap(({ ids }) => ids)}::bigint[])
+            where account_id = ${accountId} and kind = ${kind}
+              and id = any(${alike.flatMap(({ parcels }) => parcels.map(({ id }) => id))}::bigint[])
               and route = ${route.pushing} and push_id = any(${claimIds}::bigint[])`;
         }
       }
@@ -461,14 +540,17 @@ export function createOutbox({ db, directory, clock }: { db: Db; directory: Dire
     results: readonly (PushResult & { readonly pushId: bigint })[],
     at: Date,
   ): Promise<void> {
-    const rows = results.flatMap(({ attempt, ...result }) => (attempt ? [{ ...result, ...attempt }] : []));
+    const rows = results.flatMap(({ attempt, parcels, ...result }) => {
+      const events = parcels.reduce((sum, { size }) => sum + size, 0);
+      return attempt ? [{ ...result, ...attempt, events, eventId: events === 1 ? (parcels[0]?.id ?? null) : null }] : [];
+    });
     if (rows.length === 0) return;
     await sql`
       insert into pushes (account_id, id, subscription_id, kind, url, events, event_id, state, started_at, finished_at, http_status, answer)
       select ${accountId}, id, owner, kind, url, events, event_id, state, started_at, ${at}, http_status, answer
       from unnest(${rows.map((r) => r.pushId)}::bigint[], ${rows.map((r) => r.endpoint.owner)}::bigint[],
                   ${rows.map((r) => eventKind[r.endpoint.kind])}::smallint[], ${rows.map((r) => r.url)}::text[],
-                  ${rows.map((r) => r.ids.length)}::int[], ${rows.map((r) => (r.ids.length === 1 ? (r.ids[0] ?? null) : null))}::bigint[],
+                  ${rows.map((r) => r.events)}::int[], ${rows.map((r) => r.eventId)}::bigint[],
                   ${rows.map((r) => (r.fate.kind === 'done' ? 'done' : 'failed'))}::text[], ${rows.map((r) => r.startedAt)}::timestamptz[],
                   ${rows.map((r) => r.status)}::int[], ${rows.map((r) => r.answer)}::text[])
         as t(id, owner, kind, url, events, event_id, state, started_at, http_status, answer)
@@ -483,50 +565,50 @@ export function createOutbox({ db, directory, clock }: { db: Db; directory: Dire
   async function replayIn(
     sql: Sql,
     accountId: bigint,
-    { subscriptionId, kind: kindName, fromDay, toDay, state, ids, batchId, phone }: ReplayFilter,
+    { subscriptionId, kind: kindName, fromDay, toDay, state, ids: given, batchId, phone }: ReplayFilter,
   ): Promise<number> {
     const kind = eventKind[kindName];
     const at = clock();
     const hasUrl = urlOf(directory, { accountId, owner: wholeAccount, kind: kindName }) !== undefined;
-    const { shared, pushed } =
-      kindName === 'audit' ? { shared: [0n], pushed: hasUrl ? [0n] : [] } : destinations(directory, [accountId], kindName);
-    const first = batchId === undefined ? null : batchId * 32768n;
+    const to = kindName === 'audit' ? { shared: [0n], pushed: hasUrl ? [0n] : [] } : destinations(directory, [accountId], kindName);
+    const ofPhone = phone === undefined ? null : new Set(await eventsOf(sql, accountId, kind, { phone, fromDay, toDay }));
+    const ids = ofPhone && given ? given.filter((id) => ofPhone.has(id)) : (given ?? (ofPhone && [...ofPhone]));
     const wanted = sql`
-      account_id = ${accountId} and (${subscriptionId}::bigint is null or subscription_id = ${subscriptionId}) and kind = ${kind}
-      and day between ${fromDay}::date and ${toDay}::date
-      and (${ids ?? null}::bigint[] is null or id = any(${ids ?? null}::bigint[]))
-      and (${first}::bigint is null or id between ${first}::bigint and ${first}::bigint + 32767)
-      and (${phone ?? null}::bigint is null or phone = ${phone ?? null}::bigint)`;
-    // What has failed, and what was kept because nobody could pull it. Without a URL there is nothing to do for it.
+      account_id = ${accountId} and kind = ${kind} and day between ${fromDay}::date and ${toDay}::date
+      and (${subscriptionId}::bigint is null or subscription_id = ${subscriptionId})
+      and (${batchId ?? null}::bigint is null or id between ${(batchId ?? 0n) * 32768n} and ${(batchId ?? 0n) * 32768n + 32767n})`;
+    const named = sql`(${ids}::bigint[] is null or id = any(${ids}::bigint[]))`;
+    // What has failed, and what was kept because nobody could pull it, each a parcel. Without a URL there is nothing to do for it.
     const kept = await sql`
-      update waiting_events set route = ${route.push}, tries = 0, due_at = ${at}
-      where ${wanted} and ${unwanted(sql)} and subscription_id = any(${pushed}::bigint[])
+      update parcels set route = ${route.push}, tries = 0, due_at = ${at}
+      where ${wanted} and ${named} and ${unwanted(sql)}
+        and subscription_id = any(${to.pushed}::bigint[])
       returning id`;
     if (state === 'failed') return kept.length;
-    const again = await sql`
-      insert into waiting_events (id, kind, account_id, day, subscription_id, endpoint, route, due_at, at, phone, form, code, cost_e4, replays)
-      select id, kind, account_id, day, subscription_id,
-             case when subscription_id = any(${shared}::bigint[]) then 0 else subscription_id end,
-             case when subscription_id = any(${pushed}::bigint[]) then ${route.push}::smallint else ${route.pull}::smallint end, ${at}::timestamptz, at, phone, form, code, cost_e4, replays + 1
-      from events where ${wanted}
-      on conflict do nothing
-      returning id`;
-    return kept.length + again.length;
+    const again = await sql<{ size: number }[]>`
+      with passages as (
+        select event_id, account_id, day, subscription_id, at, replay, true as waits from ${opened(sql, sql`parcels`, wanted, ids)}
+        union all
+        select event_id, account_id, day, subscription_id, at, replay, false from ${opened(sql, sql`handovers`, wanted, ids)}),
+      latest as (select distinct on (event_id) * from passages order by event_id, replay desc)
+      ${parcelsFrom(sql, kind, to, sql`select event_id as id, account_id, day, subscription_id, at, replay + 1 as replay from latest where not waits`, at)}
+      returning cardinality(indexes) as size`;
+    return again.reduce((sum, { size }) => sum + size, kept.length);
   }
 
   return {
-    pullReports: (tenancy, limit) => pull(tenancy, eventKind.report, limit, reportEvents),
-    pullReplies: (tenancy, limit) => pull(tenancy, eventKind.reply, limit, replyEvents),
+    pullReports: (tenancy, limit) => pull(tenancy, eventKind.report, limit, (sql, carried) => reportsOf(sql, carried, false)),
+    pullReplies: (tenancy, limit) => pull(tenancy, eventKind.reply, limit, repliesOf),
 
     async due() {
       // A loose index scan: one step for each endpoint that has rows, however many it has. The first of them is due first.
       const rows = await db.sql<{ accountId: bigint; owner: bigint; kind: EventKind }[]>`
         with recursive waiting as (
-          (select account_id, endpoint, kind, due_at from waiting_events where route = 1
+          (select account_id, endpoint, kind, due_at from parcels where route = 1
            order by account_id, endpoint, kind, due_at, id limit 1)
           union all
           select n.* from waiting w, lateral (
-            select account_id, endpoint, kind, due_at from waiting_events
+            select account_id, endpoint, kind, due_at from parcels
             where route = 1 and (account_id, endpoint, kind) > (w.account_id, w.endpoint, w.kind)
             order by account_id, endpoint, kind, due_at, id limit 1) n)
         select account_id as "accountId", endpoint as owner, kind::int from waiting where due_at <= ${clock()}`;
@@ -540,26 +622,27 @@ export function createOutbox({ db, directory, clock }: { db: Db; directory: Dire
       if (!url) {
         await db.sql`
           with orphaned as (
-            select id from waiting_events
+            select id from parcels
             where account_id = ${accountId} and endpoint = ${owner} and kind = ${kind} and route = 1
             order by due_at, id limit ${portion} for update skip locked)
-          update waiting_events set route = ${route.pull}
+          update parcels set route = ${route.pull}
           where account_id = ${accountId} and kind = ${kind} and id = any(array(select id from orphaned)) and route = 1`;
         return null;
       }
       return db.transaction(async (sql) => {
-        const query = sql<WaitingRow[]>`
-          select id, day, phone, form, code, cost_e4 as cost, at, tries + 1 as tries from waiting_events
-          where account_id = ${accountId} and endpoint = ${owner} and kind = ${kind} and route = 1 and due_at <= ${clock()}
-          order by due_at, id limit ${limit} for update skip locked`;
-        const [, rows] = await Promise.all([planAnew(sql), query]);
-        if (rows.length === 0) return null;
+        const isOne = owner === wholeAccount || kind !== eventKind.report;
+        const due = sql`endpoint = ${owner} and route = 1 and due_at <= ${clock()}`;
+        const [, held] = await Promise.all([planAnew(sql), hold(sql, accountId, kind, isOne, due, sql`due_at`, limit)]);
+        if (held.length === 0) return null;
         const [id = 0n] = await nextIds(sql, 1);
-        await sql`
-          update waiting_events
-          set route = ${route.pushing}, push_id = ${id}, tries = tries + 1, lease_until = now() + make_interval(secs => ${leaseSeconds})
-          where account_id = ${accountId} and kind = ${kind} and id = any(${rows.map(({ id }) => id)}::bigint[])`;
-        return { id, endpoint, url, owed: await owedOf(sql, endpoint, rows), sendWithinMs };
+        const claimed = sql`
+          with carried as (
+            update parcels
+            set route = ${route.pushing}, push_id = ${id}, tries = tries + 1, lease_until = now() + make_interval(secs => ${leaseSeconds})
+            where account_id = ${accountId} and kind = ${kind} and id = any(${held.map(({ id }) => id)}::bigint[])
+            returning id, indexes)`;
+        const parcels = held.map(({ id, size, tries }) => ({ id, size, tries: tries + 1 }));
+        return { id, endpoint, url, loads: await loadsOf(sql, endpoint, parcels, carriedOf(accountId, held, claimed)), sendWithinMs };
       });
     },
 
@@ -575,23 +658,26 @@ export function createOutbox({ db, directory, clock }: { db: Db; directory: Dire
 
     recover: (judge) =>
       db.transaction(async (sql) => {
-        const query = sql<{ id: bigint; accountId: bigint; owner: bigint; kind: EventKind; tries: number; claimId: bigint }[]>`
-          select id, account_id as "accountId", endpoint as owner, kind::int, tries::int, push_id as "claimId" from waiting_events
+        const query = sql<(Parcel & { accountId: bigint; owner: bigint; kind: EventKind; claimId: bigint })[]>`
+          select id, account_id as "accountId", endpoint as owner, kind::int, tries::int, cardinality(indexes) as size, push_id as "claimId"
+          from parcels
           where route = 2 and lease_until < now()
           order by lease_until limit ${portion} for update skip locked`;
         const [, rows] = await Promise.all([planAnew(sql), query]);
         if (rows.length === 0) return 0;
-        const results = [...groupBy(rows, ({ claimId }) => claimId)].flatMap(([id, own]) => {
-          const [{ accountId, owner, kind } = { accountId: 0n, owner: 0n, kind: eventKind.report }] = own;
-          return judge({ id, endpoint: { accountId, owner, kind: eventKindName[kind] }, owed: own });
+        const results = [...groupBy(rows, ({ claimId }) => claimId)].flatMap(([id, parcels]) => {
+          const [{ accountId, owner, kind } = { accountId: 0n, owner: 0n, kind: eventKind.report }] = parcels;
+          return judge({ id, endpoint: { accountId, owner, kind: eventKindName[kind] }, parcels });
         });
         await settleIn(sql, results, await nextIds(sql, results.length), clock());
-        return rows.length;
+        return rows.reduce((sum, { size }) => sum + size, 0);
       }),
 
     replay: (accountId, filter) =>
       db.transaction(async (sql) => {
         await keepPartitions(sql);
+        // Two that replay the same at once would make parcels of it twice.
+        await sql`select pg_advisory_xact_lock(hashtextextended('hongyan replay', ${accountId}))`;
         return replayIn(sql, accountId, filter);
       }),
   };

@@ -5,13 +5,14 @@
  * partitioned by day. The exceptions are the operator's: whose batch a number is, the channels' queues, and orphaned reports, which
  * belong to nobody yet.
  */
-import type { Sql } from '../db/db.ts';
+import type { Fragment, Sql } from '../db/db.ts';
 import type { FrozenDay } from './batches.ts';
 import type { Page, PageRequest } from './management.ts';
 import { belowId, found, keyOf, mapPage, pageOf } from './management.ts';
 import type { EventKind, EventKindName, MessageStatus, StoredPackage } from './model.ts';
 import { batchIdOf, chunkOfMessage, eventKind, eventKindName, indexOf, messageStatus } from './model.ts';
 import { parsePhone, usualForm } from './numbers.ts';
+import { eventsOf, opened } from './outbox.ts';
 
 /** Calendar days in Asia/Shanghai, both included. */
 export interface DayRange {
@@ -282,12 +283,11 @@ export async function getMessage(sql: Sql, accountId: bigint, id: bigint): Promi
     where account_id = ${accountId} and id = ${id} and day = ${day}::date order by seg`;
   const late = await sql<{ at: Date; what: 'late_report' | 'read'; code: string }[]>`
     select at, what, code from late_reports where account_id = ${accountId} and id = ${id} order by at`;
-  const reports = await eventRows(
-    sql,
-    accountId,
-    { kind: eventKind.report, fromDay: day, toDay: day, lowId: id, highId: id, ids: null, subscriptionId: null, state: null },
-    1,
-  );
+  const own = sql`account_id = ${accountId} and kind = ${eventKind.report} and day = ${day}::date`;
+  const reports = await sql<Passage[]>`
+    select replay::int, due_at as "dueAt", null::bigint as "pushId", null::timestamptz as "handedAt" from ${opened(sql, sql`parcels`, own, [id])}
+    union all
+    select replay::int, null, push_id, handed_at from ${opened(sql, sql`handovers`, own, [id])}`;
 
   const { carrierId = null, ...outcome } = recorded ?? {};
   const message = summaryOf({ ...planned, ...outcome });
@@ -295,14 +295,25 @@ export async function getMessage(sql: Sql, accountId: bigint, id: bigint): Promi
   if (message.sentAt) timeline.push({ at: message.sentAt, what: 'sent', detail: '' });
   if (message.finalAt) timeline.push({ at: message.finalAt, what: 'final', detail: message.code ?? '' });
   for (const { at, what, code } of late) timeline.push({ at, what, detail: code });
-  timeline.push(...reports.map(momentOf));
+  timeline.push(...reports.map((passage) => momentOf(passage, message.finalAt)));
   timeline.sort((a, b) => a.at.getTime() - b.at.getTime());
   return { ...message, batchId, carrierId, parts, verdict, timeline };
 }
 
-function momentOf({ state, at, handedAt, pushId, replays }: Event): Moment {
-  const again = replays > 0 ? `, replay ${replays}` : '';
-  if (state === 'waiting' || handedAt === null) return { at, what: 'report_waiting', detail: `since the message ended${again}` };
+/** One time that a message's report waited, or was handed over. */
+interface Passage {
+  readonly replay: number;
+  readonly dueAt: Date | null;
+  readonly pushId: bigint | null;
+  readonly handedAt: Date | null;
+}
+
+function momentOf({ replay, dueAt, pushId, handedAt }: Passage, finalAt: Date | null): Moment {
+  const again = replay > 0 ? `, replay ${replay}` : '';
+  if (handedAt === null)
+    return replay === 0
+      ? { at: finalAt ?? new Date(0), what: 'report_waiting', detail: 'since the message ended' }
+      : { at: dueAt ?? new Date(0), what: 'report_waiting', detail: `to be handed over again${again}` };
   if (pushId === null) return { at: handedAt, what: 'report_pulled', detail: `by the customer${again}` };
   return { at: handedAt, what: 'report_pushed', detail: `by push ${pushId}${again}` };
 }
@@ -346,82 +357,133 @@ export interface EventFilter extends DayRange {
 /**
  * What is or was owed to an account, newest message or reply first. An event that waits to be handed over again is waiting.
  *
- * Walks the account's keys of these days downwards until a page is full: what is rare among many (another state, one of several
- * subscriptions) takes a person's patience, not a program's that polls.
+ * Walks the account's parcels downwards and opens those of a few batches at a time: all that is in a parcel is of one batch.
  */
 export async function searchEvents(sql: Sql, accountId: bigint, filter: EventFilter, page: PageRequest): Promise<Page<Event>> {
-  const { kind: kindName, phone, batchId } = filter;
-  const kind = eventKind[kindName];
+  const { kind: kindName, phone, batchId, ...rest } = filter;
+  const search = { ...rest, accountId, kind: eventKind[kindName] };
+  const wanted = page.limit + 1;
+  const low = batchId === null ? 0n : batchId * 32768n;
   const below = belowId(page);
-  const ids = phone === null ? null : await idsOf(sql, accountId, kind, { ...filter, phone });
-  const lowId = batchId === null ? 0n : batchId * 32768n;
-  const highId = batchId === null || below <= lowId + 32767n ? below - 1n : lowId + 32767n;
-  return pageOf(await eventRows(sql, accountId, { ...filter, kind, ids, lowId, highId }, page.limit + 1), page, ({ id }) => [id]);
+  let high = batchId === null || below <= low + 32767n ? below - 1n : low + 32767n;
+  const found: EventRow[] = [];
+  if (phone === null) {
+    while (found.length < wanted) {
+      const next = await nextOf(sql, search, low, high, wanted);
+      if (next.low === null || next.high === null) break;
+      const range = sql`id between ${next.low} and ${next.high}`;
+      found.push(...(await eventRows(sql, search, null, range, next.high < high ? next.high : high, wanted)));
+      high = next.low - 1n;
+    }
+  } else {
+    const ids = (await eventsOf(sql, accountId, search.kind, { ...rest, phone })).filter((id) => id >= low && id <= high);
+    ids.sort((a, b) => (a < b ? 1 : -1));
+    for (let at = 0; at < ids.length && found.length < wanted; at += wanted)
+      found.push(...(await eventRows(sql, search, ids.slice(at, at + wanted), sql`true`, high, wanted)));
+  }
+  return pageOf(await tell(sql, search, found.slice(0, wanted)), page, ({ id }) => [id]);
 }
 
-/** The messages to a number, or the replies from it: found by their index, which events have none of. */
-async function idsOf(
-  sql: Sql,
-  accountId: bigint,
-  kind: EventKind,
-  { phone, fromDay, toDay }: DayRange & { phone: bigint },
-): Promise<bigint[]> {
-  const query =
-    kind === eventKind.report
-      ? sql<{ id: bigint }[]>`
-          select id from messages
-          where account_id = ${accountId} and phone = ${phone} and day between ${fromDay}::date and ${toDay}::date`
-      : sql<{ id: bigint }[]>`
-          select id from replies where account_id = ${accountId} and phone = ${phone} and ${kind === eventKind.reply}`;
-  return (await query).map(({ id }) => id);
-}
-
-interface EventRange extends DayRange {
+interface EventSearch extends DayRange {
+  readonly accountId: bigint;
   readonly kind: EventKind;
-  readonly lowId: bigint;
-  readonly highId: bigint;
-  /** Null: any. */
-  readonly ids: readonly bigint[] | null;
   readonly subscriptionId: bigint | null;
   readonly state: Event['state'] | null;
 }
 
-type EventRow = Omit<Event, 'kind' | 'phone' | 'route'> & { phone: bigint; form: string | null; route: number };
+const fits = (sql: Sql, { accountId, kind, fromDay, toDay, subscriptionId }: EventSearch) => sql`
+  account_id = ${accountId} and kind = ${kind} and day between ${fromDay}::date and ${toDay}::date
+  and (${subscriptionId}::bigint is null or subscription_id = ${subscriptionId})`;
 
-async function eventRows(sql: Sql, accountId: bigint, range: EventRange, limit: number): Promise<Event[]> {
-  const { kind, fromDay, toDay, lowId, highId, ids, subscriptionId, state } = range;
-  const fits = sql`
-    account_id = ${accountId} and kind = ${kind} and day between ${fromDay}::date and ${toDay}::date and id between ${lowId} and ${highId}
-    and ${ids === null ? sql`true` : sql`id = any(${ids}::bigint[])`} and (${subscriptionId}::bigint is null or subscription_id = ${subscriptionId})`;
-  const inState = {
-    waiting: sql`route in (1, 2) or (route = 0 and endpoint <> 0)`,
+/** Whether a parcel is in the state that is looked for. */
+const isWanted = (sql: Sql, state: Event['state'] | null) =>
+  ({
+    waiting: sql`(route in (1, 2) or (route = 0 and endpoint <> 0))`,
     failed: sql`route = 3`,
-    kept: sql`route = 0 and endpoint = 0`,
-  };
-  const rows = await sql<EventRow[]>`
-    with waiting as (
-      select id, case when route = 3 then 'failed' when route = 0 and endpoint = 0 then 'kept' else 'waiting' end as state, subscription_id,
-             route, null::bigint as push_id, phone, form, code, cost_e4, at, null::timestamptz as handed_at, replays, tries,
+    kept: sql`(route = 0 and endpoint = 0)`,
+    handed_over: sql`false`,
+    any: sql`true`,
+  })[state ?? 'any'];
+
+/** The next batches, downwards, whose parcels must be opened to find so many events; nulls if there are none. It may take more: see `eventRows`. */
+async function nextOf(sql: Sql, search: EventSearch, low: bigint, high: bigint, wanted: number) {
+  const { state } = search;
+  const [row] = await sql<[{ low: bigint | null; high: bigint | null }]>`
+    with newest as (
+      (select id, cardinality(indexes) as n from parcels
+       where ${fits(sql, search)} and id between ${low} and ${high} and ${isWanted(sql, state)} order by id desc limit ${wanted})
+      union all
+      (select id, case when replay = 0 then cardinality(indexes) else 0 end from handovers
+       where ${fits(sql, search)} and id between ${low} and ${high} and ${state === null || state === 'handed_over'}
+       order by id desc limit ${wanted})),
+    summed as (select id, sum(n) over (order by id desc) as n from newest order by id desc limit ${wanted})
+    select coalesce(max(id) filter (where n >= ${wanted}), min(id)) / 32768 * 32768 as low, max(id) / 32768 * 32768 + 32767 as high from summed`;
+  return row;
+}
+
+type EventRow = Omit<Event, 'kind' | 'phone' | 'route' | 'code' | 'costE4'> & { route: number };
+
+/** Events in rows that are in this range, or these alone, up to the highest. */
+async function eventRows(
+  sql: Sql,
+  search: EventSearch,
+  ids: readonly bigint[] | null,
+  range: Fragment,
+  highest: bigint,
+  limit: number,
+): Promise<EventRow[]> {
+  const { state } = search;
+  const wanted = sql`${fits(sql, search)} and ${range}`;
+  // What waits again is not handed over, so it must be seen even when only what was handed over is looked for.
+  const waiting = state === null || state === 'handed_over' ? wanted : sql`${wanted} and ${isWanted(sql, state)}`;
+  return sql<EventRow[]>`
+    with events as (
+      select event_id, case when route = 3 then 'failed' when route = 0 and endpoint = 0 then 'kept' else 'waiting' end as state,
+             subscription_id, route, null::bigint as push_id, at, null::timestamptz as handed_at, replay, tries,
              case when route = 1 then due_at end as due_at
-      from waiting_events
-      where ${fits} and ${state === null ? sql`true` : state === 'handed_over' ? sql`false` : sql`(${inState[state]})`}
-      order by id desc limit ${limit}),
-    handed as (
-      select id, 'handed_over', subscription_id, 0, push_id, phone, form, code, cost_e4, at, handed_at, replays, 0, null::timestamptz
-      from events e
-      where ${fits} and ${state === null || state === 'handed_over'} and not exists (
-        select 1 from waiting_events w where w.account_id = ${accountId} and w.id = e.id and w.kind = e.kind and w.day = e.day)
-      order by id desc limit ${limit})
-    select id, state, subscription_id as "subscriptionId", route::int, push_id as "pushId", phone, form, code, cost_e4 as "costE4", at,
-           handed_at as "handedAt", replays::int, tries::int, due_at as "dueAt"
-    from (select * from waiting union all select * from handed) as found
-    order by id desc limit ${limit}`;
-  return rows.map(({ phone, form, route, ...event }) => ({
-    ...event,
-    kind: eventKindName[kind],
-    route: route === 0 && event.pushId === null ? 'pull' : 'push',
-    phone: form ?? (phone === 0n ? '' : usualForm(phone)),
-  }));
+      from ${opened(sql, sql`parcels`, waiting, ids)} where event_id <= ${highest}
+      union all
+      select event_id, 'handed_over', subscription_id, 0, push_id, at, handed_at, replay, 0, null
+      from ${opened(sql, sql`handovers`, wanted, ids)} where event_id <= ${highest} and ${state === null || state === 'handed_over'}),
+    latest as (select distinct on (event_id) * from events order by event_id desc, replay desc)
+    select event_id as id, state, subscription_id as "subscriptionId", route::int, push_id as "pushId", at, handed_at as "handedAt",
+           replay::int as replays, tries::int, due_at as "dueAt"
+    from latest where ${state}::text is null or state = ${state} order by event_id desc limit ${limit}`;
+}
+
+/** Adds what the events say. */
+async function tell(sql: Sql, { accountId, kind, fromDay, toDay }: EventSearch, rows: readonly EventRow[]): Promise<Event[]> {
+  interface Told {
+    readonly id: bigint;
+    readonly phone: bigint | null;
+    readonly form: string | null;
+    readonly code: string | null;
+    readonly costE4: bigint | null;
+  }
+  const ids = rows.map(({ id }) => id);
+  const of = {
+    [eventKind.report]: sql<Told[]>`
+      select id, phone, form, code, cost_e4 as "costE4" from messages
+      where account_id = ${accountId} and day between ${fromDay}::date and ${toDay}::date and id = any(${ids}::bigint[])`,
+    [eventKind.reply]: sql<Told[]>`
+      select id, phone, null as form, null as code, null as "costE4" from replies
+      where account_id = ${accountId} and id = any(${ids}::bigint[])`,
+    [eventKind.audit]: sql<Told[]>`
+      select id, null as phone, null as form, case when state = 'rejected' then 'FAIL' else 'SUCCESS' end as code, null as "costE4"
+      from templates where account_id = ${accountId} and id = any(${ids}::bigint[])`,
+  };
+  const told = new Map((await of[kind]).map((one) => [one.id, one]));
+  return rows.map(({ route, ...row }) => {
+    const { phone = null, form = null, code = null, costE4 = null } = told.get(row.id) ?? {};
+    return {
+      ...row,
+      kind: eventKindName[kind],
+      route: route === 0 && row.pushId === null ? 'pull' : 'push',
+      phone: form ?? (phone === null ? '' : usualForm(phone)),
+      code,
+      costE4,
+    };
+  });
 }
 
 // ── replies ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -88,7 +88,7 @@ it('a day past retention is dropped, and its batches keep their totals, status b
   expect(await rowsOf('messages')).toBe(5);
   await at(181);
   expect((await drop()).dropped).toContain(today);
-  expect([await rowsOf('messages'), await rowsOf('events')]).toEqual([0, 0]);
+  expect([await rowsOf('messages'), await rowsOf('handovers')]).toEqual([0, 0]);
   expect([await batch(delivered), await batch(failed)]).toEqual(before);
   expect(await books()).toEqual([]);
   const message = await platform.manage('GET', `messages/${messageIdOf(chunkIdOf(delivered, 0), 0)}`);
@@ -172,7 +172,7 @@ it('a day with events that a customer may still pull stays until they are, or un
   expect((await drop()).dropped).toContain(today);
   await purge();
   expect((await platform.aim('get-reply')).json['data']).toBe('');
-  expect([await rowsOf('waiting_events'), await rowsOf('replies'), await rowsOf('messages')]).toEqual([0, 0, 0]);
+  expect([await rowsOf('parcels'), await rowsOf('replies'), await rowsOf('messages')]).toEqual([0, 0, 0]);
   expect(await batch(id)).toMatchObject({ totals: { delivered: 2 }, cost: '0.10' });
   expect(await books()).toEqual([]);
 });
@@ -204,9 +204,9 @@ it('events that failed or are kept do not hold their day, but a replay of them d
   const replay = { accountId: Number(demoAccount), kind: 'report', from: today, to: today };
   expect((await platform.manage('POST', 'events/replay', replay)).json).toEqual({ replayed: 1 });
   expect((await drop()).kept.get(today)).toBe('awaited');
-  await sql()`update waiting_events set route = 3`;
+  await sql()`update parcels set route = 3`;
   expect((await drop()).dropped).toContain(today);
-  expect(await rowsOf('waiting_events')).toBe(0);
+  expect(await rowsOf('parcels')).toBe(0);
   expect((await platform.manage('POST', 'events/replay', replay)).json).toEqual({ replayed: 0 });
   expect(await batch(id)).toMatchObject({ totals: { delivered: 1 }, cost: '1.00' });
   expect(await books()).toEqual([]);
@@ -227,8 +227,8 @@ it('a day stays when an event of it is replayed in the very moment in which it i
     let hold = (): void => {};
     const held = new Promise<void>((resolve) => (hold = resolve));
     const holding = other.transaction(async (tx) => {
-      await tx`insert into waiting_events (id, kind, account_id, day, subscription_id, endpoint, route, at, phone)
-        values (${messageIdOf(chunkIdOf(id, 0), 0)}, 1, 1, ${today}, 500001, 500001, 0, now(), 1)`;
+      await tx`insert into parcels (account_id, kind, id, day, subscription_id, endpoint, route, at, due_at, indexes)
+        values (1, 1, ${messageIdOf(chunkIdOf(id, 0), 0)}, ${today}, 500001, 500001, 0, now(), now(), '{0}')`;
       hold();
       await released;
       throw new Error('rolled back');
@@ -330,7 +330,7 @@ it('tables that a killed process has detached and not dropped are dropped by the
   await at(181);
   const name = today.replaceAll('-', '');
   await freezeDay(sql(), today, 0n, 1000, platform.clock());
-  for (const table of ['messages', 'segments', 'events']) await sql().unsafe(`alter table ${table} detach partition ${table}_${name}`);
+  for (const table of ['messages', 'segments', 'handovers']) await sql().unsafe(`alter table ${table} detach partition ${table}_${name}`);
   expect(await batch(id)).toMatchObject({ totals: { delivered: 1 }, cost: '0.05' });
   expect(await books()).toEqual([]);
   await drop();
@@ -384,7 +384,7 @@ it('a janitor that is killed at any instant leaves totals, balances and books as
   const args = ['--import', loader, program, platform.databaseUrl, String(ahead), JSON.stringify(defaultSettings)];
   const start = (): ChildProcess => spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   const days = () => sql()<{ name: string }[]>`
-    select relname as name from pg_class where relname ~ '^(messages|segments|events)_[0-9]{8}$' and relkind = 'r'`;
+    select relname as name from pg_class where relname ~ '^(messages|segments|handovers)_[0-9]{8}$' and relkind = 'r'`;
   const left = async (): Promise<number> => (await days()).length + (await rowsOf('chunks'));
   const most = await left();
   let kills = 0;
@@ -413,7 +413,7 @@ it('a janitor that is killed at any instant leaves totals, balances and books as
 it('media that no batch and no template names any more are forgotten, the others stay', async () => {
   const [once, again, kept] = [await picture('png', 60, 40, 1), await picture('png', 60, 40, 2), await picture('png', 60, 40, 3)];
   for (const image of [once, again, kept]) await finish(await sendPackage(image));
-  await sql()`update waiting_events set route = 3`;
+  await sql()`update parcels set route = 3`;
   const frames = [{ text: null, media: { sha256: await sha256Of(kept) }, mediaFirst: true }];
   await sql()`insert into templates (account_id, id, medium, name, frames, purpose, signature, parameters)
     values (${demoAccount}, 999, 'mms', 'x', ${sql().json(frames)}, 'x', '鸿雁', '{}')`;
@@ -441,7 +441,7 @@ it('a medium that is named anew while it is purged is there in the end', async (
   for (let round = 0; round < 5; round++) {
     const old = await sendPackage(image);
     await finish(old);
-    await sql()`update waiting_events set route = 3`;
+    await sql()`update parcels set route = 3`;
     await at(200 * (round + 1));
     await drop();
     const [, fresh] = await Promise.all([purge(), sendPackage(image)]);
@@ -557,7 +557,7 @@ it('every purge takes no more at once than it is told, and goes on where it stop
     inbound_parts: (limit) => db.transaction((tx) => purgeInboundParts(tx, before, limit)),
     pushes: (limit) => db.transaction((tx) => purgePushes(tx, 1n, before, limit)),
     request_ids: (limit) => db.transaction((tx) => purgeRequestIds(tx, before, limit)),
-    waiting_events: (limit) => db.transaction((tx) => giveUpEvents(tx, today, true, limit)),
+    parcels: (limit) => db.transaction((tx) => giveUpEvents(tx, today, true, limit)),
   };
   for (const [table, purgeSome] of Object.entries(counts)) {
     expect(await rowsOf(table), table).toBe(n);

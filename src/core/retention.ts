@@ -31,7 +31,7 @@ import { setEventsGivenUpBefore } from './settings.ts';
  * Every message and segment is updated once, when it is reported. A page filled to 45 % keeps room for the second version of each of its
  * rows, so the update stays on the page and touches no index; at 80 % two thirds of them did not (measured).
  */
-const tables = { messages: 45, segments: 45, events: 100 } as const;
+const tables = { messages: 45, segments: 45, handovers: 100 } as const;
 /** A batch may be planned for 30 days ahead, and is recorded under that day when it is cancelled. */
 const daysAhead = 32;
 /** A message is found by its planned day; one from just before midnight, or sent late, still needs its day. */
@@ -133,7 +133,7 @@ export function createRetention({ db, clock }: { db: Db; clock: () => Date }): R
     const left = await db.sql<{ name: string }[]>`
       select relname as name from pg_class
       where relnamespace = 'public'::regnamespace and relkind = 'r' and not relispartition
-        and relname ~ '^(messages|segments|events)_[0-9]{8}$' and right(relname, 8) < ${before.replaceAll('-', '')}`;
+        and relname ~ '^(messages|segments|handovers)_[0-9]{8}$' and right(relname, 8) < ${before.replaceAll('-', '')}`;
     for (const { name } of left) await db.sql.unsafe(`drop table if exists ${name}`);
   }
 

@@ -145,7 +145,7 @@ async function decide(sql: Sql, accountId: bigint | null, id: bigint, { from, to
     update templates set state = ${to}, reason = ${reason}, decided_at = ${at}
     where account_id = ${template.accountId} and id = ${id}`;
   if (template.medium === 'mms' && (to === 'approved' || to === 'rejected'))
-    await insertAudit(sql, { templateId: id, accountId: template.accountId, day: shanghaiDay(at), approved: to === 'approved', at });
+    await insertAudit(sql, { templateId: id, accountId: template.accountId, day: shanghaiDay(at), at });
   return getTemplate(sql, template.accountId, id);
 }
 

@@ -20,7 +20,8 @@ export type SqlValue = Scalar | readonly Scalar[] | readonly (readonly Scalar[])
 type Scalar = string | number | bigint | boolean | Date | Uint8Array | null;
 type Json = postgres.Parameter<postgres.JSONValue>;
 type Rows = readonly (object | undefined)[];
-type Fragment = postgres.PendingQuery<Record<string, unknown>[]>;
+/** A piece of a statement, or a statement that has not been awaited. */
+export type Fragment = postgres.PendingQuery<Record<string, unknown>[]>;
 
 /**
  * A tagged template that runs SQL, the same for the pool and for a transaction, so core functions take either:

@@ -204,23 +204,6 @@ CREATE INDEX dispatch_queue_expiry ON public.dispatch_queue USING btree (expires
 CREATE INDEX dispatch_queue_planned ON public.dispatch_queue USING btree (channel_id, ready_at) WHERE (state = 2);
 CREATE INDEX dispatch_queue_ready ON public.dispatch_queue USING btree (channel_id, class, rank) WHERE (state = 0);
 
-create table events (
-  id bigint not null,
-  kind smallint not null,
-  account_id bigint not null,
-  day date not null,
-  subscription_id bigint not null,
-  push_id bigint,
-  at timestamp with time zone not null,
-  phone bigint not null,
-  form text,
-  code text,
-  cost_e4 bigint,
-  replays smallint not null,
-  handed_at timestamp with time zone not null,
-  constraint events_pkey PRIMARY KEY (account_id, kind, id, day)
-) partition by RANGE (day);
-
 create table figures (
   id integer not null,
   at timestamp with time zone not null,
@@ -229,6 +212,21 @@ create table figures (
   constraint figures_pkey PRIMARY KEY (id),
   constraint figures_id_check CHECK ((id = 1))
 );
+
+create table handovers (
+  account_id bigint not null,
+  kind smallint not null,
+  id bigint not null,
+  day date not null,
+  subscription_id bigint not null,
+  replay smallint not null,
+  at timestamp with time zone not null,
+  handed_at timestamp with time zone not null,
+  push_id bigint,
+  indexes smallint[] not null,
+  constraint handovers_pkey PRIMARY KEY (account_id, kind, id, day, replay)
+) partition by RANGE (day);
+CREATE INDEX handovers_of_many ON ONLY public.handovers USING btree (account_id, kind, id) WHERE (cardinality(indexes) > 1);
 
 create table inbound_parts (
   channel_id bigint not null,
@@ -317,6 +315,29 @@ create table orphan_reports (
   constraint orphan_reports_pkey PRIMARY KEY (channel_id, carrier_id, code)
 );
 CREATE INDEX orphan_reports_due ON public.orphan_reports USING btree (next_try_at);
+
+create table parcels (
+  account_id bigint not null,
+  kind smallint not null,
+  id bigint not null,
+  day date not null,
+  subscription_id bigint not null,
+  endpoint bigint not null,
+  route smallint not null,
+  at timestamp with time zone not null,
+  due_at timestamp with time zone not null,
+  tries smallint not null default 0,
+  replay smallint not null default 0,
+  push_id bigint,
+  lease_until timestamp with time zone,
+  indexes smallint[] not null,
+  constraint parcels_pkey PRIMARY KEY (account_id, kind, id)
+) with (autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=1000);
+CREATE INDEX parcels_failed ON public.parcels USING btree (account_id, kind, id) WHERE (route = 3);
+CREATE INDEX parcels_in_push ON public.parcels USING btree (lease_until) WHERE (route = 2);
+CREATE INDEX parcels_of_many ON public.parcels USING btree (account_id, kind, id) WHERE (cardinality(indexes) > 1);
+CREATE INDEX parcels_to_pull ON public.parcels USING btree (account_id, subscription_id, kind, at, id) WHERE (route = 0);
+CREATE INDEX parcels_to_push ON public.parcels USING btree (account_id, endpoint, kind, due_at, id) WHERE (route = 1);
 
 create table pool_channels (
   pool_id bigint not null,
@@ -527,31 +548,6 @@ create table tokens (
   constraint tokens_check CHECK (((role = 'account'::text) = (account_id IS NOT NULL))),
   constraint tokens_role_check CHECK ((role = ANY (ARRAY['operator'::text, 'account'::text])))
 );
-
-create table waiting_events (
-  id bigint not null,
-  kind smallint not null,
-  account_id bigint not null,
-  day date not null,
-  subscription_id bigint not null,
-  route smallint not null,
-  push_id bigint,
-  at timestamp with time zone not null,
-  phone bigint not null,
-  form text,
-  code text,
-  cost_e4 bigint,
-  replays smallint not null default 0,
-  endpoint bigint not null,
-  tries smallint not null default 0,
-  due_at timestamp with time zone,
-  lease_until timestamp with time zone,
-  constraint waiting_events_pkey PRIMARY KEY (account_id, kind, id, day)
-) with (autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=1000);
-CREATE INDEX waiting_events_failed ON public.waiting_events USING btree (account_id, kind, id) WHERE (route = 3);
-CREATE INDEX waiting_events_in_push ON public.waiting_events USING btree (lease_until) WHERE (route = 2);
-CREATE INDEX waiting_events_to_pull ON public.waiting_events USING btree (account_id, subscription_id, kind, at, id) WHERE (route = 0);
-CREATE INDEX waiting_events_to_push ON public.waiting_events USING btree (account_id, endpoint, kind, due_at, id) WHERE (route = 1);
 
 create table word_lists (
   id bigint not null,

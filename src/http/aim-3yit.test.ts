@@ -409,14 +409,16 @@ describe('rows', () => {
   const at = new Date('2021-12-22T17:02:03.999Z');
 
   it('are pushed as raw text', () => {
-    const event = { messageId: 1n, batchId: 100000052n, ext: '123', mobile: '17600000000', code: 'DELIVRD', at, costE4: 2000n };
+    const mobiles = ['17600000000', '+1 650'];
+    const event = { batchId: 100000052n, ext: '123', mobiles: mobiles.slice(0, 1), code: 'DELIVRD', at, sentAt: at, costE4: 2000n };
     expect(
-      aimPush.report([event, { ...event, ext: '', costE4: 0n }, { ...event, costE4: 1_234_567n }, { ...event, code: 'A,|\n' }]),
+      aimPush.report([event, { ...event, mobiles, ext: '', costE4: 0n }, { ...event, costE4: 1_234_567n }, { ...event, code: 'A,|\n' }]),
     ).toEqual({
       contentType: 'text/plain; charset=utf-8',
       body: [
         '123,100000052,17600000000,DELIVRD,2021-12-23 01:02:03,0.2',
         ',100000052,17600000000,DELIVRD,2021-12-23 01:02:03,0',
+        ',100000052,+1 650,DELIVRD,2021-12-23 01:02:03,0',
         '123,100000052,17600000000,DELIVRD,2021-12-23 01:02:03,123.4567',
         '123,100000052,17600000000,A___,2021-12-23 01:02:03,0.2',
       ].join('|'),

@@ -10,7 +10,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Directory, Tenancy } from '../core/directory.ts';
 import { yuan } from '../core/ledger.ts';
 import { type Receipt, type Recipient, Refusal, type RefusalCode, type Submission, type Subscription } from '../core/model.ts';
-import type { Outbox, PushDialect, ReplyEvent, ReportEvent } from '../core/outbox.ts';
+import type { Outbox, PushDialect, ReplyEvent, ReportEvents } from '../core/outbox.ts';
 import { sourceNumberLength } from '../core/routing.ts';
 import { wallClock } from '../std/shanghai.ts';
 import { createFailureLimiter, isListed, isMd5Of, isSignature } from './auth.ts';
@@ -348,16 +348,17 @@ export const aimPush = {
   afterFailure: 'pull',
   isSuccess: ({ status }) => status >= 200 && status < 300,
   audit: null,
-  report: (events: readonly ReportEvent[]) => ({ contentType: 'text/plain; charset=utf-8', body: reportRows(events) }),
+  report: (events: readonly ReportEvents[]) => ({ contentType: 'text/plain; charset=utf-8', body: reportRows(events) }),
   reply: (events: readonly ReplyEvent[]) => ({ contentType: 'text/plain; charset=utf-8', body: events.map(pushedReply).join('|') }),
 } satisfies PushDialect;
 
 /** `ext,msg_id,mobile,status,time,price`, joined by `|`. */
-function reportRows(events: readonly ReportEvent[]): string {
+function reportRows(events: readonly ReportEvents[]): string {
   return events
-    .map(
-      ({ ext, batchId, mobile, code, at, costE4 }) => `${ext},${batchId},${mobile},${inRow(code)},${wallClock(at)},${formatPrice(costE4)}`,
-    )
+    .flatMap(({ ext, batchId, mobiles, code, at, costE4 }) => {
+      const [before, after] = [`${ext},${batchId},`, `,${inRow(code)},${wallClock(at)},${formatPrice(costE4)}`];
+      return mobiles.map((mobile) => before + mobile + after);
+    })
     .join('|');
 }
 

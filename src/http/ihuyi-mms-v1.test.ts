@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { bomb, film, picture, sound } from '../../test/media.ts';
 import { md5 } from '../../harness/customers.ts';
-import { apiKey, demoSubscription, type MmsPlatform, signatureOf, startMmsPlatform } from '../../test/mms-platform.ts';
+import { apiKey, demoAccount, type MmsPlatform, signatureOf, startMmsPlatform } from '../../test/mms-platform.ts';
 
 let platform: MmsPlatform;
 let image: string;
@@ -480,9 +480,10 @@ describe('planned sending', () => {
       });
     }
     expect(await balanceOf(1018)).toBe(before);
-    const events = await sql()<{ code: string }[]>`
-      select code from waiting_events where id / 32768 = ${BigInt(String(json['task_id']))} and subscription_id = ${demoSubscription} order by code`;
-    expect(events.map(({ code }) => code)).toEqual(['CANCELED', 'CANCELED', 'WL:KHLJ']);
+    const days = `from=${inDays(0).slice(0, 10)}&to=${inDays(20).slice(0, 10)}`;
+    const query = `events?accountId=${demoAccount}&batchId=${String(json['task_id'])}&${days}`;
+    const events = (await platform.manage('GET', query)).json['data'];
+    expect((events as { code: string }[]).map(({ code }) => code).sort()).toEqual(['CANCELED', 'CANCELED', 'WL:KHLJ']);
     expect(await sql()`select 1 from dispatch_queue where chunk_id / 64 = ${BigInt(String(json['task_id']))}`).toEqual([]);
   });
 

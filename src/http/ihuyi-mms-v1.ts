@@ -477,10 +477,11 @@ export const mmsPush: PushDialect = {
   isSuccess: ({ status, text }) => status >= 200 && status < 300 && text.trim() === 'success',
   report([report]) {
     if (!report) throw new Error('a push without an event');
+    const [phone] = report.mobiles;
     const code = report.code === 'DELIVRD' ? 'DELIVERED' : report.code;
     return pushBody({
       task_id: String(report.batchId),
-      phone: report.mobile,
+      phone,
       code,
       message: messageOf(code),
       send_time: wallClock(report.sentAt),

@@ -2,7 +2,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { audit } from '../core/audit.ts';
-import { createOutbox } from '../core/outbox.ts';
+import { messageStatus } from '../core/model.ts';
+import { createOutbox, reportsFrom } from '../core/outbox.ts';
 import { changeSettings } from '../core/settings.ts';
 import { change } from '../core/management.ts';
 import { changeAccount } from '../core/accounts.ts';
@@ -48,13 +49,17 @@ async function send(phone: string[], more: Record<string, unknown> = {}): Promis
 async function waiting(accountId: bigint, subscriptionId: bigint, count: number): Promise<void> {
   const day = new Date(platform.clock().getTime() + 8 * 3600_000).toISOString().slice(0, 10);
   await sql()`
-    insert into waiting_events (id, kind, account_id, day, subscription_id, endpoint, route, due_at, at, phone, code, cost_e4)
-    select ${accountId * 1_000_000_000_000n} + n, 1, ${accountId}, ${day}, ${subscriptionId}, 0, 1, ${platform.clock()}, ${platform.clock()},
-           8613800000000 + n, 'DELIVRD', 0
-    from generate_series(1, ${count}::int) as n`;
+    with ended as (
+      insert into messages (id, account_id, day, subscription_id, phone, segments, status, code, price_e4, paid, cost_e4, final_at)
+      select ${accountId * 1_000_000_000_000n} + n, ${accountId}, ${day}, ${subscriptionId}, 8613800000000 + n, 1, ${messageStatus.delivered},
+             'DELIVRD', 0, false, 0, ${platform.clock()}
+      from generate_series(1, ${count}::int) as n
+      returning id, account_id, day, subscription_id, final_at)
+    ${reportsFrom(sql(), { shared: [subscriptionId], pushed: [subscriptionId] })}`;
 }
 const left = async (accountId: bigint) =>
-  (await sql()<{ n: number }[]>`select count(*)::int as n from waiting_events where account_id = ${accountId}`)[0]?.n ?? 0;
+  (await sql()<{ n: number }[]>`select coalesce(sum(cardinality(indexes)), 0)::int as n from parcels where account_id = ${accountId}`)[0]
+    ?.n ?? 0;
 const pushesOf = async (query = '') =>
   (await platform.manage('GET', `pushes?accountId=${demoAccount}${query}`)).json['data'] as Record<string, unknown>[];
 const eventsOf = async (query: string) =>
@@ -213,17 +218,18 @@ describe('what counts, and how often', () => {
     await change(platform.app.management, (sql) => changeAccount(sql, demoAccount, { pushUrls: { report: `${server.url}/no` } }));
     // Whoever comes first: the platform's own pusher, or this one, which dies.
     const claim = await outbox.claim(endpoint, 1);
-    expect(claim?.owed).toHaveLength(1);
+    expect(claim?.loads).toHaveLength(1);
     await sleep(1500);
-    await sql()`update waiting_events set lease_until = now() - interval '1 second' where route = 2`;
+    await sql()`update parcels set lease_until = now() - interval '1 second' where route = 2`;
     await until('both have failed', async () => (await eventsOf('state=failed')).length === 2);
     await sleep(1000);
-    const id = String(claim?.owed[0]?.id);
+    const [load] = claim?.loads ?? [];
+    const id = String(load?.parcels[0]?.id);
     expect((await pushesOf(`&eventId=${id}`)).map(({ answer }) => answer)).toEqual(['no', 'no', 'the process that pushed was lost']);
     expect(received('/no')).toHaveLength(5);
     // Should it have lived after all, it comes too late.
     const attempt = { url: server.url, startedAt: new Date(), status: 200, answer: 'success' };
-    if (claim) await outbox.settle([{ claimId: claim.id, endpoint, ids: [claim.owed[0]?.id ?? 0n], fate: { kind: 'done' }, attempt }]);
+    if (claim && load) await outbox.settle([{ claimId: claim.id, endpoint, parcels: load.parcels, fate: { kind: 'done' }, attempt }]);
     expect(await eventsOf('state=failed')).toHaveLength(2);
   });
 });

@@ -12,7 +12,7 @@ import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Directory } from '../core/directory.ts';
 import type { Medium } from '../core/model.ts';
-import type { Endpoint, Fate, LostClaim, Outbox, Owed, PushBody, PushClaim, PushDialect, PushResult } from '../core/outbox.ts';
+import type { Endpoint, Fate, Load, LostClaim, Outbox, Parcel, PushBody, PushClaim, PushDialect, PushResult } from '../core/outbox.ts';
 import type { Signals } from '../core/signals.ts';
 import type { Log } from '../log.ts';
 import type { Answer, Post } from './post.ts';
@@ -139,7 +139,7 @@ export function createPusher({ outbox, directory, signals, post, dialects, log, 
         const claim = await outbox.claim(endpoint, limit);
         if (!claim) return;
         await pushAll(claim, dialect, breaker, places, began + claim.sendWithinMs);
-        if (claim.owed.length < limit) return; // let the next ones gather
+        if (sizeOf(claim.loads.flatMap(({ parcels }) => parcels)) < limit) return; // let the next ones gather
         rounds = performance.now() - began < quickMs ? Math.min(rounds * 2, roundsPerClaim) : 1;
       }
     }
@@ -155,10 +155,9 @@ export function createPusher({ outbox, directory, signals, post, dialects, log, 
     places: Places,
     deadline: number,
   ): Promise<void> {
-    const parcels = dialect?.carries === 'one' ? claim.owed.map((owed) => [owed]) : [claim.owed];
     await Promise.all(
-      parcels.map(async (parcel) => {
-        const result = await places.use(() => push(claim, parcel, dialect, breaker, deadline));
+      claim.loads.map(async (load) => {
+        const result = await places.use(() => push(claim, load, dialect, breaker, deadline));
         await settle(result);
       }),
     );
@@ -166,24 +165,24 @@ export function createPusher({ outbox, directory, signals, post, dialects, log, 
 
   async function push(
     { id: claimId, endpoint, url }: PushClaim,
-    owed: readonly Owed[],
+    { parcels, events }: Load,
     dialect: PushDialect | undefined,
     breaker: Breaker,
     deadline: number,
   ): Promise<PushResult> {
-    const ids = owed.map(({ id }) => id);
-    const body = dialect && bodyOf(dialect, owed);
-    if (!body) return { claimId, endpoint, ids, fate: { kind: 'pull' }, attempt: null };
+    const body = dialect && bodyOf(dialect, events);
+    if (!body) return { claimId, endpoint, parcels, fate: { kind: 'pull' }, attempt: null };
     const now = performance.now();
-    if (stopping || now > deadline || breaker.openUntil > now) return { claimId, endpoint, ids, fate: { kind: 'unsent' }, attempt: null };
+    if (stopping || now > deadline || breaker.openUntil > now)
+      return { claimId, endpoint, parcels, fate: { kind: 'unsent' }, attempt: null };
 
     const startedAt = clock();
     const { status, text } = await post(url, body.contentType, body.body);
     const isSuccess = status !== null && dialect.isSuccess({ status, text });
     heard(endpoint, dialect, breaker, isSuccess, status);
-    const fate: Fate = isSuccess ? { kind: 'done' } : afterFailure(dialect, owed[0]?.tries ?? 1);
-    count(isSuccess ? 'pushed' : 'pushFailed', ids.length);
-    return { claimId, endpoint, ids, fate, attempt: { url, startedAt, status, answer: text } };
+    const fate: Fate = isSuccess ? { kind: 'done' } : afterFailure(dialect, parcels[0]?.tries ?? 1);
+    count(isSuccess ? 'pushed' : 'pushFailed', sizeOf(parcels));
+    return { claimId, endpoint, parcels, fate, attempt: { url, startedAt, status, answer: text } };
   }
 
   /** A dialect that falls back to pull needs no breaker: what it cannot push is out of the way at once. */
@@ -202,12 +201,11 @@ export function createPusher({ outbox, directory, signals, post, dialects, log, 
   }
 
   /** What a process that was lost in the middle of its pushes has left: each was a try, and whether it arrived is not known. */
-  function judgeLost({ id: claimId, endpoint, owed }: LostClaim): PushResult[] {
+  function judgeLost({ id: claimId, endpoint, parcels }: LostClaim): PushResult[] {
     const dialect = dialectOf(endpoint);
     const attempt = { url: '', startedAt: clock(), status: null, answer: 'the process that pushed was lost' };
-    if (dialect?.carries === 'one')
-      return owed.map(({ id, tries }) => ({ claimId, endpoint, ids: [id], fate: afterFailure(dialect, tries), attempt }));
-    return [{ claimId, endpoint, ids: owed.map(({ id }) => id), fate: afterFailure(dialect, owed[0]?.tries ?? 1), attempt }];
+    const loads = dialect?.carries === 'one' ? parcels.map((parcel) => [parcel]) : [parcels];
+    return loads.map((parcels) => ({ claimId, endpoint, parcels, fate: afterFailure(dialect, parcels[0]?.tries ?? 1), attempt }));
   }
 
   // ── all endpoints ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -257,19 +255,14 @@ export function createPusher({ outbox, directory, signals, post, dialects, log, 
   };
 }
 
+const sizeOf = (parcels: readonly Parcel[]): number => parcels.reduce((sum, { size }) => sum + size, 0);
+
 /** What a push says; null if the dialect has no words for such events. */
-function bodyOf(dialect: PushDialect, owed: readonly Owed[]): PushBody | null {
-  const [first] = owed;
-  switch (first?.event.kind) {
-    case 'report':
-      return dialect.report(owed.flatMap(({ event }) => (event.kind === 'report' ? [event.report] : [])));
-    case 'reply':
-      return dialect.reply(owed.flatMap(({ event }) => (event.kind === 'reply' ? [event.reply] : [])));
-    case 'audit':
-      return dialect.audit?.(first.event.audit) ?? null;
-    default:
-      return null;
-  }
+function bodyOf(dialect: PushDialect, events: Load['events']): PushBody | null {
+  if (events.kind === 'report') return dialect.report(events.reports);
+  if (events.kind === 'reply') return dialect.reply(events.replies);
+  const [audit] = events.audits;
+  return (audit && dialect.audit?.(audit)) ?? null;
 }
 
 interface Places {

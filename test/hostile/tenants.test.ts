@@ -324,7 +324,7 @@ describe('with the token of another tenant', () => {
     async (who) => {
       const before = await belongings();
       expect(Object.keys(before)).toEqual(
-        expect.arrayContaining(['batches', 'messages', 'templates', 'waiting_events', 'replies', 'balances', 'media']),
+        expect.arrayContaining(['batches', 'messages', 'templates', 'parcels', 'replies', 'balances', 'media']),
       );
       let walked = 0;
       for (const operation of await operationsOf())
@@ -441,12 +441,12 @@ describe('through the customers’ APIs', () => {
   });
 
   it('AIM: pulls give one’s own only, and leave another’s where they are', async () => {
-    const before = await sql()`select count(*) from waiting_events where account_id = ${owner.aim}`;
+    const before = await sql()`select count(*) from parcels where account_id = ${owner.aim}`;
     for (const endpoint of ['report', 'get-reply']) {
       const { json } = await platform.aim(endpoint, strangerForm);
       expect(json).toMatchObject({ code: 0, data: '' });
     }
-    expect(await sql()`select count(*) from waiting_events where account_id = ${owner.aim}`).toEqual(before);
+    expect(await sql()`select count(*) from parcels where account_id = ${owner.aim}`).toEqual(before);
   });
 
   it('AIM: another’s balance and password are not one’s own', async () => {

@@ -50,7 +50,7 @@ it('/metrics tells what waits, where and for how long, what was refused, and wha
   await sql`
     insert into replies (account_id, id, channel_id, phone, dest, ext, content, opt_out, received_at)
     values (0, 1, ${platform.channelId}, 1, '1', '', '?', false, now())`;
-  await until('all have ended', async () => (await sql`select from waiting_events`).length === 15);
+  await until('all have ended', async () => (await sql`select unnest(indexes) from parcels`).length === 15);
 
   const first = await scrape(app);
   const of = (customer: { accountId: bigint; subscriptionId: bigint }) =>

@@ -37,7 +37,7 @@ it('killed in the middle of a try and between tries, an event is pushed three ti
   await until('the first try is under way', () => at('/hang').length === 1);
   await node.kill();
   // Its claim runs out; the try counts.
-  await db.sql`update waiting_events set lease_until = now() - interval '1 second' where route = 2`;
+  await db.sql`update parcels set lease_until = now() - interval '1 second' where route = 2`;
   await platform.pushTo({ report: `${server.url}/no` });
   node = await pusher();
   await until('the second try', () => at('/no').length === 1);
@@ -47,7 +47,7 @@ it('killed in the middle of a try and between tries, an event is pushed three ti
   await until('the third try', () => at('/no').length === 2);
   const [second, third] = at('/no').map(({ at }) => at);
   expect((third ?? 0) - (second ?? 0)).toBeGreaterThanOrEqual(2000);
-  await until('it has failed', async () => (await db.sql`select 1 from waiting_events where route = 3`).length === 1);
+  await until('it has failed', async () => (await db.sql`select 1 from parcels where route = 3`).length === 1);
   await sleep(3000);
   expect(at('/hang').length + at('/no').length).toBe(3);
 
@@ -56,9 +56,9 @@ it('killed in the middle of a try and between tries, an event is pushed three ti
   await send(Array.from({ length: 2000 }, (_, n) => `1${n}`));
   await until('some have arrived', () => at('/success').length > 300);
   await node.kill();
-  await db.sql`update waiting_events set lease_until = now() - interval '1 second' where route = 2`;
+  await db.sql`update parcels set lease_until = now() - interval '1 second' where route = 2`;
   node = await pusher();
-  await until('all have arrived', async () => (await db.sql`select 1 from waiting_events where route <> 3`).length === 0, 30_000);
+  await until('all have arrived', async () => (await db.sql`select 1 from parcels where route <> 3`).length === 0, 30_000);
   const phones = at('/success').map(({ body }) => String(body['phone']));
   expect(new Set(phones).size).toBe(2000);
   expect(phones.length - 2000).toBeLessThanOrEqual(256);

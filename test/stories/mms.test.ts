@@ -173,7 +173,7 @@ it('kill -9 in the middle of 5,000: each number has one end, nobody gets it twic
   await node.kill();
   expect(phones.length).toBeLessThan(5000);
   // What the killed node was pushing is looked at again when its minute is over; here it is over at once.
-  await management.db.sql`update waiting_events set lease_until = now() - interval '1 second' where lease_until is not null`;
+  await management.db.sql`update parcels set lease_until = now() - interval '1 second' where lease_until is not null`;
   node = await platform.startNode();
   await until('every number has been reported', () => ends().size === 5000, 40_000);
   const codes = [...ends().values()];

@@ -90,7 +90,7 @@ describe.concurrent('pushes', () => {
     expect(await outbox.replay(customer.accountId, { ...filter, phone: BigInt(`86${mobiles[2]}`) })).toBe(1);
     expect(await platform.audit()).toEqual([]);
     await until('it is pushed again', () => rowsOf('/accepts').length === 6);
-    await until('and recorded', async () => (await db.sql`select 1 from waiting_events`).length === 0);
+    await until('and recorded', async () => (await db.sql`select 1 from parcels`).length === 0);
     expect(await platform.audit()).toEqual([]);
   }, 40_000);
 
@@ -166,9 +166,9 @@ describe.concurrent('pushes', () => {
     const outbox = createOutbox({ db, directory, clock: () => new Date() });
     const endpoint = { accountId: customer.accountId, owner: customer.subscriptionId, kind: 'report' } as const;
     const claim = await outbox.claim(endpoint, 500);
-    expect(claim?.owed).toHaveLength(3);
+    expect(claim?.loads.flatMap(({ parcels }) => parcels).reduce((sum, { size }) => sum + size, 0)).toBe(3);
     expect(await client.reports()).toEqual([]);
-    await db.sql`update waiting_events set lease_until = now() - interval '1 second'`;
+    await db.sql`update parcels set lease_until = now() - interval '1 second'`;
     await platform.startApp({ roles: ['push'] });
     const puller = createPuller(client);
     await puller.waitFor(3);
@@ -176,7 +176,8 @@ describe.concurrent('pushes', () => {
     expect(server.received).toEqual([]);
     // Should it have lived after all, it comes too late to hand anything over once more.
     const attempt = { url: server.url, startedAt: new Date(), status: 200, answer: '' };
-    if (claim) await outbox.settle([{ claimId: claim.id, endpoint, ids: claim.owed.map(({ id }) => id), fate: { kind: 'done' }, attempt }]);
+    const [load] = claim?.loads ?? [];
+    if (claim && load) await outbox.settle([{ claimId: claim.id, endpoint, parcels: load.parcels, fate: { kind: 'done' }, attempt }]);
     expect(await platform.audit()).toEqual([]);
   }, 40_000);
 });
