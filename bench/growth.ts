@@ -45,14 +45,14 @@ export async function measureGrowth(platform: Grown, size: GrowthSize, say: (lin
   const db = createDb(platform.databaseUrl, { max: 1, statementTimeoutMs: 0 });
   try {
     const { list, ...empty } = { list: await blocklist(platform), ...(await measure(platform, size)) };
-    await fill(db, say, 'growth.sql', {
+    await runScript(db, say, 'growth.sql', {
       stored: size.stored,
       account: platform.accountId,
       subscription: platform.subscriptionId,
       template: platform.templateId,
     });
     const stored = await measure(platform, size);
-    await fill(db, say, 'growth-blocked.sql', { list, blocked: size.blocked });
+    await runScript(db, say, 'growth-blocked.sql', { list, blocked: size.blocked });
     const blocked = await measure(platform, size);
     return { empty, stored, blocked };
   } finally {
@@ -73,11 +73,11 @@ export function table({ empty, stored, blocked }: Growth, { stored: rows, blocke
   ].join('\n');
 }
 
-async function fill(db: Db, say: (line: string) => void, script: string, settings: Record<string, number>): Promise<void> {
+/** Runs a script of this folder, which reads its settings as `bench.…`, and what autovacuum would have done in the days that it takes a minute for. */
+export async function runScript(db: Db, say: (line: string) => void, script: string, settings: Record<string, number>): Promise<void> {
   const start = performance.now();
-  for (const [name, value] of Object.entries(settings)) await db.sql`select set_config(${`growth.${name}`}, ${String(value)}, false)`;
+  for (const [name, value] of Object.entries(settings)) await db.sql`select set_config(${`bench.${name}`}, ${String(value)}, false)`;
   await db.sql.unsafe(read(script));
-  // What autovacuum would have done in the days that this took a minute for.
   await db.sql.unsafe('vacuum analyze');
   await db.sql.unsafe('checkpoint');
   say(`${script}: ${((performance.now() - start) / 1000).toFixed(0)} s`);

@@ -30,7 +30,8 @@ export interface Platform {
   reports(): Promise<number>;
   /** CPU seconds used so far. */
   cpu(): Promise<{ platform: number; database: number; carrier: number }>;
-  residentMiB(): Promise<number>;
+  /** Of the platform's process. */
+  memory(): Promise<{ residentMiB: number; heapMiB: number }>;
   /** The management API as the operator. */
   manage(method: string, url: string, body?: unknown): Promise<Record<string, unknown>>;
   /** Of its own PostgreSQL. */
@@ -125,7 +126,10 @@ export async function startPlatform({ profile }: { profile: boolean }): Promise<
       database: cpuOf((pid) => pid.cmdline.includes(dataDir) || pid.parent.includes(dataDir)),
       carrier: cpuOf(({ id }) => id === carrier.process.pid || id === mmsc?.process.pid),
     }),
-    residentMiB: async () => (await metric('process_resident_memory_bytes')) / 2 ** 20,
+    memory: async () => ({
+      residentMiB: (await metric('process_resident_memory_bytes')) / 2 ** 20,
+      heapMiB: (await metric('nodejs_heap_size_used_bytes')) / 2 ** 20,
+    }),
     async stop() {
       await Promise.all([server.stop(), carrier.stop(), mmsc?.stop()]);
       process.stderr.write(server.log());

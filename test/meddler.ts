@@ -55,7 +55,7 @@ export async function startMeddler(databaseUrl: string) {
   return {
     url: target.href,
     /** Then, if so wanted, nobody is there for so long. */
-    async meddle(wanted: NonNullable<typeof plan>, using: 'batches' | 'waiting_events', { awayMs = 0 } = {}) {
+    async meddle(wanted: NonNullable<typeof plan>, using: 'batches' | 'parcels', { awayMs = 0 } = {}) {
       for (const client of clients) client.destroy();
       await sleep(100);
       table = using;

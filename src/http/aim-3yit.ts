@@ -166,7 +166,10 @@ export function createAim3yit({ directory, submit, outbox, balance, clock, count
 
   const report = endpoint(async (tenancy) => {
     const rows = await outbox.pullReports(tenancy, directory.settings().rowsPerPull);
-    count('pulled', rows.length);
+    count(
+      'pulled',
+      rows.reduce((sum, { mobiles }) => sum + mobiles.length, 0),
+    );
     return success(reportRows(rows));
   });
   const reply = endpoint(async (tenancy) => {

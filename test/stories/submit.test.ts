@@ -155,7 +155,7 @@ describe('a connection that breaks while committing', () => {
     it(`takes no reports away with it: a pull that was committed is answered with its rows (${how})`, async () => {
       while ((await client.reports()).length > 0); // of the submits before
       const { msgId } = await client.submit(['123', '456', ...plainNumbers(1)]);
-      await meddler.meddle(how, 'waiting_events');
+      await meddler.meddle(how, 'parcels');
       expect((await client.reports()).map((row) => [row.msgId, row.mobile])).toEqual([
         [msgId, '123'],
         [msgId, '456'],
@@ -166,7 +166,7 @@ describe('a connection that breaks while committing', () => {
 
   it('before the commit arrives leaves the reports of a pull to the next one', async () => {
     const { msgId } = await client.submit(['123', ...plainNumbers(1)]);
-    await meddler.meddle('never arrives', 'waiting_events');
+    await meddler.meddle('never arrives', 'parcels');
     await expect(client.reports()).rejects.toThrow('10000');
     expect((await client.reports()).map((row) => [row.msgId, row.mobile])).toEqual([[msgId, '123']]);
   });
