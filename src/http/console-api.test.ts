@@ -413,6 +413,15 @@ describe('products, pools and channels', () => {
     expect((await as('operator').get('/v1/pools')).body.data.map(({ id }) => id)).toContain(pool.body.id);
   });
 
+  test.each(['accounts/1', 'subscriptions/500001', 'products/3001', 'channels/1'])(
+    'a change of nothing but what is there already leaves %s as it is',
+    async (path) => {
+      const { body } = await as('operator').get(`/v1/${path}`);
+      const name = path.startsWith('subscriptions') ? { price: body.price } : { name: body.name };
+      expect(await as('operator').patch(`/v1/${path}`, name)).toMatchObject({ status: 200, body });
+    },
+  );
+
   test('settings that the protocol does not know, or not so, are refused', async () => {
     const wrong: [object, string][] = [
       [{ ...channel, settings: { ...settings, spId: '12345' } }, 'settings.spId: '],

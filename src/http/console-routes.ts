@@ -316,7 +316,7 @@ function addCatalogue(api: Api, deps: ConsoleDeps): void {
       schema: { summary: 'Make a product', tags, body: contract.newProduct, response: { 201: ref(contract.productSchema) } },
     },
     async ({ body }, reply) => {
-      const product = await change(deps, (sql) => catalogue.createProduct(sql, { ...body, ...poolIdOf(body) }));
+      const product = await change(deps, (sql) => catalogue.createProduct(sql, withPool(body)));
       reply.code(201);
       return productView(product);
     },
@@ -334,8 +334,7 @@ function addCatalogue(api: Api, deps: ConsoleDeps): void {
         response: { 200: ref(contract.productSchema) },
       },
     },
-    async ({ params, body }) =>
-      productView(await change(deps, (sql) => catalogue.changeProduct(sql, BigInt(params.id), { ...body, ...poolIdOf(body) }))),
+    async ({ params, body }) => productView(await change(deps, (sql) => catalogue.changeProduct(sql, BigInt(params.id), withPool(body)))),
   );
 
   api.get(
@@ -1037,7 +1036,11 @@ const optionalId = (id: number | string | undefined): bigint | null => (id === u
 const optionalPhone = (written: string | undefined): bigint | null => (written === undefined ? null : phoneOf('phone', written));
 const phonesOf = (numbers: readonly string[]): bigint[] => numbers.map((written, at) => phoneOf(`numbers[${at}]`, written));
 const memberOf = <Member extends { channelId: number }>(member: Member) => ({ ...member, channelId: BigInt(member.channelId) });
-const poolIdOf = ({ poolId }: { poolId?: number | null }) => ({ poolId: poolId == null ? poolId : BigInt(poolId) });
+/** A body with the id of its pool as the core has it; one that names none changes none. */
+const withPool = <Body extends { poolId?: number | null }>({ poolId, ...settings }: Body) => ({
+  ...settings,
+  ...(poolId !== undefined && { poolId: poolId === null ? null : BigInt(poolId) }),
+});
 
 /** Numbers of a request as the core has them. */
 const accountSettingsOf = <Body extends { exemptNumbers?: string[] }>({ exemptNumbers, ...settings }: Body) => ({
