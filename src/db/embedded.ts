@@ -11,7 +11,7 @@
 // - A cluster is made under another name and renamed when finished, so a half-made one is never taken for a database.
 // - The server writes its log to a file, not to a pipe: a busy Node must not block it, nor the death of Node silence it.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomInt } from 'node:crypto';
 import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
@@ -504,17 +504,23 @@ function openLog(file: string): { fd: number; read(): string } {
   return { fd, read: () => fs.readFileSync(file).subarray(start).toString('utf8').slice(-4000).trim() };
 }
 
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = net.createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      const port = typeof address === 'object' ? (address?.port ?? 0) : 0;
-      server.close(() => resolve(port));
-    });
-  });
+/**
+ * A port that nobody listens on, below those that systems take for outgoing connections: whoever listens there can go away, and come back
+ * without finding it taken by somebody's connection.
+ */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = randomInt(10_000, 32_000);
+    if (await isFree(port)) return port;
+  }
 }
+
+const isFree = (port: number): Promise<boolean> =>
+  new Promise((resolve, reject) => {
+    const server = net.createServer();
+    server.once('error', (error) => (isSystemError(error, 'EADDRINUSE', 'EACCES') ? resolve(false) : reject(error)));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
 
 function readIfThere(file: string): string | undefined {
   try {
