@@ -1,10 +1,8 @@
 import { readFileSync } from 'node:fs';
-import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
   authenticatorIsmg,
   authenticatorSource,
-  type CmppVersion,
   cmpp,
   cmppFrames,
   command,
@@ -344,34 +342,4 @@ test('Msg_Fmt beyond the specification is read as a GSM data coding scheme', () 
     0xf6: 'binary',
   };
   for (const [msgFmt, encoding] of Object.entries(expected)) expect(encodingOf(Number(msgFmt))).toBe(encoding);
-});
-
-test('random octets never make a decoder do anything but throw ProtocolError', () => {
-  const decoders = ([2, 3] as const).flatMap((version: CmppVersion) => [
-    ...Object.values(cmpp[version]).map((pdu) => (buffer: Buffer) => void pdu.decode(buffer, 0, buffer.length)),
-    (buffer: Buffer) => void decodeReport(decodeDeliver(version, buffer, 0, buffer.length).msgContent),
-    (buffer: Buffer) => void decodeConnectResp(buffer, 0, buffer.length),
-    (buffer: Buffer) => void decodeSubmitResp(buffer, 0, buffer.length),
-  ]);
-  // Real PDUs with a few octets changed go deeper than pure noise.
-  const noise = fc.uint8Array({ minLength: 12, maxLength: 600 }).map((octets) => Buffer.from(octets));
-  const mutated = fc
-    .tuple(fc.constantFrom(...vectors.values()), fc.array(fc.tuple(fc.nat(400), fc.nat(255)), { maxLength: 6 }), fc.nat(400))
-    .map(([octets, changes, cut]) => {
-      const buffer = Buffer.from(octets, 'hex');
-      for (const [at, value] of changes) if (at < buffer.length) buffer[at] = value;
-      return buffer.subarray(0, Math.max(12, buffer.length - (cut % 40)));
-    });
-  fc.assert(
-    fc.property(fc.oneof(noise, mutated), (buffer) => {
-      for (const decode of decoders) {
-        try {
-          decode(buffer);
-        } catch (error) {
-          expect(error).toBeInstanceOf(ProtocolError);
-        }
-      }
-    }),
-    { numRuns: 300 },
-  );
 });

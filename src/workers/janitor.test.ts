@@ -1,6 +1,7 @@
 import { pino } from 'pino';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type Platform, startAimPlatform } from '../../test/aim-platform.ts';
+import { until } from '../../test/platform.ts';
 import { audit } from '../core/audit.ts';
 import { chunkIdOf, messageIdOf } from '../core/model.ts';
 import { createRetention } from '../core/retention.ts';
@@ -60,4 +61,28 @@ it('a message is expired when its time has come, though its day was looked at be
   expect(await expired(145)).toBe(1);
   expect(await expired(300)).toBe(0);
   expect(await audit(db)).toEqual([]);
+});
+
+it('a janitor looks for what is overdue soon after its start, so that nodes that never live long get it done', async () => {
+  const { db, directory } = platform.app.management;
+  const { json } = await platform.aim('send-aim', {
+    template_id: '101',
+    mobiles: '["13811110009"]',
+    content: '【鸿雁】您有一张优惠券 $url$',
+  });
+  const id = messageIdOf(chunkIdOf(BigInt(String(json['msg_id'])), 0), 0);
+  await db.sql`delete from dispatch_queue`;
+  await db.sql`
+    insert into messages (id, account_id, day, subscription_id, phone, channel_id, carrier_id, segments, status, price_e4, paid, sent_at)
+    values (${id}, 1, ${shanghaiDay(platform.clock())}, 500001, 8613811110009, 1, '9', 1, 1, 500, false, ${platform.clock()})`;
+  const clock = (): Date => new Date(platform.clock().getTime() + 100 * hour);
+  const retention = createRetention({ db, clock });
+  const janitor = createJanitor({ db, directory, retention, signals: createSignals({ db }), log: pino({ level: 'silent' }), clock });
+  janitor.start();
+  await until(
+    'it has expired',
+    async () => (await db.sql`select 1 from messages where id = ${id} and code = 'EXPIRED'`).length === 1,
+    20_000,
+  );
+  await janitor.stop();
 });

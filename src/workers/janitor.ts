@@ -38,6 +38,9 @@ const perLook = 100_000;
 /** What is sent after a look was sent no earlier than this before it, whatever the clocks of the nodes say. */
 const clockSlackMs = 3600_000;
 
+/** How long after its start a node first looks at what others may have left undone. */
+const firstMs = 5000;
+
 export function createJanitor(deps: {
   db: Db;
   directory: Directory;
@@ -52,7 +55,7 @@ export function createJanitor(deps: {
   let stopping = false;
   const isStopping = (): boolean => stopping;
 
-  /** Runs a task now and then, never twice at once, and lets nothing out. */
+  /** Runs a task soon, for a node that never lives long, and then now and then; never twice at once; and lets nothing out. */
   function every(name: string, ms: number, task: () => Promise<unknown>): void {
     const run = (): void => {
       if (running.has(name)) return;
@@ -61,7 +64,7 @@ export function createJanitor(deps: {
         .finally(() => running.delete(name));
       running.set(name, work);
     };
-    timers.push(setInterval(run, ms));
+    timers.push(setTimeout(run, Math.min(ms, firstMs)), setInterval(run, ms));
   }
 
   let looked: CounterKey | null = null;
@@ -143,7 +146,7 @@ export function createJanitor(deps: {
     },
     async stop() {
       stopping = true;
-      for (const timer of timers) clearInterval(timer);
+      for (const timer of timers) clearTimeout(timer); // of either kind
       await Promise.all(running.values());
     },
     expireOverdue: overdue,

@@ -13,8 +13,8 @@ const seconds = Number(process.env['FUZZ_SECONDS'] ?? 3);
 /** What a test that looks for so long may take in all. */
 export const fuzzTimeoutMs = seconds * 1000 + 60_000;
 
-/** Tries a property for the time there is, then says how often. */
-export async function fuzzed<T>(arbitrary: fc.Arbitrary<T>, check: (value: T) => void | Promise<void>): Promise<number> {
+/** Tries a property for the time there is, or a share of it where there are many of a kind, then says how often. */
+export async function fuzzed<T>(arbitrary: fc.Arbitrary<T>, check: (value: T) => void | Promise<void>, share = 1): Promise<number> {
   let runs = 0;
   const last = { work: Promise.resolve() };
   const property = fc.asyncProperty(arbitrary, async (value) => {
@@ -24,7 +24,7 @@ export async function fuzzed<T>(arbitrary: fc.Arbitrary<T>, check: (value: T) =>
   });
   await fc.assert(property, {
     numRuns: 10_000_000,
-    interruptAfterTimeLimit: seconds * 1000,
+    interruptAfterTimeLimit: seconds * share * 1000,
     maxSkipsPerRun: 1000,
     endOnFailure: seconds <= 3,
   });
@@ -153,6 +153,29 @@ export const jsonOctets = (value: fc.Arbitrary<unknown>): fc.Arbitrary<Buffer> =
     },
     { weight: 1, arbitrary: fc.uint8Array({ maxLength: 100 }).map((octets) => Buffer.from(octets)) },
   );
+};
+
+/** Octets that were right once: with some changed, cut out, put in or said again; and now and then such as never were. */
+export const mangled = (samples: readonly (string | Buffer)[]): fc.Arbitrary<Buffer> => {
+  const change = fc.record({
+    at: fc.nat(),
+    drop: fc.oneof(fc.constant(0), fc.nat(3), fc.nat(200)),
+    put: fc.oneof(
+      fc.uint8Array({ maxLength: 8 }).map((octets) => Buffer.from(octets)),
+      fc
+        .constantFrom('\0', '<', '>', '&', '"', '=', '%', '\r\n', '--', '{', '}', '$', ';', ',', '你', '\ud83d')
+        .map((text) => Buffer.from(text)),
+    ),
+    again: fc.oneof({ weight: 5, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.nat(300) }),
+  });
+  const changed = fc.tuple(fc.constantFrom(...samples), fc.array(change, { minLength: 1, maxLength: 5 })).map(([sample, changes]) =>
+    changes.reduce((octets, { at, drop, put, again }) => {
+      const from = at % (octets.length + 1);
+      return Buffer.concat([octets.subarray(0, from), put, octets.subarray(from, from + again), octets.subarray(from + drop)]);
+    }, Buffer.from(sample)),
+  );
+  const noise = fc.uint8Array({ maxLength: 600 }).map((octets) => Buffer.from(octets));
+  return fc.oneof({ weight: 9, arbitrary: changed }, { weight: 1, arbitrary: noise });
 };
 
 // ── octets over a socket ─────────────────────────────────────────────────────────────────────────────────────────────────────────
