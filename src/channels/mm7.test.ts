@@ -525,6 +525,15 @@ describe('failing', () => {
     expect(mmsc.counters.uploads).toBe(1);
   });
 
+  test('a connection that breaks when nothing else is under way stops nothing for long', async () => {
+    const { mmsc, wired } = await connected();
+    mmsc.faults = { dropShare: 1 };
+    expect(await wired.send()).toEqual({ kind: 'unknown' });
+    mmsc.faults = {};
+    await until(() => wired.connection.state === 'up' && wired.connection.room() > 0);
+    expect(await wired.send()).toMatchObject({ kind: 'accepted' });
+  });
+
   test('an upload that breaks in the middle was not taken: it goes out again', async () => {
     let broken = 0;
     const sockets = new Set<Socket>();

@@ -279,7 +279,9 @@ export function createMm7Connection(given: Mm7Settings, deps: ConnectionDeps): C
   // Gathering
 
   function computeRoom(): number {
-    if (state !== 'up' || failures > 0) return 0;
+    if (state !== 'up') return 0;
+    // What failed goes out again by itself and shows whether the MMSC is back. If nothing of it is left, one message is let in for that.
+    if (failures > 0) return outstanding === 0 ? 1 : 0;
     // One group more than can be under way, so that the next one fills meanwhile; of a slow channel no more than a second's worth.
     const byWindow = (concurrency + 1) * recipientsPerRequest - outstanding;
     const byRate = Math.ceil(Math.max(recipientsPerRequest, settings.ratePerSecond)) - waiting;
