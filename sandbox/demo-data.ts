@@ -4,44 +4,93 @@
  */
 import { createAccount, createSubscription, payIn } from '../src/core/accounts.ts';
 import { addNumbers, ensureBlocklist } from '../src/core/blocklists.ts';
+import { createCap } from '../src/core/caps.ts';
 import { changeChannel, createChannel, createPool, createProduct } from '../src/core/catalogue.ts';
+import { addWords, createContentTemplate, createWordList, foldWords } from '../src/core/content-rules.ts';
 import { change, type Management } from '../src/core/management.ts';
 import { approveTemplate, createPackageTemplate, createSignature, createTemplate } from '../src/core/templates.ts';
 import { createToken } from '../src/core/tokens.ts';
+import { brokenPoolId, cappedSignature, listedNumbers, listedWords, mmsProductOf, policiesOf, spIdOf, templateText } from './magic.ts';
 
 const operatorToken = 'sandbox-operator-token';
 const password = 'demo-aim-password';
 
-/** One simulated carrier gateway, and the channel that leads to it. */
-export interface DemoCarrier {
+/** A channel to a simulated gateway, which knows each by a login of its own: what is owed to one must not go out over another. */
+interface DemoChannel {
   readonly channelId: bigint;
   readonly name: string;
-  readonly version: '2.0' | '3.0';
   readonly carriers: readonly ('mobile' | 'unicom' | 'telecom' | 'broadcast' | 'international')[];
   readonly spId: string;
   readonly secret: string;
   readonly accessNumber: string;
+  readonly connections: number;
+  readonly provinces?: readonly string[];
+  readonly forcedHealth?: 'unhealthy';
 }
 
-/** Two gateways, so that both versions of the protocol are spoken. */
-export const demoCarriers: readonly DemoCarrier[] = [
+export interface DemoGateway {
+  readonly name: string;
+  readonly version: '2.0' | '3.0';
+  /** The first is the one that messages like any other go by. */
+  readonly channels: readonly [DemoChannel, ...DemoChannel[]];
+}
+
+/** Of the pool from which hardly a number gets a channel. */
+const brokenChannels: readonly DemoChannel[] = [
   {
-    channelId: 1n,
-    name: '中国移动 CMPP 3.0(模拟)',
-    version: '3.0',
-    carriers: ['mobile', 'international'],
-    spId: '901234',
-    secret: 'sandbox-ismg-1',
-    accessNumber: '10690001',
+    channelId: 4n,
+    name: '只通西藏(模拟)',
+    carriers: ['unicom'],
+    provinces: ['西藏'],
+    spId: '900004',
+    secret: 'sandbox-ismg-4',
+    accessNumber: '10690004',
+    connections: 1,
   },
   {
-    channelId: 2n,
+    channelId: 5n,
+    name: '故障中(模拟)',
+    carriers: ['telecom'],
+    forcedHealth: 'unhealthy',
+    spId: '900005',
+    secret: 'sandbox-ismg-5',
+    accessNumber: '10690005',
+    connections: 1,
+  },
+];
+
+/** Two gateways, so that both versions of the protocol are spoken. */
+export const demoGateways: readonly DemoGateway[] = [
+  {
+    name: '中国移动 CMPP 3.0(模拟)',
+    version: '3.0',
+    channels: [
+      {
+        channelId: 1n,
+        name: '中国移动 CMPP 3.0(模拟)',
+        carriers: ['mobile', 'international'],
+        spId: '901234',
+        secret: 'sandbox-ismg-1',
+        accessNumber: '10690001',
+        connections: 2,
+      },
+    ],
+  },
+  {
     name: '联通、电信、广电 CMPP 2.0(模拟)',
     version: '2.0',
-    carriers: ['unicom', 'telecom', 'broadcast'],
-    spId: '905678',
-    secret: 'sandbox-ismg-2',
-    accessNumber: '10690002',
+    channels: [
+      {
+        channelId: 2n,
+        name: '联通、电信、广电 CMPP 2.0(模拟)',
+        carriers: ['unicom', 'telecom', 'broadcast'],
+        spId: '905678',
+        secret: 'sandbox-ismg-2',
+        accessNumber: '10690002',
+        connections: 2,
+      },
+      ...brokenChannels,
+    ],
   },
 ];
 
@@ -56,9 +105,9 @@ export const demoMmsc = {
   secret: 'sandbox-mmsc',
 } as const;
 
-const accounts = { demo: 1n, locked: 2n, fenced: 3n, other: 4n };
+const accounts = { demo: 1n, locked: 2n, fenced: 3n, other: 4n, rules: 5n };
 const products = { aim: 2001n, sms: 2002n, mmsEstate: 1018n, mmsRetail: 1020n };
-const connections = 2;
+const signature = '鸿雁';
 
 const imageText = (title: string) => ({
   layout: 'image_text',
@@ -81,19 +130,21 @@ const bill = {
 };
 
 /** Seeds an empty installation, and points the channels at the ports that the simulated carriers have got this time. */
-export async function seed(management: Management, portOf: (carrier: DemoCarrier) => number, mmscUrl: string): Promise<void> {
+export async function seed(management: Management, portOf: (gateway: DemoGateway) => number, mmscUrl: string): Promise<void> {
   const { db, box, directory } = management;
   const [seeded] = await db.sql`select 1 from accounts limit 1`;
   if (!seeded) await change(management, (sql) => seedAll(sql, box, portOf));
-  // Apart, so that a sandbox of before there was MMS gets it too.
+  // Apart, so that a sandbox of before there was MMS, or magic for every rule, gets it too.
   if (!directory.product(products.mmsEstate)) await change(management, (sql) => seedMms(sql, box, mmscUrl));
-  for (const carrier of demoCarriers) {
-    const channel = directory.channel(carrier.channelId);
-    const { host, port } = channel?.settings ?? {};
-    if (!channel || host !== '127.0.0.1' || port === portOf(carrier)) continue;
-    const settings = { ...settingsOf(carrier, 0), ...channel.settings, port: portOf(carrier) };
-    await change(management, (sql) => changeChannel(sql, box, carrier.channelId, { settings }));
-  }
+  if (!directory.pool(brokenPoolId)) await change(management, (sql) => seedMagic(sql, box, portOf));
+  for (const gateway of demoGateways)
+    for (const { channelId, spId } of gateway.channels) {
+      const channel = directory.channel(channelId);
+      const { host, port } = channel?.settings ?? {};
+      if (!channel || host !== '127.0.0.1' || port === portOf(gateway)) continue;
+      const settings = { ...settingsOf(gateway, spId, 0), ...channel.settings, port: portOf(gateway) };
+      await change(management, (sql) => changeChannel(sql, box, channelId, { settings }));
+    }
   const mms = directory.channel(demoMmsc.channelId);
   const url = mms?.settings.url;
   if (mms && typeof url === 'string' && url !== mmscUrl && url.startsWith('http://127.0.0.1:'))
@@ -128,7 +179,6 @@ async function seedMms(sql: Sql, box: Management['box'], mmscUrl: string): Promi
     await createProduct(sql, { id, name, medium: 'mms', unit: 'messages', poolId: pool.id, limits: { packageKiB: 1900 } });
     await createSubscription(sql, box, { id: 500_000n + id, accountId: accounts.demo, productId: id, priceE4: 10_000n });
     await payIn(sql, 500_000n + id, { amountE4: balance * 10_000n, note: 'sandbox', at, idempotencyKey: 'sandbox' });
-    await addNumbers(sql, await ensureBlocklist(sql, 'product', id), [8613800000022n], 'operator', at);
   }
   const frames = [{ text: '周末看房有礼,凭此彩信到店领取。', media: null, mediaFirst: false }];
   const draft = { frames, media: [] };
@@ -137,7 +187,7 @@ async function seedMms(sql: Sql, box: Management['box'], mmscUrl: string): Promi
     accountId: accounts.demo,
     title: '周末看房',
     purpose: '会员营销',
-    signature: '鸿雁',
+    signature,
     draft,
     request: null,
     at,
@@ -145,7 +195,7 @@ async function seedMms(sql: Sql, box: Management['box'], mmscUrl: string): Promi
   await approveTemplate(sql, 1001n, at);
 }
 
-const settingsOf = ({ spId, version }: DemoCarrier, port: number) => ({
+const settingsOf = ({ version }: DemoGateway, spId: string, port: number) => ({
   host: '127.0.0.1',
   port,
   spId,
@@ -157,16 +207,18 @@ const settingsOf = ({ spId, version }: DemoCarrier, port: number) => ({
 
 type Sql = Parameters<Parameters<typeof change>[1]>[0];
 
-async function seedAll(sql: Sql, box: Management['box'], portOf: (carrier: DemoCarrier) => number): Promise<void> {
+/** A gateway's channel, as it is when it is made. */
+async function makeChannel(sql: Sql, box: Management['box'], gateway: DemoGateway, port: number, channel: DemoChannel): Promise<void> {
+  const { channelId: id, spId, ...rest } = channel;
+  await createChannel(sql, box, { id, protocol: 'cmpp', settings: settingsOf(gateway, spId, port), ...rest });
+}
+
+async function seedAll(sql: Sql, box: Management['box'], portOf: (gateway: DemoGateway) => number): Promise<void> {
   const at = new Date();
   await createToken(sql, { name: 'sandbox', caller: { role: 'operator' }, token: operatorToken });
 
-  for (const carrier of demoCarriers) {
-    const { channelId, name, carriers, accessNumber, secret } = carrier;
-    const settings = settingsOf(carrier, portOf(carrier));
-    await createChannel(sql, box, { id: channelId, name, protocol: 'cmpp', connections, carriers, accessNumber, settings, secret });
-  }
-  const channels = demoCarriers.map(({ channelId }) => ({ channelId, priority: 1, weight: 1 }));
+  for (const gateway of demoGateways) await makeChannel(sql, box, gateway, portOf(gateway), gateway.channels[0]);
+  const channels = demoGateways.map(({ channels: [{ channelId }] }) => ({ channelId, priority: 1, weight: 1 }));
   const pool = await createPool(sql, { id: 1n, name: '模拟运营商', channels });
   await createProduct(sql, { id: products.aim, name: '智能短信', medium: 'aim', unit: 'yuan', poolId: pool.id });
   await createProduct(sql, { id: products.sms, name: '普通短信', medium: 'sms', unit: 'yuan', poolId: pool.id });
@@ -187,7 +239,7 @@ async function seedAll(sql: Sql, box: Management['box'], portOf: (carrier: DemoC
     if (amountE4 > 0n) await payIn(sql, spId, { amountE4, note: 'sandbox', at, idempotencyKey: 'sandbox' });
   }
 
-  const signature = await createSignature(sql, { accountId: accounts.demo, name: '鸿雁' });
+  await createSignature(sql, { accountId: accounts.demo, name: signature });
   const templates: [bigint, bigint, string, unknown][] = [
     [101n, accounts.demo, '优惠券', imageText('优惠券')],
     [102n, accounts.demo, '账单', bill],
@@ -198,13 +250,60 @@ async function seedAll(sql: Sql, box: Management['box'], portOf: (carrier: DemoC
     await createTemplate(sql, { id, accountId, name, card });
     if (id !== 103n) await approveTemplate(sql, id, at);
   }
+}
 
-  const lists = [
-    ['empty', 0n, 8613800000021n],
-    ['product', products.aim, 8613800000022n],
-    ['product', products.sms, 8613800000022n],
-    ['subscription', 500001n, 8613800000023n],
-    ['signature', signature.id, 8613800000024n],
-  ] as const;
-  for (const [kind, subject, phone] of lists) await addNumbers(sql, await ensureBlocklist(sql, kind, subject), [phone], 'operator', at);
+/** What it takes to meet every status of screening; see magic.ts. */
+async function seedMagic(sql: Sql, box: Management['box'], portOf: (gateway: DemoGateway) => number): Promise<void> {
+  const at = new Date();
+  await seedLists(sql, at);
+
+  for (const gateway of demoGateways)
+    for (const channel of gateway.channels.slice(1)) await makeChannel(sql, box, gateway, portOf(gateway), channel);
+  const channels = brokenChannels.map(({ channelId }) => ({ channelId, priority: 1, weight: 1 }));
+  // Nothing is ever sent by it, so MMS products may have it, too.
+  await createPool(sql, { id: brokenPoolId, name: '残缺的通道池', channels });
+
+  for (const { id, name, product, subscription } of policiesOf('aim')) {
+    const spId = spIdOf(id);
+    const productId = 2100n + BigInt(id);
+    await createProduct(sql, { id: productId, name, medium: 'aim', unit: 'yuan', poolId: 1n, ...product });
+    await createSubscription(sql, box, { id: spId, accountId: accounts.demo, productId, spId, password, priceE4: 500n, ...subscription });
+    await payIn(sql, spId, { amountE4: 1_000_000_000n, note: 'sandbox', at, idempotencyKey: 'sandbox' });
+  }
+  // An account of its own: the balances of account demo are to be those of its two products.
+  await createAccount(sql, box, { id: accounts.rules, name: 'rules', apiId: 'mms-rules', apiKey: 'demo-mms-key' });
+  await createSignature(sql, { accountId: accounts.rules, name: signature, registrations: { mobile: 'registered' } });
+  for (const { id, name, product, subscription } of policiesOf('mms')) {
+    const productId = mmsProductOf(id);
+    const subscriptionId = 500_000n + productId;
+    const limits = { packageKiB: 1900 };
+    await createProduct(sql, { id: productId, name, medium: 'mms', unit: 'messages', poolId: 2n, limits, ...product });
+    await createSubscription(sql, box, { id: subscriptionId, accountId: accounts.rules, productId, priceE4: 10_000n, ...subscription });
+    await payIn(sql, subscriptionId, { amountE4: 1_000_000_000n, note: 'sandbox', at, idempotencyKey: 'sandbox' });
+  }
+}
+
+/** Lists of numbers and words, and the signature with a cap: they stop what they name, and nothing else. */
+async function seedLists(sql: Sql, at: Date): Promise<void> {
+  const [demo] = await sql<{ id: bigint }[]>`select id from signatures where account_id = ${accounts.demo} and name = ${signature}`;
+  const subjects = {
+    empty: [0n],
+    product: Object.values(products),
+    subscription: [500_001n, 501_018n, 501_020n],
+    signature: demo ? [demo.id] : [],
+  };
+  for (const kind of ['empty', 'product', 'subscription', 'signature'] as const)
+    for (const subject of subjects[kind]) {
+      const list = await ensureBlocklist(sql, kind, subject);
+      await addNumbers(sql, list, [BigInt(`86${listedNumbers[kind]}`)], 'operator', at);
+    }
+  for (const verdict of ['intercept', 'review'] as const) {
+    const word = listedWords[verdict];
+    const list = await createWordList(sql, { name: word, verdict, enabled: true });
+    await addWords(sql, list.id, await foldWords([word], () => word));
+  }
+  for (const text of [`{200}${templateText}{200}`, `{200}${templateText}`])
+    await createContentTemplate(sql, { accountId: null, text, verdict: 'pass', enabled: true, note: 'sandbox' });
+  const { id: subjectId } = await createSignature(sql, { accountId: accounts.demo, name: cappedSignature });
+  await createCap(sql, { scope: 'signature', subjectId, period: '24h', count: 1 });
 }

@@ -10,7 +10,7 @@ import { type App, type AppOptions, createApp } from '../src/app.ts';
 import { type EmbeddedPostgres, freePort, startEmbeddedPostgres } from '../src/db/embedded.ts';
 import type { Log } from '../src/log.ts';
 import { generateKey } from '../src/std/secret-box.ts';
-import { type DemoCarrier, demoCarriers, demoMmsc, seed } from './demo-data.ts';
+import { type DemoGateway, demoGateways, demoMmsc, seed } from './demo-data.ts';
 import { createFaultsPart } from './faults.ts';
 import { createPhones } from './phones.ts';
 
@@ -29,7 +29,7 @@ export interface SandboxOptions {
   /** Of the listener. */
   readonly limits?: AppOptions['server']['limits'];
   readonly log: Log;
-  /** How long a simulated carrier takes to report; tests are in a hurry. */
+  /** How long a simulated carrier takes to report, and 30 times that when it is slow; tests are in a hurry. */
   readonly reportDelayMs?: number;
 }
 
@@ -45,7 +45,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   fs.mkdirSync(dataDir, { recursive: true });
   const secretKeys = options.secretKeys ?? keptKey(path.join(dataDir, 'secret-key'));
   let postgres: EmbeddedPostgres | undefined;
-  const carriers = new Map<DemoCarrier, Ismg>();
+  const carriers = new Map<DemoGateway, Ismg>();
   let mmsc: ReturnType<typeof createMmsc> | undefined;
   let app: App | undefined;
 
@@ -69,20 +69,21 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
       linkBase,
       reply: (message) => [...carriers.values()].some((ismg) => ismg.reply(message)) || (mmsc?.reply(message) ?? false),
     });
-    for (const [index, carrier] of demoCarriers.entries()) {
+    const { reportDelayMs } = options;
+    const delays = reportDelayMs === undefined ? {} : { reportDelayMs, slowReportDelayMs: 30 * reportDelayMs };
+    for (const [index, gateway] of demoGateways.entries()) {
       const ismg = createIsmg({
-        accounts: [{ spId: carrier.spId, secret: carrier.secret, accessNumbers: [carrier.accessNumber] }],
+        accounts: gateway.channels.map(({ spId, secret, accessNumber }) => ({ spId, secret, accessNumbers: [accessNumber] })),
         port: options.carrierPorts[index] ?? 0,
-        maxVersion: carrier.version === '2.0' ? 2 : 3,
-        ...(options.reportDelayMs === undefined ? {} : { reportDelayMs: options.reportDelayMs }),
+        maxVersion: gateway.version === '2.0' ? 2 : 3,
+        ...delays,
       });
       ismg.onMessage(phones.received);
       await ismg.start();
-      carriers.set(carrier, ismg);
+      carriers.set(gateway, ismg);
     }
-    const delay = options.reportDelayMs === undefined ? {} : { reportDelayMs: options.reportDelayMs };
     mmsc = createMmsc({
-      port: options.carrierPorts[demoCarriers.length] ?? 0,
+      port: options.carrierPorts[demoGateways.length] ?? 0,
       vaspId: demoMmsc.vaspId,
       accessNumber: demoMmsc.accessNumber,
       authentication: 'digest',
@@ -91,7 +92,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
       vaspUrl: `http://127.0.0.1:${port}/mm7/${demoMmsc.channelId}`,
       vaspUsername: demoMmsc.callbackUsername,
       vaspPassword: demoMmsc.secret,
-      ...delay,
+      ...delays,
     });
     mmsc.onMessage(phones.receivedMms);
     await mmsc.start();
@@ -107,7 +108,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
       metrics: options.metrics,
       pushAllow: options.pushAllow,
       log,
-      prepare: (management) => seed(management, (carrier) => carriers.get(carrier)?.port ?? 0, mmscUrl),
+      prepare: (management) => seed(management, (gateway) => carriers.get(gateway)?.port ?? 0, mmscUrl),
       parts: [phones.part, createFaultsPart({ cmpp: [...carriers.values()], mm7: [mmsc] })],
     });
     const ports = [...[...carriers].map(([{ name }, ismg]) => ({ name, port: ismg.port })), { name: demoMmsc.name, port: mmsc.port }];

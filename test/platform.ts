@@ -199,15 +199,7 @@ export async function startPlatform(options: PlatformOptions = {}): Promise<Plat
       return node;
     },
 
-    async expireOverdue(at) {
-      const clock = () => at;
-      const log = pino({ level: 'silent' });
-      const signals = createSignals({ db });
-      const retention = createRetention({ db, clock });
-      const expired = await createJanitor({ db, directory, retention, signals, log, clock }).expireOverdue();
-      await signals.stop();
-      return expired;
-    },
+    expireOverdue: (at) => expireOverdue(management, at),
 
     audit: () => audit(db),
 
@@ -221,6 +213,17 @@ export async function startPlatform(options: PlatformOptions = {}): Promise<Plat
       await database?.drop();
     },
   };
+}
+
+/** What a janitor does whose clock says so. */
+export async function expireOverdue({ db, directory }: Management, at: Date): Promise<number> {
+  const clock = () => at;
+  const log = pino({ level: 'silent' });
+  const signals = createSignals({ db });
+  const retention = createRetention({ db, clock });
+  const expired = await createJanitor({ db, directory, retention, signals, log, clock }).expireOverdue();
+  await signals.stop();
+  return expired;
 }
 
 /** `hongyan start` in a process of its own, ready to take requests. */

@@ -69,34 +69,34 @@ const sendPage = (reply: FastifyReply, title: string, content: string): FastifyR
 
 const escapeHtml = (text: string): string => text.replace(/[&<>"']/g, (character) => `&#${character.codePointAt(0)};`);
 
-/** docs/codes.md, from the table. */
-export function codesPage(): string {
+/** docs/codes.md, from the table; `magicOf` says what brings a code about in the sandbox. */
+export function codesPage(magicOf: (code: string, language: 'zh' | 'en') => string): string {
   const cell = (text: string): string => text.replaceAll('|', '\\|');
-  const table = (kind: CodeKind, language: 'zh' | 'en'): string =>
-    codes
+  const table = (kind: CodeKind, language: 'zh' | 'en', [code = '', rule = '', sandbox = '', ...rest]: readonly string[]): string => {
+    const isStatus = kind === 'status' || kind === 'carrier';
+    const columns = [code, ...(kind === 'status' ? [rule] : []), ...rest, ...(isStatus ? [sandbox] : [])];
+    const rows = codes
       .filter((entry) => entry.kind === kind)
-      .map(
-        ({ code, rule, [language]: { meaning, cause, remedy } }) =>
-          `| \`${code}\` | ${kind === 'status' ? `${rule ?? ''} | ` : ''}${[meaning, cause, remedy].map(cell).join(' | ')} |`,
-      )
-      .join('\n');
-  const head = (kind: CodeKind, [code = '', rule = '', ...rest]: readonly string[]): string => {
-    const columns = [code, ...(kind === 'status' ? [rule] : []), ...rest];
-    return `| ${columns.join(' | ')} |\n|${columns.map(() => ' --- |').join('')}`;
+      .map(({ code, rule, [language]: { meaning, cause, remedy } }) => [
+        `\`${code}\``,
+        ...(kind === 'status' ? [String(rule ?? '')] : []),
+        ...[meaning, cause, remedy].map(cell),
+        ...(isStatus ? [magicOf(code, language)] : []),
+      ]);
+    return [columns, columns.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
   };
   const sections = (language: 'zh' | 'en', columns: readonly string[]): string =>
-    (Object.keys(kinds) as CodeKind[])
-      .map((kind) => `## ${kinds[kind][language]}\n\n${head(kind, columns)}\n${table(kind, language)}\n`)
-      .join('\n');
+    (Object.keys(kinds) as CodeKind[]).map((kind) => `## ${kinds[kind][language]}\n\n${table(kind, language, columns)}\n`).join('\n');
   return `# 代码说明 · Codes
 
-客户会遇到的每个代码：含义、原因与处理。运行中的平台在 \`/codes/{代码}\` 给出同样的说明。本页由 \`src/core/codes.ts\` 生成。
+客户会遇到的每个代码：含义、原因与处理。运行中的平台在 \`/codes/{代码}\` 给出同样的说明。“沙箱”一列是在[沙箱](sandbox.md#statuses)里怎样遇到它。本页由 \`src/core/codes.ts\` 与 \`sandbox/magic.ts\` 生成。
 
-${sections('zh', ['代码', '规则', '含义', '原因', '处理'])}
+${sections('zh', ['代码', '规则', '沙箱', '含义', '原因', '处理'])}
 # Codes, in English
 
 Every code a customer can meet. A running platform explains each at \`/codes/{code}\`. \`MK:*\` stands for all that begin so. The number of a rule is
-its place in the order in which screening judges: of several that fire, the lowest decides.
+its place in the order in which screening judges: of several that fire, the lowest decides. The last column tells how to meet it in the
+[sandbox](sandbox.md#statuses).
 
-${sections('en', ['code', 'rule', 'meaning', 'cause', 'what to do'])}`;
+${sections('en', ['code', 'rule', 'in the sandbox', 'meaning', 'cause', 'what to do'])}`;
 }
