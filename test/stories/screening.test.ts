@@ -55,6 +55,21 @@ const refused = async (client: Client, numbers: readonly string[], content = tex
   return Array.isArray(failed) ? {} : failed;
 };
 
+/** Sends a text to two numbers and has it rejected if it waits for review: the status in which both then end; null if it does not wait. */
+async function held(client: Client, { accountId }: Customer, content: string): Promise<string | null> {
+  const numbers = plainNumbers(2);
+  const { code, failed, msgId } = await client.submit(numbers, { content });
+  expect([code, failed]).toEqual([0, []]);
+  const { data } = await listReviews(app.management.db.sql, accountId, 'pending', { limit: 10, cursor: null });
+  if (data.length === 0) return null;
+  expect(data.map(({ batchId }) => String(batchId))).toEqual([msgId]);
+  await reject(app.management, BigInt(msgId), '不合规', { by: 'story', at: new Date() });
+  const reports = (await client.reports()).filter((row) => row.msgId === msgId);
+  expect(reports.map(({ mobile, price }) => [mobile, price]).sort()).toEqual(numbers.map((number) => [number, '0']));
+  expect(new Set(reports.map(({ status }) => status))).toEqual(new Set([data[0]?.code]));
+  return data[0]?.code ?? null;
+}
+
 describe('each status has its rule', () => {
   it('1 WL:CWHM: a number that is none, and one that is', async () => {
     const { client } = await newCustomer();
@@ -101,6 +116,25 @@ describe('each status has its rule', () => {
     await app.management.directory.refresh();
     await until('the template is in force', async () => (await refused(client, [mobile], '【鸿雁】恭喜中奖 $url$'))[mobile] === 'WL:MBLJ');
     expect(await refused(client, [mobile])).toEqual({});
+  });
+
+  it('6 WL:MBSH: a text that matches a template of that type waits, and ends so if rejected; another one passes', async () => {
+    const { client, customer } = await newCustomer();
+    const { accountId } = customer;
+    await configure((sql) =>
+      createContentTemplate(sql, { accountId, text: '【鸿雁】领取{20}', verdict: 'review', enabled: true, note: '' }),
+    );
+    await until('the template is in force', async () => (await held(client, customer, '【鸿雁】领取 $url$')) === 'WL:MBSH');
+    expect(await held(client, customer, text)).toBeNull();
+  });
+
+  it('9 WL:NMSH: a text that no template lets pass, of a subscription that asks a person about it', async () => {
+    const { client, customer } = await newCustomer();
+    const { accountId } = customer;
+    await configure((sql) => changeSubscription(sql, null, customer.subscriptionId, { unmatched: 'review' }));
+    expect(await held(client, customer, text)).toBe('WL:NMSH');
+    await configure((sql) => createContentTemplate(sql, { accountId, text: '【鸿雁】{100}', verdict: 'pass', enabled: true, note: '' }));
+    await until('the template is in force', async () => (await held(client, customer, text)) === null);
   });
 
   it('7 WL:ZJLJ and 8 WL:NMLJ: a text that no template lets pass, of a product or a subscription that insists on one', async () => {
