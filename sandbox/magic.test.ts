@@ -162,35 +162,39 @@ it.each(trials.filter(({ status }) => ['WL:ZJLJ', 'WL:NMLJ', 'WL:NMSH'].includes
   },
 );
 
-it.each(dialects)('by the end of a number, in %s', async (dialect) => {
-  const numberOf = (digits: string): string => `1350001${digits === 'other' ? '9999' : digits}`;
-  const batch = await send(
-    dialect,
-    outcomes.map(({ digits }) => numberOf(digits)),
-    {},
-  );
-  const reported = outcomes.filter(({ digits }) => digits !== '0007');
-  const told = reported.map(({ digits }) => statusOf(dialect, batch, numberOf(digits), {}));
-  expect(await Promise.all(told)).toEqual(reported.map((outcome) => outcome[dialect]));
-  await expireOverdue(sandbox.app.management, new Date(Date.now() + 73 * 3600_000));
-  // Its report is due in 73 hours.
-  const { data } = (await operate('GET', `messages?accountId=1&phone=${numberOf('0007')}`)) as {
-    data: { batchId: string; code: string }[];
-  };
-  const expected = outcomes.find(({ digits }) => digits === '0007')?.[dialect];
-  expect(data.find(({ batchId }) => batchId === batch)?.code).toBe(expected);
+it.each(dialects)(
+  'by the end of a number, in %s',
+  async (dialect) => {
+    const numberOf = (digits: string): string => `1350001${digits === 'other' ? '9999' : digits}`;
+    const batch = await send(
+      dialect,
+      outcomes.map(({ digits }) => numberOf(digits)),
+      {},
+    );
+    const reported = outcomes.filter(({ digits }) => digits !== '0007');
+    const told = reported.map(({ digits }) => statusOf(dialect, batch, numberOf(digits), {}));
+    expect(await Promise.all(told)).toEqual(reported.map((outcome) => outcome[dialect]));
+    await expireOverdue(sandbox.app.management, new Date(Date.now() + 73 * 3600_000));
+    // Its report is due in 73 hours.
+    const { data } = (await operate('GET', `messages?accountId=1&phone=${numberOf('0007')}`)) as {
+      data: { batchId: string; code: string }[];
+    };
+    const expected = outcomes.find(({ digits }) => digits === '0007')?.[dialect];
+    expect(data.find(({ batchId }) => batchId === batch)?.code).toBe(expected);
 
-  const answers = outcomes.flatMap(({ digits, reply }) => (reply === null ? [] : [[numberOf(digits), reply] as const]));
-  const replies = new Map<unknown, unknown>();
-  await until('every reply has come', async () => {
-    if (dialect === 'aim') for (const { mobile, content } of await aimClient(500_001n).replies()) replies.set(mobile, content);
-    else for (const { body } of customer.received) if ('receive_time' in body) replies.set(body['phone'], body['content']);
-    return replies.size >= answers.length;
-  });
-  expect(replies).toEqual(new Map(answers));
-  const next = await send(dialect, [numberOf('0011')], {});
-  expect(await statusOf(dialect, next, numberOf('0011'), {}), 'after TD').toBe('WL:SHLJ');
-});
+    const answers = outcomes.flatMap(({ digits, reply }) => (reply === null ? [] : [[numberOf(digits), reply] as const]));
+    const replies = new Map<unknown, unknown>();
+    await until('every reply has come', async () => {
+      if (dialect === 'aim') for (const { mobile, content } of await aimClient(500_001n).replies()) replies.set(mobile, content);
+      else for (const { body } of customer.received) if ('receive_time' in body) replies.set(body['phone'], body['content']);
+      return replies.size >= answers.length;
+    });
+    expect(replies).toEqual(new Map(answers));
+    const next = await send(dialect, [numberOf('0011')], {});
+    expect(await statusOf(dialect, next, numberOf('0011'), {}), 'after TD').toBe('WL:SHLJ');
+  },
+  60_000,
+);
 
 it('the table has every status of screening', () => {
   const screened = codes.flatMap(({ code, rule }) => (rule === null ? [] : [code]));

@@ -139,7 +139,7 @@ it.each<[status: string, what: string, policy: Policy, stopped: Message, passes:
   ['WL:CHLJ', 'number', listed('product', 'productId', unicom), { phones: [unicom] }, {}],
   ['WL:SHLJ', 'number', listed('subscription', 'subscriptionId', unicom), { phones: [unicom] }, {}],
   ['WL:QHLJ', 'number', listed('signature', 'signatureId', unicom), { phones: [unicom] }, {}],
-  ['WL:CS', 'place in the batch', subscription({ rateLimit: { perSecond: 1, burst: 2 } }), { phones: [unicom, mobile] }, {}],
+  ['WL:CS', 'place in the batch', subscription({ rateLimit: { perSecond: 1, burst: 1 } }), { phones: [unicom, mobile] }, {}],
   ['WL:CGMT', 'carrier', pool({ carriers: ['unicom'] }), {}, { phones: [unicom] }],
   ['WL:CDQC', 'province', pool({ carriers: ['mobile'], provinces: ['西藏'] }, { carriers: ['unicom'] }), {}, { phones: [unicom] }],
   ['WL:CNH', 'channel', pool({ carriers: ['mobile'], forcedHealth: 'unhealthy' }, { carriers: ['unicom'] }), {}, { phones: [unicom] }],
