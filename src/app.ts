@@ -40,10 +40,11 @@ import { createMetrics } from './metrics.ts';
 import { createSecretBox } from './std/secret-box.ts';
 import { createCarrierPosts } from './workers/carrier-posts.ts';
 import { createDispatcher } from './workers/dispatcher.ts';
+import { createChannelHealth } from './workers/health.ts';
 import { createJanitor } from './workers/janitor.ts';
 import { createPost } from './workers/post.ts';
 import { createPusher } from './workers/pusher.ts';
-import { createReceiver } from './workers/receiver.ts';
+import { createReceiver, type Receiver } from './workers/receiver.ts';
 import { createRecent } from './workers/recent.ts';
 
 /** Most connections to PostgreSQL, by what they are for. */
@@ -132,6 +133,8 @@ export async function createApp(options: AppOptions): Promise<App> {
   const links = createLinks({ secret: await linkSecret(db, box) });
   const outbox = createOutbox({ db, directory, clock });
 
+  const node = `${os.hostname()}-${randomBytes(4).toString('hex')}`;
+  const health = createChannelHealth({ management: { db: carrierDb, box, directory }, node, log });
   const recent = createRecent();
   const receiver = createReceiver({
     reports: createReports({ db: carrierDb, directory, clock }),
@@ -141,19 +144,25 @@ export async function createApp(options: AppOptions): Promise<App> {
     log,
     count: metrics.count,
   });
+  /** A report on its way to the receiver tells of its channel, too. */
+  const onReport: Receiver['onReport'] = (channelId, report, acknowledge) => {
+    health.watch(channelId).reported(report.delivered);
+    receiver.onReport(channelId, report, acknowledge);
+  };
   const dispatcher = createDispatcher({
     db: carrierDb,
     directory,
+    health,
     signals,
     links,
     packages: createPackageLoader({ db }),
     recent,
     log,
     clock,
-    node: `${os.hostname()}-${randomBytes(4).toString('hex')}`,
+    node,
     linkBase,
     connect,
-    onReport: receiver.onReport,
+    onReport,
     onInbound: receiver.onInbound,
     count: metrics.count,
   });
@@ -216,14 +225,17 @@ export async function createApp(options: AppOptions): Promise<App> {
     server.register(createCardPages({ cards: createCards({ db, links, clock }), clock, linkBase }));
     server.register(createCodePages());
     server.register(createConsoleApi({ ...management, outbox, signals, contentRules, clock, linkBase }));
-    server.register(createCarrierPostRoutes(createCarrierPosts({ directory, receiver })));
+    server.register(createCarrierPostRoutes(createCarrierPosts({ directory, receiver: { ...receiver, onReport } })));
     for (const part of options.parts ?? []) server.register(part);
   }
 
   const port = await server.listen({ host: options.host, port: options.port });
   const metricsPort = options.metrics && (await metrics.listen(options.metrics));
   // Carriers post to the listener, so the receiver runs wherever there is one.
-  if (roles.includes('dispatch') || roles.includes('api')) receiver.start();
+  if (roles.includes('dispatch') || roles.includes('api')) {
+    health.start();
+    receiver.start();
+  }
   if (roles.includes('dispatch')) dispatcher.start();
   if (roles.includes('push')) pusher.start();
   if (roles.includes('janitor')) janitor.start();
@@ -240,7 +252,7 @@ export async function createApp(options: AppOptions): Promise<App> {
         roles.includes('dispatch') ? dispatcher.stop() : undefined,
         roles.includes('push') ? pusher.stop() : undefined,
       ]);
-      await receiver.stop();
+      await Promise.all([health.stop(), receiver.stop()]);
       await poster.close();
       if (roles.includes('janitor')) await janitor.stop();
       await metrics.close();

@@ -13,6 +13,7 @@ const counted = {
   refused: { help: 'Requests of customers that were refused, by the code in the answer.', labels: ['dialect', 'code'] },
   sent: { help: 'Messages that carriers have accepted.', labels: ['channel'] },
   rejected: { help: 'Messages that carriers have rejected.', labels: ['channel'] },
+  rerouted: { help: 'Messages that waited for an unhealthy channel and were moved to another one.', labels: ['channel'] },
   inDoubt: { help: 'Messages that may or may not have been sent: an answer never came, or a process was lost.', labels: [] },
   reports: { help: 'Delivery reports taken in.', labels: [] },
   orphans: { help: 'Delivery reports that matched no message when they came.', labels: [] },

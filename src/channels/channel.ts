@@ -38,16 +38,18 @@ export interface OutboundMessage {
 /**
  * What became of one segment.
  * - `accepted`: the carrier took it; `carrierId` is what its report will name.
- * - `rejected`: the carrier will not take it; `code` is the carrier's code as the customer sees it (`ER:0013`).
+ * - `rejected`: the carrier will not take it; `code` is the carrier's code as the customer sees it (`ER:0013`). `isOurs`: what it objects
+ *   to is not this message but how the channel speaks or who it says it is, so it would object to any.
  * - `throttled`: the carrier kept answering "too fast"; it was not taken and may be tried again later.
- * - `unknown`: it was written and never answered; it may or may not have been taken.
+ * - `unknown`: it was written and never answered; it may or may not have been taken. `isCut`: because the connection broke, rather than
+ *   for too long.
  * - `unsent`: it was certainly never written.
  */
 export type SegmentOutcome =
   | { readonly kind: 'accepted'; readonly carrierId: string }
-  | { readonly kind: 'rejected'; readonly code: string }
+  | { readonly kind: 'rejected'; readonly code: string; readonly isOurs?: boolean }
   | { readonly kind: 'throttled' }
-  | { readonly kind: 'unknown' }
+  | { readonly kind: 'unknown'; readonly isCut?: boolean }
   | { readonly kind: 'unsent' };
 
 /** A final delivery report of one segment; intermediate ones are acknowledged by the connection itself and not passed on. */

@@ -322,7 +322,7 @@ describe('sending', () => {
     let asked = 0;
     // Once when it is made, not any more when it is to leave: the process slept in between.
     const { ismg, wired } = await connected({}, {}, { mayWrite: () => ++asked === 1 });
-    expect(await wired.send({})).toEqual([{ kind: 'unknown' }]);
+    expect(await wired.send({})).toEqual([{ kind: 'unknown', isCut: true }]);
     expect(ismg.counters.submits).toBe(0);
     expect(wired.states).toContain('down');
   });
@@ -351,8 +351,8 @@ describe('sending', () => {
     await until(() => ismg.counters.submits === 2);
     ismg.dropConnections();
     expect(await outcomes).toEqual([
-      [{ kind: 'unknown' }],
-      [{ kind: 'unknown' }, { kind: 'unsent' }, { kind: 'unsent' }],
+      [{ kind: 'unknown', isCut: true }],
+      [{ kind: 'unknown', isCut: true }, { kind: 'unsent' }, { kind: 'unsent' }],
       [{ kind: 'unsent' }],
     ]);
     ismg.faults = {};
@@ -642,7 +642,7 @@ describe('a connection', () => {
     });
     const wired = wire(port);
     await isUp(wired);
-    expect(await wired.send({})).toEqual([{ kind: 'unknown' }]);
+    expect(await wired.send({})).toEqual([{ kind: 'unknown', isCut: true }]);
     await until(() => wired.states.filter((state) => state === 'up').length === 2);
   });
 
@@ -681,7 +681,7 @@ describe('a connection', () => {
     const stopping = wired.connection.stop(80);
     await until(() => answered === 2);
     expect(wired.connection.state).toBe('draining');
-    expect(await outcome).toEqual([{ kind: 'unknown' }]);
+    expect(await outcome).toEqual([{ kind: 'unknown', isCut: true }]);
     await stopping;
   });
 
@@ -752,7 +752,7 @@ describe('stopping', () => {
     const began = performance.now();
     await wired.connection.stop(50);
     expect(performance.now() - began).toBeLessThan(1000);
-    expect(await outcome).toEqual([{ kind: 'unknown' }]);
+    expect(await outcome).toEqual([{ kind: 'unknown', isCut: true }]);
   });
 
   test('ends at once when there is no connection, and for ever', async () => {

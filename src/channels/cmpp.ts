@@ -96,10 +96,17 @@ const submitResult = { ok: 0, structure: 1, tooLong: 6, throttled: 8 } as const;
 
 const unsent: SegmentOutcome = { kind: 'unsent' };
 const unknown: SegmentOutcome = { kind: 'unknown' };
+const cutOff: SegmentOutcome = { kind: 'unknown', isCut: true };
 const throttled: SegmentOutcome = { kind: 'throttled' };
 
+/** Structure, command, sequence, length, fee code, Service_Id, Msg_src, Fee_terminal_Id: a message has no part in any of them. */
+const ourResults: ReadonlySet<number> = new Set([1, 2, 3, 4, 5, 7, 11, 12]);
+
 /** The carrier's result as customers see it. */
-const rejected = (result: number): SegmentOutcome => ({ kind: 'rejected', code: `ER:${result.toString().padStart(4, '0')}` });
+const codeOf = (result: number): string => `ER:${result.toString().padStart(4, '0')}`;
+const rejected = (result: number): SegmentOutcome => ({ kind: 'rejected', code: codeOf(result) });
+const refused = (result: number): SegmentOutcome =>
+  ourResults.has(result) ? { kind: 'rejected', code: codeOf(result), isOurs: true } : rejected(result);
 
 /** A message in hand. */
 interface Job {
@@ -154,7 +161,7 @@ export function createCmppConnection(given: CmppSettings, deps: ConnectionDeps):
     leave: (sequenceId) => cmpp[version].terminate.encode(sequenceId, {}),
     receive,
     caughtUp: pump,
-    unanswered: (flight) => decide(flight.job, flight.position, unknown),
+    unanswered: ({ job, position }) => decide(job, position, session.state === 'up' || session.state === 'draining' ? unknown : cutOff),
     isDrained: () => queue.length === 0,
     mayWrite: deps.mayWrite,
     onState(state, reason) {
@@ -365,7 +372,7 @@ export function createCmppConnection(given: CmppSettings, deps: ConnectionDeps):
     const flight = session.answered(sequenceOf(buffer, start));
     if (!flight) return;
     if (result === submitResult.throttled) onThrottled(flight);
-    else decide(flight.job, flight.position, result === submitResult.ok ? { kind: 'accepted', carrierId: msgId } : rejected(result));
+    else decide(flight.job, flight.position, result === submitResult.ok ? { kind: 'accepted', carrierId: msgId } : refused(result));
   }
 
   function onThrottled(flight: Flight): void {

@@ -341,8 +341,8 @@ describe('answers', () => {
     [3003, { kind: 'rejected', code: 'ER:3003' }],
     [3777, { kind: 'throttled' }],
     [4000, { kind: 'throttled' }],
-    [4001, { kind: 'rejected', code: 'ER:4001' }],
-    [4005, { kind: 'rejected', code: 'ER:4005' }],
+    [4001, { kind: 'rejected', code: 'ER:4001', isOurs: true }],
+    [4005, { kind: 'rejected', code: 'ER:4005', isOurs: true }],
     [4006, { kind: 'throttled' }],
   ] as const)('status %i, in a response and in a fault', async (statusCode, outcome) => {
     const { mmsc, wired } = await connected({}, single);

@@ -127,11 +127,19 @@ const maxMessageIdLength = 200;
 
 const unsent: SegmentOutcome = { kind: 'unsent' };
 const unknown: SegmentOutcome = { kind: 'unknown' };
+const cutOff: SegmentOutcome = { kind: 'unknown', isCut: true };
 const throttled: SegmentOutcome = { kind: 'throttled' };
 
 /** A code of MM7, or a status of HTTP, as customers see it. */
-const rejected = (code: number): SegmentOutcome => ({ kind: 'rejected', code: `ER:${code.toString().padStart(4, '0')}` });
+const rejected = (code: number): SegmentOutcome => ({
+  kind: 'rejected',
+  code: `ER:${code.toString().padStart(4, '0')}`,
+  ...(ourCodes.has(code) && { isOurs: true }),
+});
 const codes = { contentRefused: 2004, address: 2002 } as const;
+
+/** Identification, version, operation, service: a message has no part in any of them. */
+const ourCodes: ReadonlySet<number> = new Set([4001, 4002, 4003, 4005]);
 
 /** HTTP without SOAP in it: not the MMSC's door, or it does not let us in. */
 const isTurnedAway = (status: number): boolean => (status >= 300 && status < 400) || [401, 403, 404, 405, 407, 410].includes(status);
@@ -495,7 +503,7 @@ export function createMm7Connection(given: Mm7Settings, deps: ConnectionDeps): C
   }
 
   function onLost(group: Group, { written, reason }: Extract<Posted, { kind: 'lost' }>): void {
-    if (written === 'all') settle(group, () => unknown);
+    if (written === 'all') settle(group, () => cutOff);
     else again(group, unsent, failurePauseMs());
     failed(reason);
   }
@@ -555,7 +563,8 @@ export function createMm7Connection(given: Mm7Settings, deps: ConnectionDeps): C
       case 'rejected':
         break;
     }
-    settle(group, () => rejected(status.statusCode ?? 3000));
+    const outcome = rejected(status.statusCode ?? 3000);
+    settle(group, () => outcome);
   }
 
   function onBusy(group: Group): void {

@@ -110,6 +110,13 @@ export async function dispatchBodies(sql: Sql, accountId: bigint, chunkIds: read
     where c.account_id = ${accountId} and c.id = any(${chunkIds}::bigint[])`;
 }
 
+/** The recipients of chunks of an account. */
+export async function phonesOf(sql: Sql, accountId: bigint, chunkIds: readonly bigint[]): Promise<Map<bigint, readonly bigint[]>> {
+  const rows = await sql<{ id: bigint; phones: bigint[] }[]>`
+    select id, phones from chunks where account_id = ${accountId} and id = any(${chunkIds}::bigint[])`;
+  return new Map(rows.map(({ id, phones }) => [id, phones]));
+}
+
 // ── what waits for a person ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** A chunk that waits for a person, with what its messages need to be put in line. */

@@ -16,8 +16,8 @@ import {
   type Account,
   type Cap,
   type CapScope,
-  type Carrier,
   type Channel,
+  defaultHealthRules,
   defaultSettings,
   type PlatformSettings,
   type Product,
@@ -91,6 +91,8 @@ export interface Directory {
   channelSecret(id: bigint): string | undefined;
   /** The channels of a pool; empty if it has none, undefined if there is no such pool. */
   pool(id: bigint): readonly PoolMember[] | undefined;
+  /** The pools that a channel is in. */
+  poolsOf(channelId: bigint): readonly bigint[];
   blocklist(kind: BlocklistKind, subjectId: bigint): bigint | undefined;
   signature(accountId: bigint, name: string): Signature | undefined;
   /** The frequency caps of a subject, by id; usually none. */
@@ -184,6 +186,8 @@ export function createDirectory({ db, box }: { db: Db; box: SecretBox }): Direct
     channel: (id) => now().channels.get(id),
     channelSecret: (id) => now().channelSecrets.get(id),
     pool: (id) => now().pools.get(id),
+    poolsOf: (channelId) =>
+      [...now().pools].flatMap(([poolId, members]) => (members.some((member) => member.channelId === channelId) ? [poolId] : [])),
     blocklist: (kind, subjectId) => now().lists.get(`${kind}:${subjectId}`),
     signature: (accountId, name) => now().signatures.get(`${accountId}:${name}`),
     caps: (scope, subjectId) => now().caps.get(`${scope}:${subjectId}`) ?? [],
@@ -215,7 +219,8 @@ async function load(db: Db, box: SecretBox): Promise<Snapshot> {
         from subscriptions order by id`,
       channels: await sql<(Channel & { secret: string })[]>`
         select id, name, protocol, enabled, connections, carriers, provinces, coalesce(health_forced, health) as health,
-               access_number as "accessNumber", settings, secret
+               health_forced is not null as "isHealthForced", case when health_forced is null then health_cause end as "healthCause",
+               health_rules as "healthRules", access_number as "accessNumber", settings, secret
         from channels order by id`,
       pools: await sql<{ id: bigint }[]>`select id from pools`,
       members: await sql<(PoolMember & { poolId: bigint })[]>`
@@ -254,7 +259,7 @@ async function load(db: Db, box: SecretBox): Promise<Snapshot> {
     bySpId: new Map(tenancies.flatMap((tenancy) => (tenancy.subscription.spId === null ? [] : [[tenancy.subscription.spId, tenancy]]))),
     byExtension: new Map(tenancies.map((tenancy) => [tenancy.subscription.extension, tenancy])),
     channels: new Map(
-      rows.channels.map(({ secret: _secret, ...channel }) => [channel.id, { ...channel, carriers: channel.carriers as Carrier[] }]),
+      rows.channels.map(({ secret: _secret, ...channel }) => [channel.id, { ...channel, healthRules: { ...defaultHealthRules, ...channel.healthRules } }]),
     ),
     channelSecrets: new Map(rows.channels.map(({ id, secret }) => [id, box.open(secret)])),
     pools,

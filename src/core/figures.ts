@@ -9,7 +9,7 @@
 import type { Db, Sql } from '../db/db.ts';
 import { groupBy } from '../std/group.ts';
 import { shanghaiDay } from '../std/shanghai.ts';
-import { type EventKind, eventKindName } from './model.ts';
+import { type Channel, type EventKind, eventKindName } from './model.ts';
 
 interface Described {
   readonly help: string;
@@ -27,6 +27,7 @@ export const figures = {
   channel_connections: { help: 'Connections of channels that are on, by what they are doing.', labels: ['channel', 'state'] },
   channel_connections_configured: { help: 'Connections that channels should have; 0 for one that is off.', labels: ['channel'] },
   channel_nodes: { help: 'Nodes that serve a channel.', labels: ['channel'] },
+  channel_health: { help: '1 for what a channel counts as: healthy, unhealthy or probing; 0 for the others.', labels: ['channel', 'health'] },
   push_waiting_events: { help: 'Events to be pushed that have not been taken.', labels: endpointLabels },
   push_oldest_seconds: { help: 'Age of the oldest event to be pushed that has not been taken.', labels: endpointLabels },
   push_failed_events: { help: 'Events whose pushes have failed for good; they wait for a replay.', labels: endpointLabels },
@@ -97,8 +98,9 @@ async function readAll(sql: Sql, at: Date): Promise<Figure[]> {
   const add = (name: FigureName, labels: Figure['labels'], value: number): void => void found.push({ name, labels, value });
   const ageOf = (time: Date | null): number => (time ? Math.max(0, (at.getTime() - time.getTime()) / 1000) : 0);
 
-  const channels = await sql<{ id: bigint; connections: number }[]>`
-    select id, case when enabled then connections else 0 end as connections from channels order by id`;
+  const channels = await sql<{ id: bigint; connections: number; health: Channel['health'] }[]>`
+    select id, case when enabled then connections else 0 end as connections, coalesce(health_forced, health) as health
+    from channels order by id`;
   const queue = await sql<{ channelId: bigint; state: number; messages: number; oldest: Date }[]>`
     select channel_id as "channelId", state::int, sum(n)::float8 as messages, min(ready_at) as oldest
     from dispatch_queue group by channel_id, state`;
@@ -110,7 +112,7 @@ async function readAll(sql: Sql, at: Date): Promise<Figure[]> {
     select channel_id as "channelId", count(*)::int as n from channel_nodes where until > now() group by channel_id`;
   const orphans = await sql<{ channelId: bigint; n: number }[]>`
     select channel_id as "channelId", count(*)::int as n from orphan_reports group by channel_id`;
-  for (const { id, connections } of channels) {
+  for (const { id, connections, health } of channels) {
     const channel = String(id);
     const own = queue.filter(({ channelId }) => channelId === id);
     queueState.forEach((state, number) =>
@@ -124,6 +126,8 @@ async function readAll(sql: Sql, at: Date): Promise<Figure[]> {
     for (const { state, n } of states) if (state !== 'up') add('channel_connections', { channel, state }, n);
     add('channel_connections_configured', { channel }, connections);
     add('channel_nodes', { channel }, nodes.find(({ channelId }) => channelId === id)?.n ?? 0);
+    for (const state of ['healthy', 'unhealthy', 'probing'] as const)
+      add('channel_health', { channel, health: state }, health === state ? 1 : 0);
     add('open_orphan_reports', { channel }, orphans.find(({ channelId }) => channelId === id)?.n ?? 0);
   }
 

@@ -108,11 +108,52 @@ export interface Channel {
   readonly provinces: readonly string[] | null;
   /** `probing`: it was unhealthy, and shows now whether it still is. */
   readonly health: 'healthy' | 'unhealthy' | 'probing';
+  /** Why it is not healthy; null while it is. */
+  readonly healthCause: HealthCause | null;
+  /** An operator has said what it counts as: it is not judged. */
+  readonly isHealthForced: boolean;
+  readonly healthRules: HealthRules;
   /** The base number; extension and the customer's `ext` follow it on the wire. */
   readonly accessNumber: string;
   /** The protocol's own settings, validated where the connection is made. */
   readonly settings: Readonly<Record<string, unknown>>;
 }
+
+/** No session; too many of its own failures; too few reports of success. */
+export type HealthCause = 'no_session' | 'failures' | 'reports';
+
+/** When a channel is unhealthy, and how it shows that it is well again. */
+export interface HealthRules {
+  /** Without a session, on any node, for so long. */
+  readonly sessionSeconds: number;
+  /** More than this share of so many last outcomes were the channel's own failures; of fewer than `leastOutcomes` nothing is concluded. */
+  readonly outcomes: number;
+  readonly leastOutcomes: number;
+  readonly failurePercent: number;
+  /** Less than this share of the last hour's reports told of success. 0: reports are not judged, since most failures are the numbers'. */
+  readonly deliveredPercent: number;
+  readonly leastReports: number;
+  /** A session that came back must stand for so long. */
+  readonly steadySeconds: number;
+  /** The pause before it is tried with messages; doubled, up to the longest, as often as that goes wrong in a row. */
+  readonly pauseSeconds: number;
+  readonly longestPauseSeconds: number;
+  /** With how many it is tried. */
+  readonly probeMessages: number;
+}
+
+export const defaultHealthRules: HealthRules = {
+  sessionSeconds: 30,
+  outcomes: 200,
+  leastOutcomes: 50,
+  failurePercent: 30,
+  deliveredPercent: 0,
+  leastReports: 100,
+  steadySeconds: 5,
+  pauseSeconds: 30,
+  longestPauseSeconds: 900,
+  probeMessages: 10,
+};
 
 /** How far a carrier is with a signature. */
 export type Registration = 'pending' | 'registered' | 'rejected';

@@ -59,8 +59,8 @@ export function slicesOf(
     let known = routes.get(place);
     if (!known) {
       const found = route(directory, product, { carrier, province });
-      // Places that go through the same channels share chunks.
-      known = { key: found.kind === 'channels' ? found.candidates.map(({ channel }) => channel.id).join() : '', found };
+      // Places that go through the same channels share chunks, now and if those cannot take them: a chunk moves whole.
+      known = { key: 'serving' in found ? `${found.candidates.map(({ channel }) => channel.id).join()}/${found.serving.join()}` : '', found };
       routes.set(place, known);
     }
     return known;
@@ -78,7 +78,8 @@ export function slicesOf(
   for (const [price, own] of groupBy(passing, priceOf)) {
     for (const alike of groupBy(own, (index) => routeOf(phones[index] as Phone).key).values()) {
       const { found } = routeOf(phones[alike[0] ?? 0] as Phone);
-      if (found.kind !== 'channels') throw new Error('screening let a number pass that no channel serves');
+      // A channel may have become unhealthy since the number was screened: then it waits there, or is moved.
+      if (!('serving' in found)) throw new Error('screening let a number pass that no channel serves');
       for (const part of cut(alike))
         slices.push({ kind: 'send', channelId: pick(found.candidates, Math.random()).id, ...price, indexes: part });
     }

@@ -204,7 +204,7 @@ it('nodes that serve a channel divide all its connections among them, as evenly 
 
 it('a node counts among those that serve a channel until it leaves or its time runs out', async () => {
   const { sql } = management.db;
-  const serve = async (node: string) => (await serveChannel(sql, 70n, node, 10)).sort();
+  const serve = async (node: string) => (await serveChannel(sql, 70n, node, 10, { upForMs: null, upAgoMs: null })).sort();
   expect(await serve('a')).toEqual(['a']);
   expect(await serve('b')).toEqual(['a', 'b']);
   await sql`update channel_nodes set until = now() - interval '1 second' where channel_id = 70 and node = 'a'`;

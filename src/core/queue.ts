@@ -113,26 +113,46 @@ export interface Lease {
   readonly epoch: bigint;
 }
 
+/** How long ago: since when one of a node's sessions of a channel has stood, and when there was one last. Null: none does; never. */
+export interface SessionAges {
+  readonly upForMs: number | null;
+  readonly upAgoMs: number | null;
+}
+
 /**
- * Says that this node serves a channel, for as long as a lease; returns all nodes that do. By the database's clock, so that a node and
- * its leases are given up for lost at the same time.
+ * Says that this node serves a channel, for as long as a lease, and with what success; returns all nodes that do. By the database's clock,
+ * so that a node and its leases are given up for lost at the same time.
  */
-export async function serveChannel(sql: Sql, channelId: bigint, node: string, leaseSeconds: number): Promise<string[]> {
+export async function serveChannel(
+  sql: Sql,
+  channelId: bigint,
+  node: string,
+  leaseSeconds: number,
+  { upForMs, upAgoMs }: SessionAges,
+): Promise<string[]> {
+  const ago = (ms: number | null) => sql`now() - make_interval(secs => ${ms === null ? null : ms / 1000}::float8)`;
   const rows = await sql<{ node: string }[]>`
     with mine as (
-      insert into channel_nodes (channel_id, node, until) values (${channelId}, ${node}, now() + make_interval(secs => ${leaseSeconds}))
-      on conflict (channel_id, node) do update set until = excluded.until
+      insert into channel_nodes as n (channel_id, node, until, up_since, up_at)
+      values (${channelId}, ${node}, now() + make_interval(secs => ${leaseSeconds}), ${ago(upForMs)}, ${ago(upAgoMs)})
+      on conflict (channel_id, node) do update
+        set until = excluded.until, up_since = excluded.up_since, up_at = greatest(n.up_at, excluded.up_at),
+            since = case when n.until < now() then now() else n.since end
       returning node)
     select node from channel_nodes where channel_id = ${channelId} and until >= now()
     union select node from mine`;
   return rows.map((row) => row.node);
 }
 
-/** Takes this node out of those that share the channel's connections, and forgets those that have been gone for long. */
+/**
+ * Takes this node out of those that share the channel's connections, and forgets those that have been gone for long. That it had a session
+ * a moment ago is not forgotten with it: otherwise the others would take the channel for silent.
+ */
 export async function leaveChannel(sql: Sql, channelId: bigint, node: string): Promise<void> {
+  await sql`update channel_nodes set until = '-infinity', up_since = null where channel_id = ${channelId} and node = ${node}`;
   await sql`
     delete from channel_nodes
-    where channel_id = ${channelId} and (node = ${node} or until < now() - interval '1 hour')`;
+    where channel_id = ${channelId} and until < now() - interval '1 hour' and coalesce(up_at, '-infinity') < now() - interval '1 hour'`;
 }
 
 /**
@@ -358,4 +378,69 @@ export async function lockExpired(sql: Sql, at: Date, limit: number): Promise<(C
 /** Takes off the queue what `lockExpired` has locked in this transaction. */
 export async function removeExpired(sql: Sql, chunkIds: readonly bigint[]): Promise<void> {
   if (chunkIds.length > 0) await sql`delete from dispatch_queue where chunk_id = any(${chunkIds}::bigint[]) and state = 0`;
+}
+
+// ── to another channel ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** A chunk that nobody has claimed, and its place in line. */
+export interface Waiting {
+  readonly chunkId: bigint;
+  readonly accountId: bigint;
+  readonly subscriptionId: bigint;
+  readonly n: number;
+  readonly class: number;
+  readonly rank: bigint;
+}
+
+/**
+ * Chunks that wait on a channel for products of these pools, in their order behind `after`, locked for the transaction that moves them.
+ * What is claimed is not among them, and what another node is about to move or claim is passed over.
+ */
+export async function lockWaiting(
+  sql: Sql,
+  channelId: bigint,
+  poolIds: readonly bigint[],
+  after: Waiting | null,
+  limit: number,
+): Promise<Waiting[]> {
+  await planAnew(sql);
+  return sql<Waiting[]>`
+    select q.chunk_id as "chunkId", q.account_id as "accountId", q.subscription_id as "subscriptionId", q.n::int, q.class::int, q.rank
+    from dispatch_queue q
+    where q.channel_id = ${channelId} and q.state = 0
+      and (q.class, q.rank, q.chunk_id) > (${after?.class ?? -1}::smallint, ${after?.rank ?? 0n}::bigint, ${after?.chunkId ?? 0n}::bigint)
+      and q.subscription_id in (
+        select s.id from subscriptions s join products p on p.id = s.product_id where p.pool_id = any(${poolIds}::bigint[]))
+    order by q.class, q.rank, q.chunk_id limit ${limit} for update of q skip locked`;
+}
+
+/**
+ * Moves chunks that `lockWaiting` has locked in this transaction from one channel to the end of their accounts' lines on others. What may
+ * have been sent of them, and when they expire, goes with them: who claims them next looks for their outcomes as if on the same channel.
+ */
+export async function moveChunks(sql: Sql, from: bigint, moves: readonly { readonly chunk: Waiting; readonly to: bigint }[]): Promise<void> {
+  const taken = await sql<{ chunkId: bigint; readyAt: Date; expiresAt: Date; reservedUpto: number }[]>`
+    delete from dispatch_queue
+    where channel_id = ${from} and chunk_id = any(${moves.map(({ chunk }) => chunk.chunkId)}::bigint[]) and state = 0
+    returning chunk_id as "chunkId", ready_at as "readyAt", expires_at as "expiresAt", reserved_upto::int as "reservedUpto"`;
+  const rows = new Map(taken.map((row) => [row.chunkId, row]));
+  const lines = [...groupBy(moves, ({ chunk, to }) => `${to}/${chunk.accountId}`).values()].flatMap((own) => {
+    const [first] = own;
+    return first ? [{ to: first.to, accountId: first.chunk.accountId, chunks: own.map(({ chunk }) => chunk) }] : [];
+  });
+  // As whoever submits does: by channel, then by account.
+  lines.sort((a, b) => (a.to === b.to ? (a.accountId < b.accountId ? -1 : 1) : a.to < b.to ? -1 : 1));
+  const statements = lines.map(({ to, accountId, chunks }) => {
+    const { total, offsets } = lengths(chunks);
+    const put = chunks.map((chunk) => ({ ...chunk, ...rows.get(chunk.chunkId) }));
+    return sql`
+      with line as (${lineOf(sql, to, accountId, total)})
+      insert into dispatch_queue (channel_id, chunk_id, account_id, subscription_id, n, class, rank, state, ready_at, expires_at, reserved_upto)
+      select ${to}, chunk_id, ${accountId}, subscription_id, n, class, line.start + o, 0, ready_at, expires_at, reserved_upto
+      from line, unnest(${put.map((c) => c.chunkId)}::bigint[], ${put.map((c) => c.subscriptionId)}::bigint[], ${put.map((c) => c.n)}::smallint[],
+                        ${put.map((c) => c.class)}::smallint[], ${offsets}::bigint[], ${put.map((c) => c.readyAt ?? null)}::timestamptz[],
+                        ${put.map((c) => c.expiresAt ?? null)}::timestamptz[], ${put.map((c) => c.reservedUpto ?? null)}::smallint[])
+        as t(chunk_id, subscription_id, n, class, o, ready_at, expires_at, reserved_upto)`;
+  });
+  await Promise.all(statements);
 }

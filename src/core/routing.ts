@@ -1,8 +1,11 @@
 /**
  * Which channel may carry a message: product → pool → channels that are on and serve the number's carrier and province; among those
  * that are healthy the lowest priority number, then weight. Also what a source number on the wire is made of.
+ *
+ * A channel that is being probed gets a tenth of its weight, beside the healthy ones of the best priority and whatever its own is: enough
+ * to show that it is well, and not so much that many wait for the answer. Alone it gets all.
  */
-import type { Directory, Tenancy } from './directory.ts';
+import type { Directory, PoolMember, Tenancy } from './directory.ts';
 import type { Channel, Product } from './model.ts';
 import type { Phone } from './numbers.ts';
 
@@ -12,35 +15,72 @@ interface Candidate {
 }
 
 export type Route =
-  | { readonly kind: 'channels'; readonly candidates: readonly Candidate[] }
+  | {
+      readonly kind: 'channels';
+      readonly candidates: readonly Candidate[];
+      /** Every channel that could carry it, whatever its priority and health: where it may go if it cannot go as planned. */
+      readonly serving: readonly bigint[];
+    }
   | { readonly kind: 'no_pool' } // the product has no channel pool
   | { readonly kind: 'no_carrier'; readonly poolId: bigint } // the pool has no channel for this carrier
   | { readonly kind: 'no_province'; readonly poolId: bigint } // none of those serves this province
-  | { readonly kind: 'unhealthy'; readonly poolId: bigint }; // those that do are all unhealthy
+  | {
+      readonly kind: 'unhealthy'; // those that do are all unhealthy
+      readonly poolId: bigint;
+      readonly candidates: readonly Candidate[];
+      readonly serving: readonly bigint[];
+    };
 
 /** Where a number is. */
 export type Place = Pick<Phone, 'carrier' | 'province'>;
 
-export function route(directory: Directory, product: Product, { carrier, province }: Place): Route {
+type Member = Candidate & { readonly priority: number };
+
+const probingShare = 0.1;
+
+const servesProvince = ({ provinces }: Channel, { province }: Place): boolean =>
+  !provinces || (province !== null && provinces.includes(province));
+
+export function route(directory: Directory, product: Product, place: Place): Route {
   const { poolId } = product;
-  const members = poolId === null ? undefined : directory.pool(poolId);
-  if (poolId === null || !members) return { kind: 'no_pool' };
-  let missing: 'no_carrier' | 'no_province' | 'unhealthy' = 'no_carrier';
-  let best = Number.POSITIVE_INFINITY;
-  let candidates: Candidate[] = [];
-  for (const { channelId, priority, weight } of members) {
-    const channel = directory.channel(channelId);
-    if (!channel?.enabled || !channel.carriers.includes(carrier)) continue;
-    if (missing === 'no_carrier') missing = 'no_province';
-    if (channel.provinces && (province === null || !channel.provinces.includes(province))) continue;
-    missing = 'unhealthy';
-    if (channel.health === 'unhealthy' || priority > best) continue;
-    if (priority < best) candidates = [];
-    best = priority;
-    candidates.push({ channel, weight });
-  }
-  return candidates.length > 0 ? { kind: 'channels', candidates } : { kind: missing, poolId };
+  const pool = poolId === null ? undefined : directory.pool(poolId);
+  if (poolId === null || !pool) return { kind: 'no_pool' };
+  const ofCarrier = enabled(directory, pool).filter(({ channel }) => channel.carriers.includes(place.carrier));
+  if (ofCarrier.length === 0) return { kind: 'no_carrier', poolId };
+  const serving = ofCarrier.filter(({ channel }) => servesProvince(channel, place));
+  if (serving.length === 0) return { kind: 'no_province', poolId };
+  const ids = serving.map(({ channel }) => channel.id);
+  const able = serving.filter(({ channel }) => channel.health !== 'unhealthy');
+  if (able.length === 0) return { kind: 'unhealthy', poolId, candidates: best(serving), serving: ids };
+  return { kind: 'channels', candidates: candidatesOf(able), serving: ids };
 }
+
+function candidatesOf(able: readonly Member[]): readonly Candidate[] {
+  const healthy = best(able.filter(({ channel }) => channel.health === 'healthy'));
+  const [first] = healthy;
+  if (!first) return best(able);
+  const probing = able.filter(({ channel, priority }) => channel.health === 'probing' && priority <= first.priority);
+  return [...healthy, ...probing.map(({ channel, weight }) => ({ channel, weight: weight * probingShare }))];
+}
+
+const enabled = (directory: Directory, pool: readonly PoolMember[]): Member[] =>
+  pool.flatMap(({ channelId, ...member }) => {
+    const channel = directory.channel(channelId);
+    return channel?.enabled ? [{ channel, ...member }] : [];
+  });
+
+function best(members: readonly Member[]): readonly Member[] {
+  const priority = members.reduce((least, member) => Math.min(least, member.priority), Number.POSITIVE_INFINITY);
+  return members.filter((member) => member.priority === priority);
+}
+
+/** Healthy channels of a pool beside this one, to which what waits for it may go. */
+export const alternatives = (directory: Directory, poolId: bigint, channelId: bigint): readonly Member[] =>
+  enabled(directory, directory.pool(poolId) ?? []).filter(({ channel }) => channel.id !== channelId && channel.health === 'healthy');
+
+/** Of these the ones that serve all of the places, and of those the ones to pick from by weight; empty if there is none. */
+export const servingAll = (members: readonly Member[], places: readonly Place[]): readonly Candidate[] =>
+  best(members.filter(({ channel }) => places.every((place) => channel.carriers.includes(place.carrier) && servesProvince(channel, place))));
 
 /** Picks one by weight; `dice` is in [0, 1). */
 export function pick(candidates: readonly Candidate[], dice: number): Channel {

@@ -1149,6 +1149,7 @@ const channelView = (
   carriers: [...channel.carriers],
   provinces: channel.provinces && [...channel.provinces],
   healthAt: shanghaiTime(channel.healthAt),
+  healthProbeAt: timeOrNull(channel.healthProbeAt),
   createdAt: shanghaiTime(createdAt),
   states: (activity?.connections ?? []).map((connection) => ({ ...connection, since: shanghaiTime(connection.since) })),
   queue: { chunks: Number(activity?.queuedChunks ?? 0), messages: Number(activity?.queuedMessages ?? 0) },

@@ -10,6 +10,9 @@
  * Nodes share the connections of a channel evenly. One that holds more than its part, because another came, and one that stops, releases
  * links: such a link begins nothing new, hears out what it has begun, and gives its chunks and its lease back. Nothing is in doubt by that.
  *
+ * A channel that is unhealthy begins nothing: its links put their chunks back, and what waits is moved to other channels
+ * (`core/rerouting.ts`). One that is being probed begins no more than its watch allows.
+ *
  * A link whose connection drops puts its chunks back; whoever claims them next reads which messages have rows, and the product's
  * policy decides about the rest below the reservation.
  */
@@ -25,6 +28,7 @@ import type {
 } from '../channels/channel.ts';
 import { dispatchBodies, type DispatchBody } from '../core/batches.ts';
 import type { Directory } from '../core/directory.ts';
+import type { Sign } from '../core/health.ts';
 import type { Links } from '../core/links.ts';
 import { type Outcome, record, recordedOf } from '../core/messages.ts';
 import { batchIdOf, type Channel, chunkCapacity, indexOf, messageIdOf, messageStatus } from '../core/model.ts';
@@ -46,11 +50,13 @@ import {
   renewLeases,
   reserve,
   serveChannel,
+  type SessionAges,
   shareOf,
   showState,
   standing,
   takeLeases,
 } from '../core/queue.ts';
+import { reroute } from '../core/rerouting.ts';
 import { sourceNumber } from '../core/routing.ts';
 import { onList } from '../core/screening.ts';
 import type { Signals } from '../core/signals.ts';
@@ -58,11 +64,13 @@ import { type Db, isConnectionLoss, isUnknownCommit } from '../db/db.ts';
 import type { Log } from '../log.ts';
 import { groupBy } from '../std/group.ts';
 import { type ChunkRun, createChunkRun, decideWithoutSending } from './chunk-run.ts';
+import type { ChannelHealth } from './health.ts';
 import type { Recent, RecentEntry } from './recent.ts';
 
 export interface DispatcherDeps {
   readonly db: Db;
   readonly directory: Directory;
+  readonly health: ChannelHealth;
   readonly signals: Signals;
   readonly links: Links;
   readonly packages: PackageLoader;
@@ -78,7 +86,7 @@ export interface DispatcherDeps {
   onReport(channelId: bigint, ...args: Parameters<ConnectionEvents['onReport']>): void;
   onInbound(channelId: bigint, ...args: Parameters<ConnectionEvents['onInbound']>): void;
   /** Counts for the operator. */
-  count(what: 'inDoubt' | 'sent' | 'rejected' | 'intercepted', n: number, labels?: Readonly<Record<string, string>>): void;
+  count(what: 'inDoubt' | 'sent' | 'rejected' | 'intercepted' | 'rerouted', n: number, labels?: Readonly<Record<string, string>>): void;
 }
 
 export interface Dispatcher {
@@ -103,6 +111,8 @@ const mostChunksPerClaim = 128;
 const expiredPerBeat = 20;
 /** Planned chunks that get their place in line in one transaction. */
 const planningPortion = 500;
+/** How long what no other channel can take is left alone, unless something changes. */
+const reroutePauseMs = 10_000;
 /** The priority classes as they are stored: the lower number goes first. */
 const classOf = { high: 0, low: 1 } as const;
 
@@ -111,6 +121,8 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   const workers = new Map<bigint, ChannelWorker>();
   /** Workers that are stopping: they drain at their own pace, keep their leases meanwhile, and hold up nobody. */
   const retiring = new Map<bigint, Promise<void>>();
+  /** Unhealthy channels whose waiting chunks cannot go elsewhere: until when, and as of which configuration. */
+  const stranded = new Map<bigint, { readonly version: bigint; readonly until: number }>();
   let stopping = false;
   let hasEnded = false;
   let timer: NodeJS.Timeout | undefined;
@@ -119,7 +131,10 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   /** Starts and stops channel workers as the configuration says, and lets each renew its leases. */
   async function beat(): Promise<void> {
     for (const channel of directory.channels())
-      if (channel.enabled && !stopping && !workers.has(channel.id)) workers.set(channel.id, createChannelWorker(deps, channel));
+      if (channel.enabled && !stopping && !workers.has(channel.id)) workers.set(
+          channel.id,
+          createChannelWorker(deps, channel, () => void stranded.delete(channel.id)),
+        );
     for (const [id, worker] of workers) {
       const channel = directory.channel(id);
       if (!channel?.enabled || !worker.serves(channel)) retire(id, worker);
@@ -130,6 +145,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
           await lineUpPlanned(id);
           await workers.get(id)?.beat();
           await deps.db.transaction((sql) => recoverChunks(sql, id));
+          await rerouteIfUnhealthy(id);
         } catch (error) {
           log.error({ channel: String(id), err: error }, 'a channel could not be served; trying again');
         }
@@ -142,6 +158,21 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   async function lineUpPlanned(channelId: bigint): Promise<void> {
     for (let n = planningPortion; n === planningPortion; )
       n = await deps.db.transaction((sql) => putInLine(sql, channelId, deps.clock(), planningPortion));
+  }
+
+  /** Moves what waits on an unhealthy channel to others, as far as they can take it. */
+  async function rerouteIfUnhealthy(channelId: bigint): Promise<void> {
+    if (directory.channel(channelId)?.health !== 'unhealthy') return;
+    const version = directory.version();
+    const known = stranded.get(channelId);
+    if (known?.version === version && performance.now() < known.until) return;
+    stranded.set(channelId, { version, until: performance.now() + reroutePauseMs });
+    const moved = await reroute(deps, channelId);
+    if (moved === 0) return;
+    stranded.delete(channelId);
+    log.info({ channel: String(channelId), messages: moved }, 'what waited for an unhealthy channel was moved to others');
+    deps.count('rerouted', moved, { channel: String(channelId) });
+    signals.emit('queue');
   }
 
   function retire(id: bigint, worker: ChannelWorker): void {
@@ -167,6 +198,10 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   return {
     start() {
       directory.onChange(beatOnce);
+      deps.health.onTurn((channelId) => {
+        stranded.delete(channelId);
+        workers.get(channelId)?.turn();
+      });
       signals.on('queue', () => {
         for (const worker of workers.values()) worker.wake();
       });
@@ -200,6 +235,8 @@ interface Link {
   inFlight: number;
   /** The last write of what the operator sees; the next waits for it, so that they cannot overtake each other. */
   shown: Promise<void>;
+  /** Monotonic time since when its connection has been logged in; null while it is not. */
+  upSince: number | null;
   /** What the flush under way is about to add to the reservations. */
   reserving: number;
   pumping: boolean;
@@ -220,15 +257,19 @@ interface ChannelWorker {
   /** Renews, takes and gives back leases, looks for work. */
   beat(): Promise<void>;
   wake(): void;
+  /** The channel's health has changed. */
+  turn(): void;
   held(): number;
   /** `forGood`: this node serves the channel no more, nor will it in a moment with other settings. */
   stop(forGood: boolean): Promise<void>;
 }
 
-function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWorker {
+/** `onReturned`: chunks have been put back and may go elsewhere, if the channel is unhealthy. */
+function createChannelWorker(deps: DispatcherDeps, channel: Channel, onReturned: () => void): ChannelWorker {
   const { db, directory, log, recent, node, clock } = deps;
   const channelId = channel.id;
-  const made = JSON.stringify({ ...channel, id: String(channelId) });
+  const made = descriptionOf(channel);
+  const watch = deps.health.watch(channelId);
   const secret = directory.channelSecret(channelId) ?? '';
   const links = new Map<number, Link>();
   let heard: Heard[] = [];
@@ -243,6 +284,8 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
   /** Messages claimed of each class since the lower one last had nothing. */
   const served = { high: 0, low: 0 };
   let averageN = 500;
+  /** Monotonic time when a connection was seen logged in last; null: never. */
+  let lastUp: number | null = null;
   /** Entries of the memory of sent messages that wait for their row. */
   let unrecorded: RecentEntry[] = [];
 
@@ -252,7 +295,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
     if (link.leaving || link.pumping || performance.now() >= link.deadline) return;
     link.pumping = true;
     let starved = false;
-    while (link.connection.room() > 0) {
+    while (watch.mayBegin() && link.connection.room() > 0) {
       const found = nextOf(link);
       if (!found) {
         starved = true;
@@ -260,6 +303,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
       }
       const { run, index } = found;
       link.inFlight++;
+      watch.began();
       link.connection.send(run.message(index), (outcomes) => settle(link, run, index, outcomes));
     }
     link.pumping = false;
@@ -279,6 +323,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
 
   function settle(link: Link, run: ChunkRun, index: number, outcomes: readonly SegmentOutcome[]): void {
     link.inFlight--;
+    watch.heard(signOf(outcomes));
     if (outcomes.some(({ kind }) => kind === 'unknown')) deps.count('inDoubt', 1);
     const next = run.judge(index, outcomes, link.leaving);
     if (next.kind === 'outcome') {
@@ -309,6 +354,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
     !stopping &&
     !link.leaving &&
     !link.closing &&
+    watch.mayBegin() &&
     link.connection.state === 'up' &&
     link.runs.reduce((sum, run) => sum + run.unsent(), 0) < reservation;
 
@@ -369,8 +415,8 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
         drop(link, 'what was claimed could not be loaded'); // it goes back when the lease is taken anew
         throw error;
       }
-      if (link.connection.state === 'up') pump(link);
-      else leave(link); // the connection was lost meanwhile; others may have one
+      if (link.connection.state === 'up' && !isUnhealthy()) pump(link);
+      else leave(link); // the connection was lost meanwhile, or the channel's health; others may be better
       return true;
     }
     averageN = 500;
@@ -598,6 +644,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
       link.reserving = 0;
       link.runs = link.runs.filter((run) => !gone.has(run));
     }
+    if (leaving.length > 0) onReturned();
     for (const status of ['sent', 'rejected'] as const)
       deps.count(status, outcomes.filter(({ outcome }) => outcome.status === messageStatus[status]).length, { channel: String(channelId) });
     const intercepted = outcomes.filter(({ outcome }) => outcome.status === messageStatus.intercepted);
@@ -630,6 +677,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
       inFlight: 0,
       reserving: 0,
       shown: Promise.resolve(),
+      upSince: null,
       pumping: false,
     };
     links.set(lease.connection, link);
@@ -639,10 +687,31 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
   function stateChanged(link: Link, state: ConnectionState, reason: string): void {
     log.info({ channel: String(channelId), connection: link.lease.connection, state, reason }, 'connection');
     link.shown = link.shown.then(() => showState(db.sql, link.lease, state, reason)).catch(() => {}); // only shown; the next change writes anew
+    const now = performance.now();
+    if (link.upSince !== null) lastUp = now;
+    link.upSince = state === 'up' ? now : null;
     if (state === 'up') {
       pump(link);
       void claimWork();
     } else if (link.runs.length > 0) leave(link);
+  }
+
+  const isUnhealthy = (): boolean => directory.channel(channelId)?.health === 'unhealthy';
+
+  function turn(): void {
+    for (const link of links.values()) {
+      if (isUnhealthy() && link.runs.length > 0) leave(link);
+      else pump(link);
+    }
+    void claimWork();
+  }
+
+  /** For whoever judges whether the channel has a session at all. */
+  function sessionAges(): SessionAges {
+    const now = performance.now();
+    const since = [...links.values()].flatMap(({ upSince }) => upSince ?? []);
+    if (since.length > 0) lastUp = now;
+    return { upForMs: since.length > 0 ? now - Math.min(...since) : null, upAgoMs: lastUp === null ? null : now - lastUp };
   }
 
   /** Puts a link's chunks back, once all that was handed to its connection has been settled. */
@@ -674,7 +743,7 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
       }
     }
     if (stopping) return;
-    const nodes = await serveChannel(db.sql, channelId, node, leaseSeconds);
+    const nodes = await serveChannel(db.sql, channelId, node, leaseSeconds, sessionAges());
     const share = shareOf(channelId, channel.connections, node, nodes);
     const most = share - links.size;
     if (most > 0) {
@@ -739,12 +808,30 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel): ChannelWor
   }
 
   return {
-    serves: (current) => JSON.stringify({ ...current, id: String(current.id) }) === made && secret === directory.channelSecret(current.id),
+    serves: (current) => descriptionOf(current) === made && secret === directory.channelSecret(current.id),
     beat,
     wake: () => void claimWork(),
+    turn,
     held: () => links.size,
     stop,
   };
+}
+
+/** What connections are made from: all of a channel but its health, which changes under them. */
+function descriptionOf({ health: _health, healthCause: _cause, isHealthForced: _forced, healthRules: _rules, id, ...rest }: Channel): string {
+  return JSON.stringify({ ...rest, id: String(id) });
+}
+
+/** What a message's outcome says of its channel. */
+function signOf(outcomes: readonly SegmentOutcome[]): Sign {
+  let isCut = false;
+  let isFine = false;
+  for (const outcome of outcomes) {
+    if (outcome.kind === 'unknown' && outcome.isCut) isCut = true;
+    else if (outcome.kind === 'unknown' || outcome.kind === 'throttled' || (outcome.kind === 'rejected' && outcome.isOurs)) return 'failed';
+    else if (outcome.kind !== 'unsent') isFine = true;
+  }
+  return isCut ? 'cut' : isFine ? 'fine' : 'nothing';
 }
 
 const nobody: ReadonlySet<bigint> = new Set();

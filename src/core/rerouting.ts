@@ -1,0 +1,64 @@
+/**
+ * What waits for a channel that has become unhealthy goes to another one of its pool: to a healthy one that serves all of the chunk's
+ * recipients, by priority and weight as if it were submitted now. What no other channel can take stays in line, for as long as it may live.
+ *
+ * A chunk moves whole. Recipients that could go through different channels are in different chunks from the beginning (`placement.ts`), so
+ * that one of them does not hold the others back. Only chunks that nobody has claimed move, and they take along how far they may have
+ * been sent; so moving makes nothing lost, and nothing sent twice that would not have been on the same channel.
+ */
+import type { Db } from '../db/db.ts';
+import { groupBy } from '../std/group.ts';
+import { phonesOf } from './batches.ts';
+import type { Directory } from './directory.ts';
+import { parsePhone, usualForm } from './numbers.ts';
+import { lockWaiting, moveChunks, type Waiting } from './queue.ts';
+import { alternatives, type Place, pick, servingAll } from './routing.ts';
+
+/** Chunks in one transaction. */
+const portion = 100;
+/** Portions looked at in one go. */
+const mostPortions = 100;
+
+/** Moves what waits on an unhealthy channel and can go elsewhere. Any number of nodes may do so at once. Returns how many messages moved. */
+export async function reroute({ db, directory }: { db: Db; directory: Directory }, channelId: bigint): Promise<number> {
+  const pools = directory.poolsOf(channelId).filter((poolId) => alternatives(directory, poolId, channelId).length > 0);
+  let moved = 0;
+  let after: Waiting | null = null;
+  for (let n = 0; pools.length > 0 && n < mostPortions; n++) {
+    const begin: Waiting | null = after;
+    const { last, messages } = await db.transaction(async (sql) => {
+      const chunks = await lockWaiting(sql, channelId, pools, begin, portion);
+      const phones = new Map<bigint, readonly bigint[]>();
+      for (const [accountId, own] of groupBy(chunks, (chunk) => chunk.accountId)) {
+        const ids = own.map(({ chunkId }) => chunkId);
+        for (const [chunkId, recipients] of await phonesOf(sql, accountId, ids)) phones.set(chunkId, recipients);
+      }
+      const moves = chunks.flatMap((chunk) => {
+        const to = channelFor(directory, channelId, chunk, phones.get(chunk.chunkId) ?? []);
+        return to === null ? [] : [{ chunk, to }];
+      });
+      if (moves.length > 0) await moveChunks(sql, channelId, moves);
+      return { last: chunks.at(-1), messages: moves.reduce((sum, { chunk }) => sum + chunk.n, 0) };
+    });
+    moved += messages;
+    if (!last) break;
+    after = last;
+  }
+  return moved;
+}
+
+function channelFor(directory: Directory, channelId: bigint, { subscriptionId }: Waiting, phones: readonly bigint[]): bigint | null {
+  const poolId = directory.subscription(subscriptionId)?.product.poolId ?? null;
+  if (poolId === null) return null;
+  const candidates = servingAll(alternatives(directory, poolId, channelId), placesOf(phones));
+  return candidates.length > 0 ? pick(candidates, Math.random()).id : null;
+}
+
+function placesOf(phones: readonly bigint[]): Place[] {
+  const places = new Map<string, Place>();
+  for (const e164 of phones) {
+    const phone = parsePhone(usualForm(e164));
+    if (phone) places.set(`${phone.carrier}/${phone.province}`, phone);
+  }
+  return [...places.values()];
+}
