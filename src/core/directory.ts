@@ -259,7 +259,10 @@ async function load(db: Db, box: SecretBox): Promise<Snapshot> {
     bySpId: new Map(tenancies.flatMap((tenancy) => (tenancy.subscription.spId === null ? [] : [[tenancy.subscription.spId, tenancy]]))),
     byExtension: new Map(tenancies.map((tenancy) => [tenancy.subscription.extension, tenancy])),
     channels: new Map(
-      rows.channels.map(({ secret: _secret, ...channel }) => [channel.id, { ...channel, healthRules: { ...defaultHealthRules, ...channel.healthRules } }]),
+      rows.channels.map(({ secret: _secret, ...channel }) => [
+        channel.id,
+        { ...channel, healthRules: { ...defaultHealthRules, ...channel.healthRules } },
+      ]),
     ),
     channelSecrets: new Map(rows.channels.map(({ id, secret }) => [id, box.open(secret)])),
     pools,

@@ -27,7 +27,10 @@ export const figures = {
   channel_connections: { help: 'Connections of channels that are on, by what they are doing.', labels: ['channel', 'state'] },
   channel_connections_configured: { help: 'Connections that channels should have; 0 for one that is off.', labels: ['channel'] },
   channel_nodes: { help: 'Nodes that serve a channel.', labels: ['channel'] },
-  channel_health: { help: '1 for what a channel counts as: healthy, unhealthy or probing; 0 for the others.', labels: ['channel', 'health'] },
+  channel_health: {
+    help: '1 for what a channel counts as: healthy, unhealthy or probing; 0 for the others.',
+    labels: ['channel', 'health'],
+  },
   push_waiting_events: { help: 'Events to be pushed that have not been taken.', labels: endpointLabels },
   push_oldest_seconds: { help: 'Age of the oldest event to be pushed that has not been taken.', labels: endpointLabels },
   push_failed_events: { help: 'Events whose pushes have failed for good; they wait for a replay.', labels: endpointLabels },

@@ -16,7 +16,9 @@ import { defaultHealthRules, type HealthRules } from './model.ts';
  */
 export type Sign = 'fine' | 'failed' | 'cut' | 'nothing';
 
-export type Verdict = { readonly health: 'healthy' } | { readonly health: 'unhealthy'; readonly cause: HealthCause; readonly reason: string };
+export type Verdict =
+  | { readonly health: 'healthy' }
+  | { readonly health: 'unhealthy'; readonly cause: HealthCause; readonly reason: string };
 
 export interface Watch {
   /** The state that is in force. True if it is another one than before. */

@@ -60,7 +60,10 @@ export function slicesOf(
     if (!known) {
       const found = route(directory, product, { carrier, province });
       // Places that go through the same channels share chunks, now and if those cannot take them: a chunk moves whole.
-      known = { key: 'serving' in found ? `${found.candidates.map(({ channel }) => channel.id).join()}/${found.serving.join()}` : '', found };
+      known = {
+        key: 'serving' in found ? `${found.candidates.map(({ channel }) => channel.id).join()}/${found.serving.join()}` : '',
+        found,
+      };
       routes.set(place, known);
     }
     return known;

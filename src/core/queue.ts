@@ -418,7 +418,11 @@ export async function lockWaiting(
  * Moves chunks that `lockWaiting` has locked in this transaction from one channel to the end of their accounts' lines on others. What may
  * have been sent of them, and when they expire, goes with them: who claims them next looks for their outcomes as if on the same channel.
  */
-export async function moveChunks(sql: Sql, from: bigint, moves: readonly { readonly chunk: Waiting; readonly to: bigint }[]): Promise<void> {
+export async function moveChunks(
+  sql: Sql,
+  from: bigint,
+  moves: readonly { readonly chunk: Waiting; readonly to: bigint }[],
+): Promise<void> {
   const taken = await sql<{ chunkId: bigint; readyAt: Date; expiresAt: Date; reservedUpto: number }[]>`
     delete from dispatch_queue
     where channel_id = ${from} and chunk_id = any(${moves.map(({ chunk }) => chunk.chunkId)}::bigint[]) and state = 0

@@ -14,10 +14,10 @@ import { parsePhone, usualForm } from './numbers.ts';
 import { lockWaiting, moveChunks, type Waiting } from './queue.ts';
 import { alternatives, type Place, pick, servingAll } from './routing.ts';
 
-/** Chunks in one transaction. */
-const portion = 100;
+/** Chunks in one transaction: few, since whoever looks at 500 numbers each holds up everybody else on the node. */
+const portion = 40;
 /** Portions looked at in one go. */
-const mostPortions = 100;
+const mostPortions = 250;
 
 /** Moves what waits on an unhealthy channel and can go elsewhere. Any number of nodes may do so at once. Returns how many messages moved. */
 export async function reroute({ db, directory }: { db: Db; directory: Directory }, channelId: bigint): Promise<number> {

@@ -80,7 +80,9 @@ export const alternatives = (directory: Directory, poolId: bigint, channelId: bi
 
 /** Of these the ones that serve all of the places, and of those the ones to pick from by weight; empty if there is none. */
 export const servingAll = (members: readonly Member[], places: readonly Place[]): readonly Candidate[] =>
-  best(members.filter(({ channel }) => places.every((place) => channel.carriers.includes(place.carrier) && servesProvince(channel, place))));
+  best(
+    members.filter(({ channel }) => places.every((place) => channel.carriers.includes(place.carrier) && servesProvince(channel, place))),
+  );
 
 /** Picks one by weight; `dice` is in [0, 1). */
 export function pick(candidates: readonly Candidate[], dice: number): Channel {

@@ -109,6 +109,9 @@ create table channel_nodes (
   channel_id bigint not null,
   node text not null,
   until timestamp with time zone not null,
+  since timestamp with time zone not null default now(),
+  up_since timestamp with time zone,
+  up_at timestamp with time zone,
   constraint channel_nodes_pkey PRIMARY KEY (channel_id, node)
 ) with (fillfactor=50);
 
@@ -135,9 +138,16 @@ create table channels (
   health_reason text not null default ''::text,
   health_at timestamp with time zone not null default now(),
   health_forced text,
+  health_cause text,
+  health_by text,
+  health_tries integer not null default 0,
+  health_probe_at timestamp with time zone,
+  health_rules jsonb not null default '{}'::jsonb,
+  health_forced_at timestamp with time zone not null default now(),
   constraint channels_pkey PRIMARY KEY (id),
   constraint channels_access_number_check CHECK ((access_number ~ '^[0-9]{1,20}$'::text)),
   constraint channels_connections_check CHECK (((connections >= 1) AND (connections <= 64))),
+  constraint channels_health_cause_check CHECK ((health_cause = ANY (ARRAY['no_session'::text, 'failures'::text, 'reports'::text]))),
   constraint channels_health_check CHECK ((health = ANY (ARRAY['healthy'::text, 'unhealthy'::text, 'probing'::text]))),
   constraint channels_health_forced_check CHECK ((health_forced = ANY (ARRAY['healthy'::text, 'unhealthy'::text]))),
   constraint channels_protocol_check CHECK ((protocol = ANY (ARRAY['cmpp'::text, 'mm7'::text])))

@@ -123,6 +123,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   const retiring = new Map<bigint, Promise<void>>();
   /** Unhealthy channels whose waiting chunks cannot go elsewhere: until when, and as of which configuration. */
   const stranded = new Map<bigint, { readonly version: bigint; readonly until: number }>();
+  const rerouting = new Map<bigint, Promise<void>>();
   let stopping = false;
   let hasEnded = false;
   let timer: NodeJS.Timeout | undefined;
@@ -131,7 +132,8 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   /** Starts and stops channel workers as the configuration says, and lets each renew its leases. */
   async function beat(): Promise<void> {
     for (const channel of directory.channels())
-      if (channel.enabled && !stopping && !workers.has(channel.id)) workers.set(
+      if (channel.enabled && !stopping && !workers.has(channel.id))
+        workers.set(
           channel.id,
           createChannelWorker(deps, channel, () => void stranded.delete(channel.id)),
         );
@@ -145,7 +147,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
           await lineUpPlanned(id);
           await workers.get(id)?.beat();
           await deps.db.transaction((sql) => recoverChunks(sql, id));
-          await rerouteIfUnhealthy(id);
+          rerouteIfUnhealthy(id);
         } catch (error) {
           log.error({ channel: String(id), err: error }, 'a channel could not be served; trying again');
         }
@@ -160,13 +162,23 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       n = await deps.db.transaction((sql) => putInLine(sql, channelId, deps.clock(), planningPortion));
   }
 
-  /** Moves what waits on an unhealthy channel to others, as far as they can take it. */
-  async function rerouteIfUnhealthy(channelId: bigint): Promise<void> {
-    if (directory.channel(channelId)?.health !== 'unhealthy') return;
+  /** Moves what waits on an unhealthy channel to others, as far as they can take it. It may take longer than a beat must. */
+  function rerouteIfUnhealthy(channelId: bigint): void {
+    if (stopping || rerouting.has(channelId) || directory.channel(channelId)?.health !== 'unhealthy') return;
     const version = directory.version();
     const known = stranded.get(channelId);
     if (known?.version === version && performance.now() < known.until) return;
     stranded.set(channelId, { version, until: performance.now() + reroutePauseMs });
+    const moving = rerouteFrom(channelId)
+      .catch((error: unknown) => {
+        stranded.delete(channelId);
+        log.error({ channel: String(channelId), err: error }, 'what waits could not be moved to other channels; trying again');
+      })
+      .finally(() => rerouting.delete(channelId));
+    rerouting.set(channelId, moving);
+  }
+
+  async function rerouteFrom(channelId: bigint): Promise<void> {
     const moved = await reroute(deps, channelId);
     if (moved === 0) return;
     stranded.delete(channelId);
@@ -216,6 +228,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       clearInterval(timer);
       hasEnded = true;
       await beating;
+      await Promise.all(rerouting.values());
     },
     held: () => new Map([...workers].map(([id, worker]) => [id, worker.held()])),
   };
@@ -818,7 +831,14 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel, onReturned:
 }
 
 /** What connections are made from: all of a channel but its health, which changes under them. */
-function descriptionOf({ health: _health, healthCause: _cause, isHealthForced: _forced, healthRules: _rules, id, ...rest }: Channel): string {
+function descriptionOf({
+  health: _health,
+  healthCause: _cause,
+  isHealthForced: _forced,
+  healthRules: _rules,
+  id,
+  ...rest
+}: Channel): string {
   return JSON.stringify({ ...rest, id: String(id) });
 }
 
