@@ -133,11 +133,11 @@ export async function serveChannel(
   const ago = (ms: number | null) => sql`now() - make_interval(secs => ${ms === null ? null : ms / 1000}::float8)`;
   const rows = await sql<{ node: string }[]>`
     with mine as (
-      insert into channel_nodes as n (channel_id, node, until, up_since, up_at)
-      values (${channelId}, ${node}, now() + make_interval(secs => ${leaseSeconds}), ${ago(upForMs)}, ${ago(upAgoMs)})
+      insert into channel_nodes as n (channel_id, node, until, since, up_since, up_at)
+      values (${channelId}, ${node}, now() + make_interval(secs => ${leaseSeconds}), now(), ${ago(upForMs)}, ${ago(upAgoMs)})
       on conflict (channel_id, node) do update
         set until = excluded.until, up_since = excluded.up_since, up_at = greatest(n.up_at, excluded.up_at),
-            since = case when n.until < now() then now() else n.since end
+            since = case when n.until < excluded.since then excluded.since else n.since end
       returning node)
     select node from channel_nodes where channel_id = ${channelId} and until >= now()
     union select node from mine`;

@@ -161,3 +161,10 @@ it('recipients that other channels serve differently are in different chunks fro
   await pool(sick, wide);
   expect(indexes()).toEqual([[0, 1, 2]]);
 });
+
+it('what was screened a moment before its channel became unhealthy is put in line there', async () => {
+  await pool(sick);
+  const judged = { phones: [parsePhone('13800138000')], written: [], values: [], verdicts: [null] };
+  const slices = slicesOf(office.directory, tenancy, judged, () => ({ segments: 1, priceE4: 1n }));
+  expect(slices).toMatchObject([{ kind: 'send', channelId: sick }]);
+});

@@ -5,12 +5,21 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it, type TestContext } from 'vitest';
 import { createIsmg, type Ismg, type PhoneMessage } from '../../simulators/ismg.ts';
-import type { App } from '../../src/app.ts';
 import { changeChannel, changePool, createChannel, getChannel, type StoredChannel } from '../../src/core/catalogue.ts';
 import { change } from '../../src/core/management.ts';
 import type { HealthRules } from '../../src/core/model.ts';
 import { createToken } from '../../src/core/tokens.ts';
-import { type Client, clientOf, createPuller, type Platform, plainNumbers, startPlatform, tally, until } from '../platform.ts';
+import {
+  type Client,
+  type Customer,
+  clientOf,
+  createPuller,
+  type Platform,
+  plainNumbers,
+  startPlatform,
+  tally,
+  until,
+} from '../platform.ts';
 
 const priceE4 = 500n;
 const balanceE4 = 10_000_000_000n;
@@ -22,8 +31,7 @@ const second = 2n;
 
 interface Pair {
   readonly platform: Platform;
-  readonly app: App;
-  readonly client: Client;
+  readonly customer: Customer;
   /** The carriers of the two channels, and what reached phones through either. */
   readonly bad: Ismg;
   readonly good: Ismg;
@@ -46,8 +54,15 @@ async function startOne({ onTestFinished }: TestContext, more: Readonly<Record<s
   return { platform, health };
 }
 
-/** Two channels of one pool, side by side; the first is the one that goes bad. */
-async function startPair(context: TestContext): Promise<Pair> {
+/** Two channels of one pool, side by side, and one node; the first is the one that goes bad. */
+async function startPair(context: TestContext): Promise<Pair & { readonly client: Client }> {
+  const pair = await makePair(context);
+  const app = await pair.platform.startApp();
+  await until('all connections are up', () => pair.bad.links === connections && pair.good.links === connections);
+  return { ...pair, client: clientOf(app, pair.customer) };
+}
+
+async function makePair(context: TestContext): Promise<Pair> {
   const { platform, health } = await startOne(context);
   const { management, carrier } = platform;
   const other = { spId: '905678', secret: 'other-secret', accessNumbers: ['10690002'], maxConnections: 100 };
@@ -71,10 +86,8 @@ async function startPair(context: TestContext): Promise<Pair> {
     await changePool(sql, 1n, { channels });
   });
   const customer = await platform.customer({ balanceE4, priceE4 });
-  const app = await platform.startApp();
-  await until('all connections are up', () => carrier.links === connections && good.links === connections);
   const shown = () => [...platform.shown, ...messages];
-  return { platform, app, client: clientOf(app, customer), bad: carrier, good, shown, health };
+  return { platform, customer, bad: carrier, good, shown, health };
 }
 
 /** Submits so many, in parts; returns `msgId/phone` of each. */
@@ -94,7 +107,7 @@ const becomes = (health: Pair['health'], wanted: StoredChannel['health'], timeou
   until(`the channel is ${wanted}`, async () => (await health()).health === wanted, timeoutMs);
 
 /** Sends a little at a time until the channel counts as healthy again and its carrier gets messages; returns how many were sent. */
-async function sendUntilBack({ client, bad, health }: Pair): Promise<number> {
+async function sendUntilBack({ client, bad, health }: Pair & { readonly client: Client }): Promise<number> {
   let sent = 0;
   const drip = async () => {
     const phones = plainNumbers(20, 20 + (sent % 7));
@@ -216,6 +229,29 @@ describe('one of two channels fails in the middle of 50,000 messages', () => {
     expect(await platform.audit()).toEqual([]);
   }, 120_000);
 
+  it('on two nodes, of which one is killed at that moment: the other finds out and moves what waits, once', async (context) => {
+    const { platform, customer, bad, good, shown, health } = await makePair(context);
+    const [first, other] = [await platform.startNode(), await platform.startNode()];
+    await until('all connections are up', () => bad.links === connections && good.links === connections);
+    const client = clientOf(other, customer);
+    const accepted = await submitAll(client, 20_000, async (part) => {
+      if (part !== 1) return;
+      bad.faults = { throttleShare: 1 };
+      await sleep(200);
+      await first.kill();
+    });
+    await becomes(health, 'unhealthy');
+    const puller = createPuller(client);
+    await puller.waitFor(accepted.length, 60_000);
+    await puller.stop();
+    expect(puller.rows.map(({ msgId, mobile }) => `${msgId}/${mobile}`).sort()).toEqual(accepted.sort());
+    expect([...tally(puller.rows.map(({ status }) => status))]).toEqual([['DELIVRD', accepted.length]]);
+    // Of each of its connections so many may be in doubt.
+    expect(shown().length).toBeLessThanOrEqual(accepted.length + connections * 128);
+    expect(await client.balanceE4()).toBe(balanceE4 - BigInt(accepted.length) * priceE4);
+    expect(await platform.audit()).toEqual([]);
+  }, 120_000);
+
   it('a customer’s bad numbers and contents take no channel down', async (context) => {
     const { client, bad, health } = await startPair(context);
     bad.faults = { rejectShare: 0.8, rejectCode: 13 };
@@ -305,7 +341,8 @@ describe.concurrent('the only channel of a pool', () => {
     await sleep(300);
     expect(platform.shown.length).toBe(sent);
     expect(sent).toBeLessThan(1500);
-    expect(carrier.links).toBe(connections);
+    // Its sessions stay, for reports and replies.
+    expect([carrier.links, carrier.counters.logins]).toEqual([connections, connections]);
 
     await force('healthy');
     carrier.faults = { throttleShare: 0.5 };
