@@ -278,6 +278,17 @@ describe('sending', () => {
     expect(await wired.send({ from: '20690001' })).toEqual([{ kind: 'rejected', code: 'ER:0010' }]);
   });
 
+  test('a refusal in which no message has a part is told apart from one of a number or a content', async () => {
+    const { ismg, wired } = await connected();
+    const outcomes: [number, boolean | undefined][] = [];
+    for (const rejectCode of [1, 5, 6, 7, 9, 11, 13, 200]) {
+      ismg.faults = { rejectShare: 1, rejectCode };
+      const [outcome] = await wired.send({});
+      outcomes.push([rejectCode, outcome?.kind === 'rejected' ? outcome.isOurs : undefined]);
+    }
+    expect(outcomes.filter(([, isOurs]) => isOurs).map(([code]) => code)).toEqual([1, 5, 7, 11]);
+  });
+
   test('a segment refused as too fast goes out again by itself', async () => {
     const { ismg, wired } = await connected();
     const outcomes = await wired.send({ to: '8613800130006', content: long });

@@ -528,7 +528,7 @@ describe('failing', () => {
   test('a connection that breaks when nothing else is under way stops nothing for long', async () => {
     const { mmsc, wired } = await connected();
     mmsc.faults = { dropShare: 1 };
-    expect(await wired.send()).toEqual({ kind: 'unknown' });
+    expect(await wired.send()).toEqual({ kind: 'unknown', isCut: true });
     mmsc.faults = {};
     await until(() => wired.connection.state === 'up' && wired.connection.room() > 0);
     expect(await wired.send()).toMatchObject({ kind: 'accepted' });

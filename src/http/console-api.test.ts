@@ -422,6 +422,29 @@ describe('products, pools and channels', () => {
     },
   );
 
+  test('a channel says how well it is and by which rules; rules are replaced as a whole, and must make sense', async () => {
+    const { body: made } = await as('operator').post('/v1/channels', channel);
+    const path = `/v1/channels/${made.id}`;
+    const defaults = { sessionSeconds: 30, outcomes: 200, leastOutcomes: 50, failurePercent: 30, deliveredPercent: 0, leastReports: 100 };
+    const well = { health: 'healthy', healthReason: '', healthBy: null, healthProbeAt: null, forcedHealth: null };
+    expect(made).toMatchObject({ ...well, healthRules: { ...defaults, pauseSeconds: 30, probeMessages: 10 } });
+    const { body: changed } = await as('operator').patch(path, { healthRules: { failurePercent: 60, deliveredPercent: 5 } });
+    expect(changed['healthRules']).toMatchObject({ ...defaults, failurePercent: 60, deliveredPercent: 5 });
+    expect((await as('operator').patch(path, { healthRules: {} })).body['healthRules']).toEqual(made['healthRules']);
+    for (const [rules, code, message] of [
+      [{ failurePercent: 101 }, 400, 'healthRules.failurePercent: '],
+      [{ sessionSeconds: 0 }, 400, 'healthRules.sessionSeconds: '],
+      [{ patience: 1 }, 400, 'healthRules.patience: unknown here'],
+      [{ leastOutcomes: 201 }, 422, 'healthRules: leastOutcomes is more than outcomes'],
+    ] as const) {
+      const { status, body: answer } = await as('operator').patch(path, { healthRules: rules });
+      expect([status, answer.error.message], message).toEqual([code, expect.stringContaining(message)]);
+    }
+    const { body: forced } = await as('operator').patch(path, { forcedHealth: 'unhealthy' });
+    expect(forced).toMatchObject({ health: 'unhealthy', healthReason: 'forced', healthBy: 'operator', forcedHealth: 'unhealthy' });
+    expect((await as('operator').patch(path, { forcedHealth: null })).body).toMatchObject(well);
+  });
+
   test('settings that the protocol does not know, or not so, are refused', async () => {
     const wrong: [object, string][] = [
       [{ ...channel, settings: { ...settings, spId: '12345' } }, 'settings.spId: '],
