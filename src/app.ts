@@ -16,6 +16,7 @@ import { balanceOf } from './core/ledger.ts';
 import { createLinks } from './core/links.ts';
 import { change, type Management } from './core/management.ts';
 import type { Channel } from './core/model.ts';
+import { createNumberPlan } from './core/number-plan.ts';
 import { createOutbox } from './core/outbox.ts';
 import { createPackageLoader } from './core/packages.ts';
 import { createReports } from './core/reports.ts';
@@ -125,7 +126,12 @@ export async function createApp(options: AppOptions): Promise<App> {
     directory,
     onFailure: (error) => log.warn({ err: error }, 'the content rules could not be loaded; those in force stay'),
   });
-  if (roles.includes('api')) await contentRules.start();
+  const numberPlan = createNumberPlan({
+    db,
+    directory,
+    onFailure: (error) => log.warn({ err: error }, 'the imported table of numbers could not be loaded; the one in force stays'),
+  });
+  if (roles.includes('api')) await Promise.all([contentRules.start(), numberPlan.start()]);
 
   const signals = createSignals({ db });
   await signals.start();
@@ -189,7 +195,7 @@ export async function createApp(options: AppOptions): Promise<App> {
     answered: (part, status, ms) => metrics.time('http_request_seconds', { part, status: String(status) }, ms / 1000),
   });
   if (roles.includes('api')) {
-    const submit = createSubmit({ db, directory, signals, contentRules, clock, linkBase, count: metrics.count });
+    const submit = createSubmit({ db, directory, signals, contentRules, numberPlan, clock, linkBase, count: metrics.count });
     server.register(
       createAim3yit({
         directory,
@@ -215,7 +221,7 @@ export async function createApp(options: AppOptions): Promise<App> {
     );
     server.register(createCardPages({ cards: createCards({ db, links, clock }), clock, linkBase }));
     server.register(createCodePages());
-    server.register(createConsoleApi({ ...management, outbox, signals, contentRules, clock, linkBase }));
+    server.register(createConsoleApi({ ...management, outbox, signals, contentRules, numberPlan, clock, linkBase }));
     server.register(createCarrierPostRoutes(createCarrierPosts({ directory, receiver })));
     for (const part of options.parts ?? []) server.register(part);
   }
@@ -245,7 +251,7 @@ export async function createApp(options: AppOptions): Promise<App> {
       if (roles.includes('janitor')) await janitor.stop();
       await metrics.close();
       await signals.stop();
-      await contentRules.stop();
+      await Promise.all([contentRules.stop(), numberPlan.stop()]);
       await directory.stop();
       await Promise.all([figuresDb.end(), carrierDb.end(), db.end()]);
     },

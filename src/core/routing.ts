@@ -4,7 +4,7 @@
  */
 import type { Directory, Tenancy } from './directory.ts';
 import type { Channel, Product } from './model.ts';
-import type { Phone } from './numbers.ts';
+import type { Phone } from './number-plan.ts';
 
 interface Candidate {
   readonly channel: Channel;
@@ -19,9 +19,9 @@ export type Route =
   | { readonly kind: 'unhealthy'; readonly poolId: bigint }; // those that do are all unhealthy
 
 /** Where a number is. */
-export type Place = Pick<Phone, 'carrier' | 'province'>;
+export type Place = Pick<Phone, 'carriers' | 'province'>;
 
-export function route(directory: Directory, product: Product, { carrier, province }: Place): Route {
+export function route(directory: Directory, product: Product, { carriers, province }: Place): Route {
   const { poolId } = product;
   const members = poolId === null ? undefined : directory.pool(poolId);
   if (poolId === null || !members) return { kind: 'no_pool' };
@@ -30,7 +30,7 @@ export function route(directory: Directory, product: Product, { carrier, provinc
   let candidates: Candidate[] = [];
   for (const { channelId, priority, weight } of members) {
     const channel = directory.channel(channelId);
-    if (!channel?.enabled || !channel.carriers.includes(carrier)) continue;
+    if (!channel?.enabled || !channel.carriers.some((carrier) => carriers.includes(carrier))) continue;
     if (missing === 'no_carrier') missing = 'no_province';
     if (channel.provinces && (province === null || !channel.provinces.includes(province))) continue;
     missing = 'unhealthy';
