@@ -28,7 +28,11 @@ function readFlatBson(bytes: Buffer): Map<string, string> {
 function placeOf(description: string): string {
   const province = provinces.find((name) => description.startsWith(name));
   if (!province) throw new Error(`${description} is in no province`);
-  const city = description.slice(province.length).replace(/^(?:省|市)/, '').replace(/市$/, '') || province;
+  const city =
+    description
+      .slice(province.length)
+      .replace(/^(?:省|市)/, '')
+      .replace(/市$/, '') || province;
   return `${province} ${city}`;
 }
 

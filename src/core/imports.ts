@@ -98,8 +98,10 @@ export interface Spool {
   batches(): AsyncIterable<readonly bigint[]>;
 }
 
-/** Into one statement. */
-const batchSize = 20_000;
+/** Into one statement. Numbers are sorted there: the more at once, the fewer pages of an index are written again and again. */
+const batchSize = 50_000;
+/** Written to disk at once. */
+const writeSize = 20_000;
 
 /** Gives work a spool, and takes it away afterwards. */
 export async function withSpool<Result>(work: (spool: Spool) => Promise<Result>): Promise<Result> {
@@ -133,7 +135,7 @@ function spoolIn(file: Awaited<ReturnType<typeof open>>): Spool {
       waiting.push(value);
     },
     async flush() {
-      if (waiting.length >= batchSize) await write();
+      if (waiting.length >= writeSize) await write();
     },
     async *batches() {
       if (waiting.length > 0) await write();

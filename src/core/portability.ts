@@ -103,7 +103,8 @@ export async function importPorted(
       add: ([number = '', carrier = '', ...others]: readonly string[]) => {
         if (others.length > 0) throw new Denial('invalid', `${others.length + 2} fields instead of number,carrier`);
         const phone = parseNumber(number);
-        if (phone === null || !isMainland(phone)) throw new Denial('invalid', `${JSON.stringify(number)} is no mobile number of the mainland`);
+        if (phone === null || !isMainland(phone))
+          throw new Denial('invalid', `${JSON.stringify(number)} is no mobile number of the mainland`);
         spool.add(phone * 8n + BigInt(mainlandCarriers.indexOf(readCarrier(carrier))));
       },
       flush: spool.flush,

@@ -212,7 +212,11 @@ describe('each status has its rule', () => {
 
 describe('the review desk', () => {
   const decision = () => ({ by: 'story', at: new Date() });
-  const deps = () => ({ ...app.management, contentRules: { judge: () => null }, numberPlan: createNumberPlan({ ...app.management, onFailure: expect.fail }) });
+  const deps = () => ({
+    ...app.management,
+    contentRules: { judge: () => null },
+    numberPlan: createNumberPlan({ ...app.management, onFailure: expect.fail }),
+  });
 
   /** A customer with one batch of three in review. */
   async function waiting(settings: { balanceE4?: bigint } = {}) {
