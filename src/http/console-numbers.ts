@@ -4,7 +4,6 @@
  */
 import type { Readable } from 'node:stream';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
-import type { FastifyRequest } from 'fastify';
 import type { Static } from 'typebox';
 import * as blocklists from '../core/blocklists.ts';
 import { change, Denial, mapPage } from '../core/management.ts';
@@ -154,19 +153,19 @@ function addImports(api: Api, deps: ConsoleDeps): void {
   let isImporting = false;
 
   /** One file at a time on each node: it takes disk, and connections that others want. */
-  async function importing<Result>(request: FastifyRequest, work: (chunks: AsyncIterable<Uint8Array>) => Promise<Result>): Promise<Result> {
-    const body = request.body as Readable;
+  async function importing<Result>(body: unknown, work: (chunks: AsyncIterable<Uint8Array>) => Promise<Result>): Promise<Result> {
+    const file = body as Readable;
     try {
       if (isImporting) throw new Denial('conflict', 'another file is being imported on this node');
       isImporting = true;
       try {
-        return await work(bounded(body));
+        return await work(bounded(file));
       } finally {
         isImporting = false;
       }
     } finally {
       // Whoever is still sending could not see the answer otherwise.
-      body.resume();
+      file.resume();
     }
   }
 
@@ -196,10 +195,10 @@ function addImports(api: Api, deps: ConsoleDeps): void {
           response: { 200: ref(contract.numberImportSchema) },
         },
       },
-      async (request) => {
-        const { id } = await blocklists.getBlocklist(db.sql, null, BigInt(request.params.id));
-        const options = { skipInvalid: request.query.invalid === 'skip', source: 'operator', at: clock() } as const;
-        const report = await importing(request, (chunks) => blocklists.importNumbers(db, id, chunks, options));
+      async ({ params, query, body }) => {
+        const { id } = await blocklists.getBlocklist(db.sql, null, BigInt(params.id));
+        const options = { skipInvalid: query.invalid === 'skip', source: 'operator', at: clock() } as const;
+        const report = await importing(body, (chunks) => blocklists.importNumbers(db, id, chunks, options));
         return { ...report, problems: [...report.problems] };
       },
     );
@@ -217,9 +216,9 @@ function addImports(api: Api, deps: ConsoleDeps): void {
           response: { 200: ref(contract.portedImportSchema) },
         },
       },
-      async (request) => {
-        const options = { replace: request.query.mode === 'replace', at: clock() };
-        const report = await importing(request, (chunks) => portability.importPorted(db, chunks, options));
+      async ({ query, body }) => {
+        const options = { replace: query.mode === 'replace', at: clock() };
+        const report = await importing(body, (chunks) => portability.importPorted(db, chunks, options));
         await deps.directory.refresh();
         return report;
       },
@@ -238,9 +237,8 @@ function addImports(api: Api, deps: ConsoleDeps): void {
           response: { 200: ref(contract.numberTableSchema) },
         },
       },
-      async (request) => {
-        const { mode, origin = '' } = request.query;
-        await importing(request, async (chunks) => {
+      async ({ query: { mode, origin = '' }, body }) => {
+        await importing(body, async (chunks) => {
           const file = await readRanges(chunks);
           await change(deps, (sql) => importRanges(sql, file, { replace: mode === 'replace', origin, at: clock() }));
         });
