@@ -19,7 +19,7 @@ import { type Directory, raiseVersion } from './directory.ts';
 import { readRows } from './imports.ts';
 import { Denial, nextConfigId } from './management.ts';
 import { type Carrier, type MainlandCarrier, mainlandCarriers, type Province, provinces } from './model.ts';
-import { parseNumber, usualForm } from './numbers.ts';
+import { parseNumber } from './numbers.ts';
 
 export interface Phone {
   /** E.164 digits, e.g. 8613800000000n. */
@@ -386,9 +386,9 @@ export function createNumberPlan({ db, directory, onFailure }: NumberPlanDeps): 
   }
 
   function of(e164: bigint): Phone | null {
-    const national = usualForm(e164);
-    if (national.startsWith('+')) return { e164, carriers: abroad, province: null, city: null };
-    const at = Number(national.slice(0, 7)) - first;
+    const beginning = Math.floor(Number(e164) / 10_000) - 860_000_000;
+    if (beginning < 0 || beginning >= 10_000_000) return { e164, carriers: abroad, province: null, city: null };
+    const at = beginning - first;
     const carriers = alone[(table.carriers[at] ?? 0) - 1];
     if (!carriers) return null;
     const place = table.known[(table.places[at] ?? 0) - 1];
