@@ -10,7 +10,7 @@ import { raiseVersion } from './directory.ts';
 import { type FileReport, readRows, withSpool } from './imports.ts';
 import type { Page, PageRequest } from './management.ts';
 import { afterId, Denial, found, pageOf } from './management.ts';
-import { parseNumber } from './numbers.ts';
+import { mainlandNumbers, parseNumber } from './numbers.ts';
 
 export interface Blocklist {
   readonly id: bigint;
@@ -105,7 +105,7 @@ export async function importNumbers(
   chunks: AsyncIterable<Uint8Array>,
   { skipInvalid, source, at }: { readonly skipInvalid: boolean; readonly source: BlockSource; readonly at: Date },
 ): Promise<NumberImport> {
-  return withSpool(async (spool) => {
+  return withSpool(mainlandNumbers, async (spool) => {
     const taker = {
       add: ([number = '', ...others]: readonly string[]) => {
         if (others.length > 0) throw new Denial('invalid', `${others.length + 1} fields instead of one number`);

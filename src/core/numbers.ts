@@ -18,6 +18,9 @@ export function parseNumber(written: string): bigint | null {
   return international === undefined || international.startsWith('86') ? null : BigInt(international);
 }
 
+/** Mobile numbers of the mainland; `to` is none of them. */
+export const mainlandNumbers = { from: 8_613_000_000_000n, to: 8_620_000_000_000n } as const;
+
 /** The form most customers write: eleven digits for the mainland, `+` and digits for other countries. Only other forms are stored. */
 export function usualForm(e164: bigint | string): string {
   const digits = String(e164);

@@ -15,7 +15,7 @@ import { readRows, withSpool } from './imports.ts';
 import { afterId, Denial, found, type Page, type PageRequest, pageOf } from './management.ts';
 import { type Carrier, type MainlandCarrier, mainlandCarriers } from './model.ts';
 import { type Phone, readCarrier } from './number-plan.ts';
-import { parseNumber } from './numbers.ts';
+import { mainlandNumbers, parseNumber } from './numbers.ts';
 
 export interface PortedNumber {
   readonly phone: bigint;
@@ -98,7 +98,7 @@ export async function importPorted(
   chunks: AsyncIterable<Uint8Array>,
   { replace, at }: { readonly replace: boolean; readonly at: Date },
 ): Promise<PortedImport> {
-  return withSpool(async (spool) => {
+  return withSpool({ from: mainlandNumbers.from * 8n, to: mainlandNumbers.to * 8n }, async (spool) => {
     const taker = {
       add: ([number = '', carrier = '', ...others]: readonly string[]) => {
         if (others.length > 0) throw new Denial('invalid', `${others.length + 2} fields instead of number,carrier`);
@@ -207,4 +207,4 @@ export async function learnPorted(
   if (learned.length > 0 && !directory.hasPortedNumbers()) await raiseVersion(sql);
 }
 
-const isMainland = (phone: bigint): boolean => phone >= 8_613_000_000_000n && phone < 8_620_000_000_000n;
+const isMainland = (phone: bigint): boolean => phone >= mainlandNumbers.from && phone < mainlandNumbers.to;
