@@ -16,6 +16,7 @@ import { balanceOf } from './core/ledger.ts';
 import { createLinks } from './core/links.ts';
 import { change, type Management } from './core/management.ts';
 import type { Channel } from './core/model.ts';
+import { createNumberPlan } from './core/number-plan.ts';
 import { createOutbox } from './core/outbox.ts';
 import { createPackageLoader } from './core/packages.ts';
 import { createReports } from './core/reports.ts';
@@ -126,7 +127,13 @@ export async function createApp(options: AppOptions): Promise<App> {
     directory,
     onFailure: (error) => log.warn({ err: error }, 'the content rules could not be loaded; those in force stay'),
   });
+  const numberPlan = createNumberPlan({
+    db,
+    directory,
+    onFailure: (error) => log.warn({ err: error }, 'the imported table of numbers could not be loaded; the one in force stays'),
+  });
   if (roles.includes('api')) await contentRules.start();
+  if (roles.includes('api') || roles.includes('dispatch')) await numberPlan.start();
 
   const signals = createSignals({ db });
   await signals.start();
@@ -153,6 +160,7 @@ export async function createApp(options: AppOptions): Promise<App> {
     db: carrierDb,
     directory,
     health,
+    numberPlan,
     signals,
     links,
     packages: createPackageLoader({ db }),
@@ -198,7 +206,7 @@ export async function createApp(options: AppOptions): Promise<App> {
     answered: (part, status, ms) => metrics.time('http_request_seconds', { part, status: String(status) }, ms / 1000),
   });
   if (roles.includes('api')) {
-    const submit = createSubmit({ db, directory, signals, contentRules, clock, linkBase, count: metrics.count });
+    const submit = createSubmit({ db, directory, signals, contentRules, numberPlan, clock, linkBase, count: metrics.count });
     server.register(
       createAim3yit({
         directory,
@@ -224,7 +232,7 @@ export async function createApp(options: AppOptions): Promise<App> {
     );
     server.register(createCardPages({ cards: createCards({ db, links, clock }), clock, linkBase }));
     server.register(createCodePages());
-    server.register(createConsoleApi({ ...management, outbox, signals, contentRules, clock, linkBase }));
+    server.register(createConsoleApi({ ...management, outbox, signals, contentRules, numberPlan, clock, linkBase }));
     server.register(createCarrierPostRoutes(createCarrierPosts({ directory, receiver: { ...receiver, onReport } })));
     for (const part of options.parts ?? []) server.register(part);
   }
@@ -257,7 +265,7 @@ export async function createApp(options: AppOptions): Promise<App> {
       if (roles.includes('janitor')) await janitor.stop();
       await metrics.close();
       await signals.stop();
-      await contentRules.stop();
+      await Promise.all([contentRules.stop(), numberPlan.stop()]);
       await directory.stop();
       await Promise.all([figuresDb.end(), carrierDb.end(), db.end()]);
     },

@@ -77,7 +77,7 @@ const harmless = new Set(['isIP', 'isIPv4', 'isIPv6', 'BlockList', 'SocketAddres
 /** Tables whose keys need not hold account_id or channel_id: small, rarely written, copied to every node of a sharded database. */
 const replicatedTables = new Set(
   `accounts products pools pool_channels channels subscriptions caps blocklists blocked_numbers tokens settings config_version
-   schema_migrations figures nodes number_ranges ported_numbers content_templates word_lists words`.split(/\s+/),
+   schema_migrations figures nodes number_tables ported_numbers content_templates word_lists words`.split(/\s+/),
 );
 
 /** What PostgreSQL could do, but not once the rows are spread over several (or not without waiting). */

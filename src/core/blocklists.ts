@@ -4,11 +4,13 @@
  * A list belongs to a subject: the platform itself (empty numbers, system list), a product, a subscription or a signature; screening
  * asks the lists that concern a batch. The lists are configuration; the numbers on them are not, they are asked in the database.
  */
-import type { Sql } from '../db/db.ts';
+import type { Db, Sql } from '../db/db.ts';
 import type { BlocklistKind } from './directory.ts';
 import { raiseVersion } from './directory.ts';
+import { type FileReport, readRows, withSpool } from './imports.ts';
 import type { Page, PageRequest } from './management.ts';
 import { afterId, Denial, found, pageOf } from './management.ts';
+import { mainlandNumbers, parseNumber } from './numbers.ts';
 
 export interface Blocklist {
   readonly id: bigint;
@@ -79,18 +81,68 @@ const ownedLists = (sql: Sql) => sql`
 
 /** Puts numbers onto a list; returns how many were not on it before. A number that is there keeps its source and time. */
 export async function addNumbers(sql: Sql, listId: bigint, phones: readonly bigint[], source: BlockSource, at: Date): Promise<number> {
-  const added = await sql`
-    insert into blocked_numbers (list_id, phone, source, added_at)
-    select ${listId}, phone, ${source}, ${at} from unnest(${phones}::bigint[]) as phone
-    on conflict do nothing
-    returning 1`;
-  return added.length;
+  const [row] = await sql<[{ n: bigint }]>`
+    with added as (
+      insert into blocked_numbers (list_id, phone, source, added_at)
+      select ${listId}, phone, ${source}, ${at} from unnest(${phones}::bigint[]) as phone
+      order by phone
+      on conflict do nothing
+      returning 1)
+    select count(*) as n from added`;
+  return Number(row.n);
+}
+
+export interface NumberImport extends FileReport {
+  readonly added: number;
+  /** Rows whose number was on the list, or came before. */
+  readonly present: number;
+}
+
+/** Puts a file of numbers, one a line, onto a list, all or nothing; what is no number is passed over if `skipInvalid`. */
+export async function importNumbers(
+  db: Db,
+  listId: bigint,
+  chunks: AsyncIterable<Uint8Array>,
+  { skipInvalid, source, at }: { readonly skipInvalid: boolean; readonly source: BlockSource; readonly at: Date },
+): Promise<NumberImport> {
+  return withSpool(mainlandNumbers, async (spool) => {
+    const taker = {
+      add: ([number = '', ...others]: readonly string[]) => {
+        if (others.length > 0) throw new Denial('invalid', `${others.length + 1} fields instead of one number`);
+        const phone = parseNumber(number);
+        if (phone === null) throw new Denial('invalid', `${JSON.stringify(number)} is no valid number`);
+        spool.add(phone);
+      },
+      flush: spool.flush,
+    };
+    const report = await readRows(chunks, { columns: 'number', skipInvalid }, taker);
+    return db.transaction(
+      async (sql) => {
+        let added = 0;
+        for await (const batch of spool.batches()) added += await addNumbers(sql, listId, batch, source, at);
+        return { ...report, added, present: report.rows - added };
+      },
+      { findOut: true },
+    );
+  });
 }
 
 /** Takes numbers off a list; returns how many were on it. */
 export async function removeNumbers(sql: Sql, listId: bigint, phones: readonly bigint[]): Promise<number> {
   const removed = await sql`delete from blocked_numbers where list_id = ${listId} and phone = any(${phones}::bigint[]) returning 1`;
   return removed.length;
+}
+
+export interface Listing extends Pick<Blocklist, 'kind' | 'subjectId' | 'accountId'>, Pick<BlockedNumber, 'source' | 'addedAt'> {
+  readonly listId: bigint;
+}
+
+/** The lists that a number is on, by id. */
+export async function listsOf(sql: Sql, phone: bigint): Promise<Listing[]> {
+  return sql<Listing[]>`
+    select l.id as "listId", l.kind, l."subjectId", l."accountId", n.source, n.added_at as "addedAt"
+    from (${ownedLists(sql)}) l join blocked_numbers n on n.list_id = l.id and n.phone = ${phone}
+    order by l.id`;
 }
 
 /** The numbers of a list in their own order; one of them alone when `phone` is given. */

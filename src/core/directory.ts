@@ -63,6 +63,8 @@ interface Snapshot {
   readonly lists: ReadonlyMap<string, bigint>;
   readonly signatures: ReadonlyMap<string, Signature>;
   readonly caps: ReadonlyMap<string, readonly Cap[]>;
+  readonly numberTable: bigint;
+  readonly hasPortedNumbers: boolean;
   readonly settings: PlatformSettings;
 }
 
@@ -97,6 +99,10 @@ export interface Directory {
   signature(accountId: bigint, name: string): Signature | undefined;
   /** The frequency caps of a subject, by id; usually none. */
   caps(scope: CapScope, subjectId: bigint): readonly Cap[];
+  /** Which table of numbers the operator has imported (see number-plan.ts); 0 if none. */
+  numberTable(): bigint;
+  /** Whether any number is known to be ported, so that it is worth asking (see portability.ts). */
+  hasPortedNumbers(): boolean;
   settings(): PlatformSettings;
 }
 
@@ -191,6 +197,8 @@ export function createDirectory({ db, box }: { db: Db; box: SecretBox }): Direct
     blocklist: (kind, subjectId) => now().lists.get(`${kind}:${subjectId}`),
     signature: (accountId, name) => now().signatures.get(`${accountId}:${name}`),
     caps: (scope, subjectId) => now().caps.get(`${scope}:${subjectId}`) ?? [],
+    numberTable: () => now().numberTable,
+    hasPortedNumbers: () => now().hasPortedNumbers,
     settings: () => now().settings,
   };
 }
@@ -230,6 +238,8 @@ async function load(db: Db, box: SecretBox): Promise<Snapshot> {
       signatures: await sql<(Signature & { accountId: bigint; name: string })[]>`
         select account_id as "accountId", id, name, registrations from signatures`,
       caps: await sql<Cap[]>`select id, scope, subject_id as "subjectId", period, count from caps order by id`,
+      numbers: await sql<{ table: bigint; ported: boolean }[]>`
+        select coalesce((select version from number_tables where id = 1), 0) as "table", exists (select from ported_numbers) as ported`,
     };
   });
 
@@ -269,6 +279,8 @@ async function load(db: Db, box: SecretBox): Promise<Snapshot> {
     lists: new Map(rows.lists.map(({ kind, subjectId, id }) => [`${kind}:${subjectId}`, id])),
     signatures: new Map(rows.signatures.map(({ accountId, name, ...signature }) => [`${accountId}:${name}`, signature])),
     caps: groupBy(rows.caps, ({ scope, subjectId }) => `${scope}:${subjectId}`),
+    numberTable: rows.numbers[0]?.table ?? 0n,
+    hasPortedNumbers: rows.numbers[0]?.ported ?? false,
     settings: { ...defaultSettings, ...(JSON.parse(rows.settings[0]?.value ?? '{}') as Partial<PlatformSettings>) },
   };
 }

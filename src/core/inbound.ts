@@ -12,7 +12,7 @@ import { addDays, shanghaiDay } from '../std/shanghai.ts';
 import { optOut } from './blocklists.ts';
 import type { Directory, Tenancy } from './directory.ts';
 import type { Channel } from './model.ts';
-import { parsePhone } from './numbers.ts';
+import { parseNumber } from './numbers.ts';
 import { insertReply } from './outbox.ts';
 
 /** One delivery of a carrier: a whole message or one segment of it. */
@@ -74,18 +74,18 @@ const isOptOut = (content: string, words: readonly string[]): boolean => words.s
 
 export function createInbound({ db, directory, clock }: { db: Db; directory: Directory; clock: () => Date }): Inbound {
   async function store(sql: Sql, channel: Channel, from: string, to: string, content: string, at: Date): Promise<void> {
-    const phone = parsePhone(from) ?? parsePhone(`+${from}`);
+    const phone = parseNumber(from) ?? parseNumber(`+${from}`);
     const afterAccess = to.startsWith(channel.accessNumber) ? to.slice(channel.accessNumber.length) : null;
     const tenancy = afterAccess === null || !phone ? undefined : directory.byExtension(afterAccess);
     const isOut = isOptOut(content, directory.settings().optOutWords);
-    const answered = tenancy && phone ? await latestBatch(sql, tenancy, phone.e164, to, at) : null;
-    if (tenancy && phone && isOut) await optOut(sql, tenancy.subscription.id, [phone.e164], at);
+    const answered = tenancy && phone ? await latestBatch(sql, tenancy, phone, to, at) : null;
+    if (tenancy && phone && isOut) await optOut(sql, tenancy.subscription.id, [phone], at);
     const [next] = await sql<{ id: bigint }[]>`select nextval('record_ids') as id`;
     if (!next) throw new Error('the sequence record_ids gave nothing');
     const accountId = tenancy?.account.id ?? 0n;
     await sql`
       insert into replies (account_id, id, subscription_id, channel_id, phone, dest, ext, content, batch_id, opt_out, received_at)
-      values (${accountId}, ${next.id}, ${tenancy?.subscription.id ?? null}, ${channel.id}, ${phone?.e164 ?? 0n}, ${to},
+      values (${accountId}, ${next.id}, ${tenancy?.subscription.id ?? null}, ${channel.id}, ${phone ?? 0n}, ${to},
               ${afterAccess ?? to}, ${content}, ${answered}, ${isOut}, ${at})`;
     if (tenancy && phone) await insertReply(sql, directory, { id: next.id, tenancy, day: shanghaiDay(at), at });
   }

@@ -12,6 +12,7 @@ import type { Directory } from './directory.ts';
 import { type Conclusion, conclude } from './ledger.ts';
 import { batchIdOf, isFinal, type MessageStatus, messageStatus } from './model.ts';
 import { destinations, reportsFrom } from './outbox.ts';
+import { learnPorted } from './portability.ts';
 import { groupBy } from '../std/group.ts';
 
 /** What the messages of a chunk have in common. One object for all of them: recording sends it once. */
@@ -97,6 +98,7 @@ export async function record(sql: Sql, directory: Directory, heard: readonly Out
   const moving = outcomes.filter(({ status, paid, common }) => (isFinal(status) || paid) && common.priceE4 > 0n);
   const byAccount = [...groupBy(moving, ({ common }) => common.accountId)].sort(([a], [b]) => (a < b ? -1 : 1));
   for (const [accountId, rows] of byAccount) await conclude(sql, accountId, conclusionsOf(rows), at);
+  await learnPorted(sql, directory, outcomes, at);
 }
 
 function conclusionsOf(rows: readonly Outcome[]): Conclusion[] {

@@ -4,7 +4,46 @@
  */
 
 export type Medium = 'aim' | 'mms' | 'sms';
-export type Carrier = 'mobile' | 'unicom' | 'telecom' | 'broadcast' | 'international';
+/** The networks of the mainland; a number may be ported from any of them to any other. */
+export const mainlandCarriers = ['mobile', 'unicom', 'telecom', 'broadcast'] as const;
+export type MainlandCarrier = (typeof mainlandCarriers)[number];
+export type Carrier = MainlandCarrier | 'international';
+
+/** As everybody calls them, without 省, 市 or 自治区. */
+export const provinces = [
+  '北京',
+  '天津',
+  '河北',
+  '山西',
+  '内蒙古',
+  '辽宁',
+  '吉林',
+  '黑龙江',
+  '上海',
+  '江苏',
+  '浙江',
+  '安徽',
+  '福建',
+  '江西',
+  '山东',
+  '河南',
+  '湖北',
+  '湖南',
+  '广东',
+  '广西',
+  '海南',
+  '重庆',
+  '四川',
+  '贵州',
+  '云南',
+  '西藏',
+  '陕西',
+  '甘肃',
+  '青海',
+  '宁夏',
+  '新疆',
+] as const;
+export type Province = (typeof provinces)[number];
 
 export interface Account {
   readonly id: bigint;
@@ -105,7 +144,7 @@ export interface Channel {
   readonly connections: number;
   readonly carriers: readonly Carrier[];
   /** Null: all of them. */
-  readonly provinces: readonly string[] | null;
+  readonly provinces: readonly Province[] | null;
   /** `probing`: it was unhealthy, and shows now whether it still is. */
   readonly health: 'healthy' | 'unhealthy' | 'probing';
   /** Why it is not healthy; null while it is. */
@@ -187,6 +226,8 @@ export interface PlatformSettings {
   readonly pushConcurrency: number;
   /** What waits for a person that long is rejected. */
   readonly reviewWithinHours: number;
+  /** Codes by which a carrier says that a number is not its own; see docs/numbers.md. */
+  readonly foreignNumberCodes: readonly string[];
   /** Days that messages, events and what belongs to them are kept. */
   readonly retentionDays: number;
   /** Days that an event waits to be taken, and its day is kept for it, at the most; no fewer than `retentionDays`. */
@@ -206,6 +247,7 @@ export const defaultSettings: PlatformSettings = {
   pushDelaysSeconds: [60, 120],
   pushConcurrency: 16,
   reviewWithinHours: 72,
+  foreignNumberCodes: ['ER:0009'],
   retentionDays: 180,
   waitingDays: 365,
   batchDays: 730,

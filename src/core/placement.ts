@@ -10,7 +10,8 @@ import { type ChunkBody, insertChunks } from './batches.ts';
 import type { Directory, Tenancy } from './directory.ts';
 import { type Outcome, record } from './messages.ts';
 import { chunkCapacity, chunkIdOf, messageIdOf, messageStatus, Refusal } from './model.ts';
-import { type Phone, usualForm } from './numbers.ts';
+import type { Phone } from './number-plan.ts';
+import { usualForm } from './numbers.ts';
 import { enqueue, type QueueRow } from './queue.ts';
 import { pick, type Route, route } from './routing.ts';
 import type { Verdict } from './screening.ts';
@@ -54,11 +55,11 @@ export function slicesOf(
   { held = false }: { held?: boolean } = {},
 ): Slice[] {
   const routes = new Map<string, { key: string; found: Route }>();
-  function routeOf({ carrier, province }: Phone): { key: string; found: Route } {
-    const place = `${carrier}/${province ?? ''}`;
+  function routeOf({ carriers, province }: Phone): { key: string; found: Route } {
+    const place = `${carriers.join('+')}/${province ?? ''}`;
     let known = routes.get(place);
     if (!known) {
-      const found = route(directory, product, { carrier, province });
+      const found = route(directory, product, { carriers, province });
       // Places that go through the same channels share chunks, now and if those cannot take them: a chunk moves whole.
       known = {
         key: 'serving' in found ? `${found.candidates.map(({ channel }) => channel.id).join()}/${found.serving.join()}` : '',

@@ -4,8 +4,9 @@
  */
 import type { Db } from '../db/db.ts';
 import type { Tenancy } from './directory.ts';
-import { type Phone, parsePhone } from './numbers.ts';
+import type { NumberPlan, Phone } from './number-plan.ts';
 import { priceOfSlices, slicesOf } from './placement.ts';
+import { withPorted } from './portability.ts';
 import { findingsOf, judge, judgeCounting, type ScreeningDeps, type Verdict } from './screening.ts';
 import { pricing, segmentsOf } from './submit.ts';
 
@@ -33,6 +34,8 @@ export interface Preview {
     readonly rule: number | null;
     readonly code: string | null;
     readonly verdict: 'pass' | 'intercept' | 'review';
+    /** Null where it is no valid number. */
+    readonly phone: Phone | null;
   }[];
   /** Billed, of a message to a number at home. */
   readonly segments: number;
@@ -40,17 +43,26 @@ export interface Preview {
   readonly priceE4: bigint;
 }
 
-type PreviewDeps = Omit<ScreeningDeps, 'sql'> & { readonly db: Db; readonly clock: () => Date; readonly linkBase: string };
+type PreviewDeps = Omit<ScreeningDeps, 'sql'> & {
+  readonly db: Db;
+  readonly numberPlan: Pick<NumberPlan, 'read'>;
+  readonly clock: () => Date;
+  readonly linkBase: string;
+};
 
 const verdictOf = (review: boolean | undefined): 'intercept' | 'review' => (review ? 'review' : 'intercept');
 
 export async function preview(
-  { db, directory, contentRules, clock, linkBase }: PreviewDeps,
+  { db, directory, contentRules, numberPlan, clock, linkBase }: PreviewDeps,
   tenancy: Tenancy,
   wouldBe: WouldBe,
 ): Promise<Preview> {
-  const numbers = distinct(wouldBe.numbers);
-  const phones = numbers.map(({ phone }) => phone);
+  const numbers = distinct(wouldBe.numbers, numberPlan);
+  const phones = await withPorted(
+    db.sql,
+    directory,
+    numbers.map(({ phone }) => phone),
+  );
   const isPackage = tenancy.product.medium === 'mms';
   const { content, title, sendAt } = wouldBe;
   const inquiry = { tenancy, content, words: isPackage ? `${title}\n${content}` : content, phones, sendAt };
@@ -83,9 +95,10 @@ export async function preview(
     rules: [...rules, ...late.values()].sort((a, b) => a.rule - b.rule),
     recipients: numbers.map(({ written }, index) => {
       const verdict = verdicts[index];
-      return verdict
-        ? { number: written, rule: verdict.rule, code: verdict.code, verdict: verdictOf(verdict.review) }
-        : { number: written, rule: null, code: null, verdict: 'pass' };
+      const said: Pick<Preview['recipients'][number], 'rule' | 'code' | 'verdict'> = verdict
+        ? { rule: verdict.rule, code: verdict.code, verdict: verdictOf(verdict.review) }
+        : { rule: null, code: null, verdict: 'pass' };
+      return { number: written, ...said, phone: phones[index] ?? null };
     }),
     segments: segments.mainland,
     priceE4: priceOfSlices(slices),
@@ -120,10 +133,10 @@ async function counted(
   return batch.verdicts;
 }
 
-function distinct(numbers: readonly string[]): { written: string; phone: Phone | null }[] {
+function distinct(numbers: readonly string[], numberPlan: Pick<NumberPlan, 'read'>): { written: string; phone: Phone | null }[] {
   const byNumber = new Map<bigint | string, { written: string; phone: Phone | null }>();
   for (const written of numbers) {
-    const phone = parsePhone(written);
+    const phone = numberPlan.read(written);
     const key = phone?.e164 ?? written;
     if (!byNumber.has(key)) byNumber.set(key, { written, phone });
   }

@@ -11,7 +11,7 @@ import type { Page, PageRequest } from './management.ts';
 import { belowId, found, keyOf, mapPage, pageOf } from './management.ts';
 import type { EventKind, EventKindName, MessageStatus, StoredPackage } from './model.ts';
 import { batchIdOf, chunkOfMessage, eventKind, eventKindName, indexOf, messageStatus } from './model.ts';
-import { parsePhone, usualForm } from './numbers.ts';
+import { parseNumber, usualForm } from './numbers.ts';
 import { eventsOf, opened } from './outbox.ts';
 
 /** Calendar days in Asia/Shanghai, both included. */
@@ -187,7 +187,7 @@ export async function searchMessages(
   { phone, fromDay, toDay }: DayRange & { phone: string },
   page: PageRequest,
 ): Promise<Page<MessageSummary>> {
-  const e164 = parsePhone(phone)?.e164 ?? 0n;
+  const e164 = parseNumber(phone) ?? 0n;
   const below = belowId(page);
   // One statement, so one snapshot: a message that is being sent at this moment is found in one of the two places.
   const rows = await sql<MessageRow[]>`

@@ -9,6 +9,7 @@ import { groupBy } from '../std/group.ts';
 import { addDays, dayBegins, shanghaiDay } from '../std/shanghai.ts';
 import type { Directory } from './directory.ts';
 import { applyReports, keepReadings, resolve, type Sent } from './messages.ts';
+import { learnPorted } from './portability.ts';
 
 /** A report as a channel passes it on. */
 export interface Report {
@@ -58,7 +59,11 @@ export function createReports({ db, directory, clock }: { db: Db; directory: Dir
     const missing: Report[] = [];
     const byAccount = [...groupBy(known, ({ sent }) => sent.accountId)].sort(([a], [b]) => (a < b ? -1 : 1));
     for (const [accountId, own] of byAccount) {
-      const work = (sql: Sql) => applyReports(sql, directory, accountId, own, at);
+      const work = async (sql: Sql): Promise<Report[]> => {
+        const unmatched = await applyReports(sql, directory, accountId, own, at);
+        await learnPorted(sql, directory, own, at);
+        return unmatched;
+      };
       missing.push(...(within ? await work(within) : await db.transaction(work)));
     }
     return missing;

@@ -6,13 +6,14 @@ import { changeChannel, changePool, createChannel, createPool, createProduct } f
 import type { Tenancy } from './directory.ts';
 import { change } from './management.ts';
 import type { Carrier } from './model.ts';
-import { parsePhone } from './numbers.ts';
+import { createNumberPlan, type NumberPlan } from './number-plan.ts';
 import { slicesOf } from './placement.ts';
 import { claim, enqueue, putBack, takeLeases } from './queue.ts';
 import { reroute } from './rerouting.ts';
 
 let office: TestManagement;
 let tenancy: Tenancy;
+let numberPlan: NumberPlan;
 const [sick, wide, narrow] = [1n, 2n, 3n] as const;
 const mobile = 8613800138000n;
 const telecom = 8618900138000n;
@@ -21,6 +22,7 @@ let chunks = 0n;
 
 beforeAll(async () => {
   office = await startManagement();
+  numberPlan = createNumberPlan({ ...office, onFailure: expect.fail });
   const subscriptionId = await change(office, async (sql) => {
     for (const [id, carriers] of [
       [sick, ['mobile', 'telecom']],
@@ -97,7 +99,7 @@ const queue = async () =>
 
 it('what waits goes to the best channel that serves all of its recipients', async () => {
   const [both, only] = [await put([mobile, telecom]), await put([mobile])];
-  expect(await reroute(office, sick)).toBe(3);
+  expect(await reroute({ ...office, numberPlan }, sick)).toBe(3);
   expect(await queue()).toEqual([
     [both, wide],
     [only, wide],
@@ -109,14 +111,14 @@ it('what no other channel serves as a whole, stays, and does not hold up what is
   const stuck: bigint[] = [];
   for (let n = 0; n < 150; n++) stuck.push(await put([mobile, telecom]));
   const only = await put([mobile]);
-  expect(await reroute(office, sick)).toBe(1);
+  expect(await reroute({ ...office, numberPlan }, sick)).toBe(1);
   expect(await queue()).toEqual([...stuck.map((id) => [id, sick]), [only, narrow]]);
 });
 
 it('several nodes at once move each chunk once', async () => {
   const ids: bigint[] = [];
   for (let n = 0; n < 230; n++) ids.push(await put([mobile, telecom]));
-  const moved = await Promise.all([1, 2, 3].map(() => reroute(office, sick)));
+  const moved = await Promise.all([1, 2, 3].map(() => reroute({ ...office, numberPlan }, sick)));
   expect(moved.reduce((sum, n) => sum + n)).toBe(460);
   expect(await queue()).toEqual(ids.map((id) => [id, wide]));
 });
@@ -128,10 +130,10 @@ it('a chunk that is claimed stays; put back it moves, and takes along how far it
   );
   if (!lease) throw new Error('no lease');
   await office.db.transaction((sql) => claim(sql, { lease, class: 1, limit: 1, most: 500, budget: 128, at }));
-  expect(await reroute(office, sick)).toBe(0);
+  expect(await reroute({ ...office, numberPlan }, sick)).toBe(0);
   expect(await queue()).toEqual([[id, sick]]);
   await putBack(office.db.sql, sick, [{ lease, chunkId: id, upto: 2 }]);
-  expect(await reroute(office, sick)).toBe(3);
+  expect(await reroute({ ...office, numberPlan }, sick)).toBe(3);
   expect(await queue()).toEqual([[id, wide]]);
   const [other] = await office.db.transaction((sql) =>
     takeLeases(sql, { channelId: wide, connections: 1, most: 1, node: 'a', leaseSeconds: 60 }),
@@ -143,16 +145,16 @@ it('a chunk that is claimed stays; put back it moves, and takes along how far it
 
 it('what moves goes to the end of its account’s line', async () => {
   const [first, second] = [await put([mobile]), await put([mobile])];
-  await reroute(office, sick);
+  await reroute({ ...office, numberPlan }, sick);
   const third = await put([mobile]);
-  await reroute(office, sick);
+  await reroute({ ...office, numberPlan }, sick);
   const rows = await office.db.sql<{ id: bigint }[]>`select chunk_id as id from dispatch_queue where channel_id = ${wide} order by rank`;
   expect(rows.map(({ id }) => id)).toEqual([first, second, third]);
 });
 
 it('recipients that other channels serve differently are in different chunks from the beginning', async () => {
   await force(sick, null);
-  const phones = ['13800138000', '18900138000', '13800138001'].map((written) => parsePhone(written));
+  const phones = ['13800138000', '18900138000', '13800138001'].map((written) => numberPlan.read(written));
   const price = { segments: 1, priceE4: 1n };
   const judged = { phones, written: [], values: [], verdicts: phones.map(() => null) };
   const indexes = () => slicesOf(office.directory, tenancy, judged, () => price).map((slice) => slice.indexes);
@@ -164,7 +166,7 @@ it('recipients that other channels serve differently are in different chunks fro
 
 it('what was screened a moment before its channel became unhealthy is put in line there', async () => {
   await pool(sick);
-  const judged = { phones: [parsePhone('13800138000')], written: [], values: [], verdicts: [null] };
+  const judged = { phones: [numberPlan.read('13800138000')], written: [], values: [], verdicts: [null] };
   const slices = slicesOf(office.directory, tenancy, judged, () => ({ segments: 1, priceE4: 1n }));
   expect(slices).toMatchObject([{ kind: 'send', channelId: sick }]);
 });

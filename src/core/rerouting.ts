@@ -10,7 +10,8 @@ import type { Db } from '../db/db.ts';
 import { groupBy } from '../std/group.ts';
 import { phonesOf } from './batches.ts';
 import type { Directory } from './directory.ts';
-import { parsePhone, usualForm } from './numbers.ts';
+import type { NumberPlan, Phone } from './number-plan.ts';
+import { withPorted } from './portability.ts';
 import { lockWaiting, moveChunks, type Waiting } from './queue.ts';
 import { alternatives, type Place, pick, servingAll } from './routing.ts';
 
@@ -19,8 +20,14 @@ const portion = 40;
 /** Portions looked at in one go. */
 const mostPortions = 250;
 
+interface RerouteDeps {
+  readonly db: Db;
+  readonly directory: Directory;
+  readonly numberPlan: Pick<NumberPlan, 'of'>;
+}
+
 /** Moves what waits on an unhealthy channel and can go elsewhere. Any number of nodes may do so at once. Returns how many messages moved. */
-export async function reroute({ db, directory }: { db: Db; directory: Directory }, channelId: bigint): Promise<number> {
+export async function reroute({ db, directory, numberPlan }: RerouteDeps, channelId: bigint): Promise<number> {
   const pools = directory.poolsOf(channelId).filter((poolId) => alternatives(directory, poolId, channelId).length > 0);
   let moved = 0;
   let after: Waiting | null = null;
@@ -28,10 +35,17 @@ export async function reroute({ db, directory }: { db: Db; directory: Directory 
     const begin: Waiting | null = after;
     const { last, messages } = await db.transaction(async (sql) => {
       const chunks = await lockWaiting(sql, channelId, pools, begin, portion);
-      const phones = new Map<bigint, readonly bigint[]>();
+      const phones = new Map<bigint, readonly (Phone | null)[]>();
       for (const [accountId, own] of groupBy(chunks, (chunk) => chunk.accountId)) {
         const ids = own.map(({ chunkId }) => chunkId);
-        for (const [chunkId, recipients] of await phonesOf(sql, accountId, ids)) phones.set(chunkId, recipients);
+        const numbers = await phonesOf(sql, accountId, ids);
+        const found = await withPorted(
+          sql,
+          directory,
+          [...numbers.values()].flat().map((e164) => numberPlan.of(e164)),
+        );
+        let from = 0;
+        for (const [chunkId, { length }] of numbers) phones.set(chunkId, found.slice(from, (from += length)));
       }
       const moves = chunks.flatMap((chunk) => {
         const to = channelFor(directory, channelId, chunk, phones.get(chunk.chunkId) ?? []);
@@ -47,18 +61,20 @@ export async function reroute({ db, directory }: { db: Db; directory: Directory 
   return moved;
 }
 
-function channelFor(directory: Directory, channelId: bigint, { subscriptionId }: Waiting, phones: readonly bigint[]): bigint | null {
+function channelFor(
+  directory: Directory,
+  channelId: bigint,
+  { subscriptionId }: Waiting,
+  phones: readonly (Phone | null)[],
+): bigint | null {
   const poolId = directory.subscription(subscriptionId)?.product.poolId ?? null;
   if (poolId === null) return null;
   const candidates = servingAll(alternatives(directory, poolId, channelId), placesOf(phones));
   return candidates.length > 0 ? pick(candidates, Math.random()).id : null;
 }
 
-function placesOf(phones: readonly bigint[]): Place[] {
+function placesOf(phones: readonly (Phone | null)[]): Place[] {
   const places = new Map<string, Place>();
-  for (const e164 of phones) {
-    const phone = parsePhone(usualForm(e164));
-    if (phone) places.set(`${phone.carrier}/${phone.province}`, phone);
-  }
+  for (const phone of phones) if (phone) places.set(`${phone.carriers.join('+')}/${phone.province}`, phone);
   return [...places.values()];
 }

@@ -11,8 +11,10 @@ import type { Directory, Tenancy } from './directory.ts';
 import { belowId, Denial, found, type Page, type PageRequest, pageOf } from './management.ts';
 import { record } from './messages.ts';
 import { messageIdOf, messageStatus } from './model.ts';
-import { parsePhone, usualForm } from './numbers.ts';
+import type { NumberPlan } from './number-plan.ts';
+import { usualForm } from './numbers.ts';
 import { type Judged, place, type Price, rowsOf, type Slice, slicesOf } from './placement.ts';
+import { withPorted } from './portability.ts';
 import { firstRuleAfterReview, judge, judgeCounting, type ScreeningDeps, type Verdict } from './screening.ts';
 
 export type ReviewState = 'pending' | 'approved' | 'rejected' | 'expired' | 'cancelled';
@@ -98,16 +100,18 @@ interface Decision {
   readonly at: Date;
 }
 
-type ReviewDeps = Omit<ScreeningDeps, 'sql'> & { readonly db: Db };
+type ReviewDeps = Omit<ScreeningDeps, 'sql'> & { readonly db: Db; readonly numberPlan: Pick<NumberPlan, 'of'> };
 
 /** Lets what waits pass, as far as lists, caps and channels let it now. */
-export async function approve({ db, directory, contentRules }: ReviewDeps, batchId: bigint, { by, at }: Decision): Promise<ReviewItem> {
+export async function approve(deps: ReviewDeps, batchId: bigint, { by, at }: Decision): Promise<ReviewItem> {
+  const { db, directory, contentRules, numberPlan } = deps;
   return db.transaction(async (sql) => {
     const item = await lock(sql, batchId);
     if (item.state === 'approved') return item;
     if (item.state !== 'pending') throw decidedAlready(item);
     const tenancy = tenancyOf(directory, item);
-    const waiting = await recipientsOf(sql, item);
+    const found = await recipientsOf(sql, numberPlan, item);
+    const waiting = { ...found, phones: await withPorted(sql, directory, found.phones) };
     const { sendAt } = waiting;
     const inquiry = {
       tenancy,
@@ -192,12 +196,12 @@ function tenancyOf(directory: Directory, { subscriptionId }: ReviewItem): Tenanc
 }
 
 /** The recipients that wait, in the order in which they were submitted, each with what is held for it. */
-async function recipientsOf(sql: Sql, { accountId, batchId }: ReviewItem) {
+async function recipientsOf(sql: Sql, numberPlan: Pick<NumberPlan, 'of'>, { accountId, batchId }: ReviewItem) {
   const chunks = await reviewChunks(sql, accountId, batchId);
   const rows = chunks.flatMap(({ phones, forms, parameters, segments, priceE4 }) => {
     const price = { segments, priceE4 };
     return phones.map((phone, index) => ({
-      phone: parsePhone(usualForm(phone)),
+      phone: numberPlan.of(phone),
       written: forms?.[index] ?? usualForm(phone),
       values: parameters?.[index] ?? [],
       price,

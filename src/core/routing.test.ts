@@ -35,7 +35,7 @@ const health = (id: bigint, wanted: Channel['health']) =>
     await changeChannel(sql, office.box, id, {}); // raises the version
     await sql`update channels set health = ${wanted} where id = ${id}`;
   });
-const routed = () => route(office.directory, product, { carrier: 'mobile', province: null });
+const routed = () => route(office.directory, product, { carriers: ['mobile'], province: null });
 
 /** How many of a hundred even throws each channel gets. */
 function shares(): Record<string, number> {

@@ -7,7 +7,7 @@
  */
 import type { Directory, PoolMember, Tenancy } from './directory.ts';
 import type { Channel, Product } from './model.ts';
-import type { Phone } from './numbers.ts';
+import type { Phone } from './number-plan.ts';
 
 interface Candidate {
   readonly channel: Channel;
@@ -32,11 +32,13 @@ export type Route =
     };
 
 /** Where a number is. */
-export type Place = Pick<Phone, 'carrier' | 'province'>;
+export type Place = Pick<Phone, 'carriers' | 'province'>;
 
 type Member = Candidate & { readonly priority: number };
 
 const probingShare = 0.1;
+
+const servesCarrier = ({ carriers }: Channel, place: Place): boolean => carriers.some((carrier) => place.carriers.includes(carrier));
 
 const servesProvince = ({ provinces }: Channel, { province }: Place): boolean =>
   !provinces || (province !== null && provinces.includes(province));
@@ -45,7 +47,7 @@ export function route(directory: Directory, product: Product, place: Place): Rou
   const { poolId } = product;
   const pool = poolId === null ? undefined : directory.pool(poolId);
   if (poolId === null || !pool) return { kind: 'no_pool' };
-  const ofCarrier = enabled(directory, pool).filter(({ channel }) => channel.carriers.includes(place.carrier));
+  const ofCarrier = enabled(directory, pool).filter(({ channel }) => servesCarrier(channel, place));
   if (ofCarrier.length === 0) return { kind: 'no_carrier', poolId };
   const serving = ofCarrier.filter(({ channel }) => servesProvince(channel, place));
   if (serving.length === 0) return { kind: 'no_province', poolId };
@@ -80,9 +82,7 @@ export const alternatives = (directory: Directory, poolId: bigint, channelId: bi
 
 /** Of these the ones that serve all of the places, and of those the ones to pick from by weight; empty if there is none. */
 export const servingAll = (members: readonly Member[], places: readonly Place[]): readonly Candidate[] =>
-  best(
-    members.filter(({ channel }) => places.every((place) => channel.carriers.includes(place.carrier) && servesProvince(channel, place))),
-  );
+  best(members.filter(({ channel }) => places.every((place) => servesCarrier(channel, place) && servesProvince(channel, place))));
 
 /** Picks one by weight; `dice` is in [0, 1). */
 export function pick(candidates: readonly Candidate[], dice: number): Channel {

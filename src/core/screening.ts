@@ -12,7 +12,7 @@ import type { ContentRules } from './content-rules.ts';
 import type { BlocklistKind, Directory, Tenancy } from './directory.ts';
 import { takeRate } from './ledger.ts';
 import type { SendingWindow } from './model.ts';
-import type { Phone } from './numbers.ts';
+import type { Phone } from './number-plan.ts';
 import { type Route, route } from './routing.ts';
 
 /** A batch as the rules see it. */
@@ -104,17 +104,19 @@ const signatureRegistered: Rule = {
     const signature = directory.signature(tenancy.account.id, name);
     if (!signature) return [{ code: 'WL:QWBB', entry: { signature: name } }];
     if (!tenancy.product.strictSignatures) return [];
-    return carriersOf(phones)
-      .filter((carrier) => signature.registrations[carrier] !== 'registered')
-      .map((carrier) => ({
-        code: 'WL:QWBB',
-        entry: { signature: name, carrier, state: signature.registrations[carrier] ?? 'unregistered' },
-        indexes: indexesOf(phones, (phone) => phone.carrier === carrier),
-      }));
+    // A ported number may be with one of several carriers; it is enough that one of them knows the signature.
+    const alike = new Map(phones.flatMap((phone) => (phone ? [[nameOf(phone), phone.carriers] as const] : [])));
+    return [...alike].flatMap(([carrier, carriers]): Finding[] => {
+      const states = carriers.map((one) => signature.registrations[one] ?? 'unregistered');
+      if (states.includes('registered')) return [];
+      const entry = { signature: name, carrier, state: states[0] ?? 'unregistered' };
+      return [{ code: 'WL:QWBB', entry, indexes: indexesOf(phones, (phone) => nameOf(phone) === carrier) }];
+    });
   },
 };
 
-const carriersOf = (phones: Inquiry['phones']) => [...new Set(phones.flatMap((phone) => (phone ? [phone.carrier] : [])))];
+/** `mobile`; or `unicom/telecom/broadcast` of a ported number of which no more is known. */
+const nameOf = ({ carriers }: Phone): string => carriers.join('/');
 
 /** Whether a time lies within a window; one that ends before it begins goes over midnight. */
 function isWithin({ from, to }: SendingWindow, at: Date): boolean {
@@ -188,12 +190,13 @@ function routeRule(number: number, code: string, missing: Exclude<Route['kind'],
   return {
     number,
     judge({ directory }, { tenancy, phones }) {
-      const placeOf = ({ carrier, province }: Phone): string => `${carrier}/${province ?? ''}`;
+      const placeOf = (phone: Phone): string => `${nameOf(phone)} ${phone.province ?? ''}`;
       const places = new Map(phones.flatMap((phone) => (phone ? [[placeOf(phone), phone] as const] : [])));
-      return [...places].flatMap(([key, { carrier, province }]): Finding[] => {
-        const found = route(directory, tenancy.product, { carrier, province });
+      return [...places].flatMap(([key, phone]): Finding[] => {
+        const { province } = phone;
+        const found = route(directory, tenancy.product, phone);
         if (found.kind !== missing) return [];
-        const entry = { pool: String(found.poolId), carrier, ...(province !== null && { province }) };
+        const entry = { pool: String(found.poolId), carrier: nameOf(phone), ...(province !== null && { province }) };
         return [{ code, entry, indexes: indexesOf(phones, (phone) => placeOf(phone) === key) }];
       });
     },

@@ -17,9 +17,10 @@ import type { Directory, Tenancy } from './directory.ts';
 import { balanceOf, hold, insufficient } from './ledger.ts';
 import { linkCodeLength } from './links.ts';
 import { type Receipt, Refusal, type RequestKey, type StoredPackage, type Submission } from './model.ts';
-import { type Phone, parsePhone } from './numbers.ts';
+import type { NumberPlan, Phone } from './number-plan.ts';
 import { storeMedia, textOf } from './packages.ts';
 import { type Judged, place, type Price, priceOfSlices, rowsOf, type Slice, slicesOf } from './placement.ts';
+import { withPorted } from './portability.ts';
 import { insertReviews, reviewOf } from './review.ts';
 import { judge, judgeCounting } from './screening.ts';
 import type { Signals } from './signals.ts';
@@ -32,6 +33,7 @@ interface SubmitDeps {
   readonly directory: Directory;
   readonly signals: Signals;
   readonly contentRules: Pick<ContentRules, 'judge'>;
+  readonly numberPlan: Pick<NumberPlan, 'read'>;
   readonly clock: () => Date;
   /** What `$url$` becomes, without the code. */
   readonly linkBase: string;
@@ -78,7 +80,8 @@ interface Waiting {
   reject(error: unknown): void;
 }
 
-export function createSubmit({ db, directory, signals, contentRules, clock, linkBase, count: tally }: SubmitDeps): Submit {
+export function createSubmit(deps: SubmitDeps): Submit {
+  const { db, directory, signals, contentRules, numberPlan, clock, linkBase, count: tally } = deps;
   const findTemplate = createTemplateCache(db, directory);
   const lines = new Map<bigint, Waiting[]>();
 
@@ -104,7 +107,8 @@ export function createSubmit({ db, directory, signals, contentRules, clock, link
 
   async function plan(tenancy: Tenancy, submission: Submission): Promise<Plan> {
     const content = await examine(tenancy, submission);
-    const recipients = distinct(submission);
+    const written = distinct(submission, numberPlan);
+    const recipients = { ...written, phones: await withPorted(db.sql, directory, written.phones) };
     const inquiry = {
       tenancy,
       content: content.text,
@@ -346,13 +350,13 @@ function checkParameters(recipients: Submission['recipients'], wanted: number): 
 }
 
 /** A number that appears twice is sent once: the first occurrence counts. */
-function distinct({ recipients }: Submission): Omit<Judged, 'verdicts'> {
+function distinct({ recipients }: Submission, numberPlan: Pick<NumberPlan, 'read'>): Omit<Judged, 'verdicts'> {
   const seen = new Set<bigint | string>();
   const phones: (Phone | null)[] = [];
   const written: string[] = [];
   const values: (readonly string[])[] = [];
   for (const recipient of recipients) {
-    const phone = parsePhone(recipient.written);
+    const phone = numberPlan.read(recipient.written);
     const key = phone?.e164 ?? recipient.written;
     if (seen.has(key)) continue;
     seen.add(key);
@@ -374,7 +378,7 @@ export function pricing({ subscription }: Tenancy, segments: Segments, phones: r
   const of = (count: number): Price => ({ segments: count, priceE4: subscription.priceE4 * BigInt(count) });
   const mainland = of(segments.mainland);
   const foreign = of(segments.foreign);
-  return (index) => (phones[index]?.carrier === 'international' ? foreign : mainland);
+  return (index) => (phones[index]?.carriers.includes('international') ? foreign : mainland);
 }
 
 /** The rows of a plan, once its batch has a number. */

@@ -314,6 +314,18 @@ create table messages (
 CREATE INDEX messages_by_carrier_id ON ONLY public.messages USING btree (carrier_id, channel_id) WHERE (carrier_id IS NOT NULL);
 CREATE INDEX messages_by_phone ON ONLY public.messages USING btree (phone, account_id);
 
+create table number_tables (
+  id integer not null,
+  version bigint not null,
+  replaces boolean not null,
+  origin text not null,
+  imported_at timestamp with time zone not null,
+  rows integer not null,
+  content bytea not null,
+  constraint number_tables_pkey PRIMARY KEY (id),
+  constraint number_tables_id_check CHECK ((id = 1))
+);
+
 create table orphan_reports (
   channel_id bigint not null,
   carrier_id text collate "C" not null,
@@ -365,6 +377,18 @@ create table pools (
   name text not null,
   constraint pools_pkey PRIMARY KEY (id)
 );
+
+create table ported_numbers (
+  phone bigint not null,
+  carrier text,
+  not_carriers text[] not null default '{}'::text[],
+  source text not null,
+  changed_at timestamp with time zone not null,
+  constraint ported_numbers_pkey PRIMARY KEY (phone),
+  constraint ported_numbers_carrier_check CHECK ((carrier = ANY (ARRAY['mobile'::text, 'unicom'::text, 'telecom'::text, 'broadcast'::text]))),
+  constraint ported_numbers_check CHECK (((carrier IS NOT NULL) OR (cardinality(not_carriers) > 0))),
+  constraint ported_numbers_source_check CHECK ((source = ANY (ARRAY['import'::text, 'learned'::text])))
+) with (fillfactor=90);
 
 create table products (
   id bigint not null,

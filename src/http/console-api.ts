@@ -1,7 +1,7 @@
 /**
  * The management API under /v1 as a whole: who calls, what a request must look like, how an answer says that something is wrong, and
- * the OpenAPI document. The routes themselves are in console-routes.ts, console-caps.ts and console-content-routes.ts, their JSON in
- * console-contract.ts.
+ * the OpenAPI document. The routes themselves are in console-routes.ts, console-caps.ts, console-content-routes.ts and console-numbers.ts,
+ * their JSON in console-contract.ts.
  *
  * A caller shows a bearer token and is the operator or an account; that, and whether a route is the operator's only, is decided before
  * a body is read. Requests are checked against the contract as they are: nothing is coerced, dropped or filled in, but that a query and
@@ -19,6 +19,7 @@ import type { TokenHolder } from '../core/tokens.ts';
 import { findToken } from '../core/tokens.ts';
 import { addCaps } from './console-caps.ts';
 import { addContentRoutes } from './console-content-routes.ts';
+import { addNumbers } from './console-numbers.ts';
 import { namedSchemas, problemSchema, ref } from './console-contract.ts';
 import type { Api, ConsoleDeps } from './console-routes.ts';
 import { addRoutes, Problem } from './console-routes.ts';
@@ -66,6 +67,7 @@ export function createConsoleApi(deps: ConsoleDeps): HttpPart {
       addRoutes(api, deps);
       addCaps(api, deps);
       addContentRoutes(api, deps);
+      addNumbers(api, deps);
     },
   };
 }

@@ -12,6 +12,7 @@
  */
 import { type Static, type TProperties, type TSchema, Type } from 'typebox';
 import { cardSchema } from '../core/content.ts';
+import { provinces } from '../core/model.ts';
 
 // ── bricks ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -63,6 +64,15 @@ const sendingWindow = nullable(
     },
   ),
 );
+
+/** Where a number is, and with whom. */
+const place = {
+  carriers: Type.Array(Type.Enum(['mobile', 'unicom', 'telecom', 'broadcast', 'international']), {
+    description: 'Whose it is: one; or those it may be with, of a number that was ported to nobody knows whom.',
+  }),
+  province: nullable(Type.String({ examples: ['广东'] })),
+  city: nullable(Type.String({ examples: ['广州'] })),
+};
 
 export const problemSchema = named('Problem', { error: Type.Object({ code: Type.String(), message: Type.String() }) });
 
@@ -262,7 +272,7 @@ const channelSwitches = {
   enabled: Type.Boolean(),
   connections: Type.Integer({ minimum: 1, maximum: 64 }),
   provinces: nullable(
-    Type.Array(Type.String({ minLength: 2, maxLength: 10 }), { minItems: 1, maxItems: 34, description: 'As 广东; null: all of them.' }),
+    Type.Array(Type.Enum([...provinces]), { minItems: 1, maxItems: provinces.length, description: 'As 广东; null: all of them.' }),
   ),
   forcedHealth: nullable(Type.Enum(['healthy', 'unhealthy'], { description: 'What it counts as, whatever it does.' })),
 };
@@ -340,6 +350,10 @@ const platformSettings = {
   }),
   pushConcurrency: Type.Integer({ minimum: 1, maximum: 256, description: 'MMS pushes to one URL at the same time.' }),
   reviewWithinHours: Type.Integer({ minimum: 1, maximum: 720, description: 'What waits for a person that long is rejected.' }),
+  foreignNumberCodes: Type.Array(Type.String({ minLength: 1, maxLength: 20 }), {
+    maxItems: 100,
+    description: 'Codes by which a carrier says that a number is not its own: it is then taken for ported.',
+  }),
   retentionDays: keptDays(
     'Messages, events, replies and pushes older than so many days are dropped; a day with unfinished messages or waiting events stays.',
   ),
@@ -360,6 +374,7 @@ export const settingsChange = strict({
   pushDelaysSeconds: Type.Optional(nullable(platformSettings.pushDelaysSeconds)),
   pushConcurrency: Type.Optional(nullable(platformSettings.pushConcurrency)),
   reviewWithinHours: Type.Optional(nullable(platformSettings.reviewWithinHours)),
+  foreignNumberCodes: Type.Optional(nullable(platformSettings.foreignNumberCodes)),
   retentionDays: Type.Optional(nullable(platformSettings.retentionDays)),
   waitingDays: Type.Optional(nullable(platformSettings.waitingDays)),
   batchDays: Type.Optional(nullable(platformSettings.batchDays)),
@@ -464,6 +479,76 @@ export const blockedNumbers = strict({ numbers: Type.Array(phone, { minItems: 1,
 export const addedSchema = named('Added', { added: Type.Integer({ description: 'How many were not on the list before.' }) });
 export const removedSchema = named('Removed', { removed: Type.Integer({ description: 'How many were on the list.' }) });
 
+/** Files are streamed and checked line by line. */
+const file = (description: string) => Type.Unsafe<unknown>(Type.String({ description }));
+export const numberLines = file('One number a line, in any form; a first line `number` and empty lines are passed over.');
+export const numberImportQuery = strict(
+  optional({ invalid: Type.Enum(['refuse', 'skip'], { description: 'refuse (the default): a line that is no number refuses the file.' }) }),
+);
+export const numberImportSchema = named('NumberImport', {
+  rows: Type.Integer({ description: 'Lines that are numbers.' }),
+  added: Type.Integer(),
+  present: Type.Integer({ description: 'Lines whose number was on the list, or came before.' }),
+  skipped: Type.Integer({ description: 'Lines that are no numbers, with invalid=skip.' }),
+  problems: Type.Array(Type.String(), { description: 'What was wrong with the first of them.' }),
+});
+
+// ── numbers ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const mainlandCarrier = Type.Enum(['mobile', 'unicom', 'telecom', 'broadcast']);
+export const numberParams = Type.Object({ number: phone });
+const portedSource = Type.Enum(['import', 'learned']);
+export const portedNumberSchema = named('PortedNumber', {
+  phone: Type.String(),
+  carrier: nullable(Type.Enum(['mobile', 'unicom', 'telecom', 'broadcast'], { description: 'As imported; null: nobody has said.' })),
+  notCarriers: Type.Array(mainlandCarrier, { description: 'Who has said that it is not theirs.' }),
+  source: portedSource,
+  changedAt: time,
+});
+export const portedQuery = strict({ ...optional({ source: portedSource, phone }), ...page });
+export const portedClearing = strict({ source: portedSource });
+const mode = Type.Enum(['extend', 'replace'], { description: 'extend is the default.' });
+export const portedImportQuery = strict(optional({ mode }));
+export const portedLines = file('number,carrier; the carrier as mobile, unicom, telecom, broadcast, or 移动, 联通, 电信, 广电.');
+export const portedImportSchema = named('PortedImport', {
+  rows: Type.Integer(),
+  added: Type.Integer({ description: 'Numbers of which nothing was known.' }),
+  changed: Type.Integer({ description: 'Numbers of which something else was known.' }),
+});
+export const rangeImportQuery = strict(
+  optional({ mode, origin: Type.String({ maxLength: 200, description: 'Where the file is from, to remember.' }) }),
+);
+export const rangeLines = file('prefix,carrier,province,city; the prefix of 3 to 7 digits; an empty field says nothing.');
+export const numberTableSchema = named('NumberTable', {
+  bundled: Type.Object({
+    origin: Type.String(),
+    beginnings: Type.Integer({ description: 'Beginnings of seven digits whose place it knows.' }),
+  }),
+  imported: nullable(
+    Type.Object({
+      origin: Type.String(),
+      importedAt: time,
+      rows: Type.Integer({ description: 'Of the last file.' }),
+      replaces: Type.Boolean({ description: 'The bundled places are not used.' }),
+    }),
+  ),
+});
+export const numberSchema = named('Number', {
+  number: Type.String(),
+  ...place,
+  ported: nullable(ref(portedNumberSchema)),
+  lists: Type.Array(
+    Type.Object({
+      id: configId,
+      kind: blocklistKind,
+      subjectId: nullable(configId),
+      accountId: nullable(configId),
+      source: Type.String(),
+      addedAt: time,
+    }),
+  ),
+});
+
 // ── review ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 const reviewState = Type.Enum(['pending', 'approved', 'rejected', 'expired', 'cancelled']);
@@ -502,6 +587,7 @@ export const previewSchema = named('ScreeningPreview', {
       rule: nullable(Type.Integer()),
       code: nullable(Type.String()),
       verdict: Type.Enum(['pass', 'intercept', 'review']),
+      ...place,
     }),
     { description: 'What the first rule that fires makes of each number, without repeats.' },
   ),
@@ -773,6 +859,11 @@ export const namedSchemas: readonly TSchema[] = [
   blockedNumberSchema,
   addedSchema,
   removedSchema,
+  numberImportSchema,
+  portedNumberSchema,
+  portedImportSchema,
+  numberTableSchema,
+  numberSchema,
   reviewSchema,
   previewSchema,
   contentTemplateSchema,

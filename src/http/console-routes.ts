@@ -19,7 +19,8 @@ import { yuan } from '../core/ledger.ts';
 import type { Management, PageRequest } from '../core/management.ts';
 import { change, Denial, found, mapPage } from '../core/management.ts';
 import { batchIdOf, type StoredFrame } from '../core/model.ts';
-import { parsePhone, usualForm } from '../core/numbers.ts';
+import { parseNumber, usualForm } from '../core/numbers.ts';
+import type { NumberPlan, Phone } from '../core/number-plan.ts';
 import type { Outbox } from '../core/outbox.ts';
 import { findMedia } from '../core/packages.ts';
 import { preview } from '../core/preview.ts';
@@ -55,6 +56,7 @@ export interface ConsoleDeps extends Management {
   readonly outbox: Pick<Outbox, 'replay'>;
   readonly signals: Pick<Signals, 'emit'>;
   readonly contentRules: Pick<ContentRules, 'judge' | 'refresh'>;
+  readonly numberPlan: NumberPlan;
   readonly linkBase: string;
   readonly clock: () => Date;
 }
@@ -89,8 +91,9 @@ export function addRoutes(api: Api, deps: ConsoleDeps): void {
 function addSettings(api: Api, deps: ConsoleDeps): void {
   const tags = ['settings'];
   const settings = () => {
-    const { optOutWords, pushDelaysSeconds, ...others } = deps.directory.settings();
-    return { ...others, optOutWords: [...optOutWords], pushDelaysSeconds: [...pushDelaysSeconds] };
+    const { optOutWords, pushDelaysSeconds, foreignNumberCodes, ...others } = deps.directory.settings();
+    const lists = { optOutWords: [...optOutWords], pushDelaysSeconds: [...pushDelaysSeconds], foreignNumberCodes: [...foreignNumberCodes] };
+    return { ...others, ...lists };
   };
 
   api.get(
@@ -712,7 +715,8 @@ function addReviews(api: Api, deps: ConsoleDeps): void {
       const tenancy = found(deps.directory.subscription(id), 'subscription');
       const at = sendAt === undefined ? clock() : futureOf('sendAt', sendAt, clock());
       const { priceE4, ...seen } = await preview(deps, tenancy, { ...wouldBe, title, sendAt: at });
-      return { ...seen, rules: [...seen.rules], recipients: [...seen.recipients], price: yuan(priceE4) };
+      const recipients = seen.recipients.map(({ phone, ...said }) => ({ ...said, ...placeView(phone) }));
+      return { ...seen, rules: [...seen.rules], recipients, price: yuan(priceE4) };
     },
   );
 
@@ -1033,8 +1037,8 @@ async function sendMedia(
 
 export const pageRequest = ({ limit = 50, cursor = null }: { limit?: number; cursor?: string | null }): PageRequest => ({ limit, cursor });
 const optionalId = (id: number | string | undefined): bigint | null => (id === undefined ? null : BigInt(id));
-const optionalPhone = (written: string | undefined): bigint | null => (written === undefined ? null : phoneOf('phone', written));
-const phonesOf = (numbers: readonly string[]): bigint[] => numbers.map((written, at) => phoneOf(`numbers[${at}]`, written));
+export const optionalPhone = (written: string | undefined): bigint | null => (written === undefined ? null : phoneOf('phone', written));
+export const phonesOf = (numbers: readonly string[]): bigint[] => numbers.map((written, at) => phoneOf(`numbers[${at}]`, written));
 const memberOf = <Member extends { channelId: number }>(member: Member) => ({ ...member, channelId: BigInt(member.channelId) });
 /** A body with the id of its pool as the core has it; one that names none changes none. */
 const withPool = <Body extends { poolId?: number | null }>({ poolId, ...settings }: Body) => ({
@@ -1048,10 +1052,10 @@ const accountSettingsOf = <Body extends { exemptNumbers?: string[] }>({ exemptNu
   ...(exemptNumbers && { exemptNumbers: exemptNumbers.map((written, at) => phoneOf(`exemptNumbers[${at}]`, written)) }),
 });
 
-function phoneOf(path: string, written: string): bigint {
-  const phone = parsePhone(written);
-  if (!phone) throw new Denial('invalid', `${path}: ${JSON.stringify(written)} is no valid number`);
-  return phone.e164;
+export function phoneOf(path: string, written: string): bigint {
+  const phone = parseNumber(written);
+  if (phone === null) throw new Denial('invalid', `${path}: ${JSON.stringify(written)} is no valid number`);
+  return phone;
 }
 
 /** `"12.5"` or `12.5` → 125000n. */
@@ -1180,6 +1184,13 @@ const signatureView = ({ createdAt, ...signature }: templates.StoredSignature): 
   id: Number(signature.id),
   accountId: Number(signature.accountId),
   createdAt: shanghaiTime(createdAt),
+});
+
+/** Nobody's and nowhere where it is no valid number. */
+export const placeView = (phone: Phone | null) => ({
+  carriers: [...(phone?.carriers ?? [])],
+  province: phone?.province ?? null,
+  city: phone?.city ?? null,
 });
 
 const blocklistView = ({ id, kind, subjectId, accountId }: blocklists.Blocklist): Static<typeof contract.blocklistSchema> => ({

@@ -23,7 +23,7 @@ import {
   type StoredFrame,
   type Submission,
 } from '../core/model.ts';
-import { parsePhone } from '../core/numbers.ts';
+import { parseNumber } from '../core/numbers.ts';
 import type { PushDialect } from '../core/outbox.ts';
 import { checkLimits, type PackageDraft, readPackage, signed } from '../core/packages.ts';
 import type { NewPackageTemplate } from '../core/templates.ts';
@@ -451,7 +451,7 @@ function readNumbers(body: Body): string[] {
 
 function checkNumbers(written: readonly string[]): void {
   if (written.length > maxNumbers) throw new Denied('PhoneTooMany', `phone: 有 ${written.length} 个号码,最多 ${maxNumbers} 个`);
-  if (!written.some((number) => parsePhone(number) !== null)) throw new Denied('PhoneInvalid', 'phone: 没有一个可用的号码');
+  if (!written.some((number) => parseNumber(number) !== null)) throw new Denied('PhoneInvalid', 'phone: 没有一个可用的号码');
 }
 
 /** `YYYY-MM-DD HH:mm:ss` in Asia/Shanghai; null if that is now. */

@@ -35,6 +35,8 @@ declare module 'fastify' {
   interface FastifyContextConfig {
     /** Answered also while starting and draining. */
     always?: boolean;
+    /** Its body is worked on as it comes, so that little of it is ever held. */
+    isStreamed?: boolean;
   }
 }
 
@@ -94,6 +96,8 @@ const defaultLimits: ServerLimits = {
   drainTimeoutMs: 30_000,
 };
 
+/** Of a body that is streamed: what waits between socket and reader, generously. */
+const streamedBytes = 1 << 20;
 /** Between a connection's coming and its first request. */
 const lingerMs = 50;
 
@@ -340,7 +344,7 @@ export function createServer(options: ServerOptions): Server {
 
   /** What a request may make us hold: what it announces, or what its route allows if it announces nothing. */
   function bodyBytesOf({ headers, routeOptions }: FastifyRequest): number {
-    const limit = routeOptions.bodyLimit ?? limits.bodyBytes;
+    const limit = routeOptions.config.isStreamed ? streamedBytes : (routeOptions.bodyLimit ?? limits.bodyBytes);
     if (headers['transfer-encoding'] !== undefined) return limit;
     return Math.min(Number(headers['content-length'] ?? 0) || 0, limit);
   }

@@ -56,6 +56,7 @@ import {
   standing,
   takeLeases,
 } from '../core/queue.ts';
+import type { NumberPlan } from '../core/number-plan.ts';
 import { reroute } from '../core/rerouting.ts';
 import { sourceNumber } from '../core/routing.ts';
 import { onList } from '../core/screening.ts';
@@ -72,6 +73,7 @@ export interface DispatcherDeps {
   readonly directory: Directory;
   readonly health: ChannelHealth;
   readonly signals: Signals;
+  readonly numberPlan: Pick<NumberPlan, 'of'>;
   readonly links: Links;
   readonly packages: PackageLoader;
   readonly recent: Recent;

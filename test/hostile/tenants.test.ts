@@ -211,6 +211,11 @@ const harmless = new Set([
   'scope',
   'period',
   'words',
+  'provinces',
+  'invalid',
+  'mode',
+  'origin',
+  'source',
 ]);
 
 /** Which thing a parameter means; null: none. */
@@ -223,6 +228,7 @@ function meaningOf(path: string, name: string): string | null {
     eventId: 'events',
     ids: 'events',
     phone: 'phone',
+    number: 'phone',
     numbers: 'phone',
     subjectId: 'subscriptions',
     sha256: 'media',

@@ -10,6 +10,7 @@ import { createCap } from '../../src/core/caps.ts';
 import { changeChannel, changeProduct, createPool } from '../../src/core/catalogue.ts';
 import { createContentTemplate } from '../../src/core/content-rules.ts';
 import { change } from '../../src/core/management.ts';
+import { createNumberPlan } from '../../src/core/number-plan.ts';
 import type { SendingWindow } from '../../src/core/model.ts';
 import { approve, expireReviews, listReviews, reject } from '../../src/core/review.ts';
 import { createSignature } from '../../src/core/templates.ts';
@@ -246,7 +247,11 @@ describe('each status has its rule', () => {
 
 describe('the review desk', () => {
   const decision = () => ({ by: 'story', at: new Date() });
-  const deps = () => ({ ...app.management, contentRules: { judge: () => null } });
+  const deps = () => ({
+    ...app.management,
+    contentRules: { judge: () => null },
+    numberPlan: createNumberPlan({ ...app.management, onFailure: expect.fail }),
+  });
 
   /** A customer with one batch of three in review. */
   async function waiting(settings: { balanceE4?: bigint } = {}) {

@@ -1,0 +1,260 @@
+/**
+ * The routes of the management API for numbers: whose network they are on and where, which have been ported, and files of millions of
+ * them. They go by the rules of console-routes.ts and are the operator's. Files are streamed: see core/imports.ts.
+ */
+import type { Readable } from 'node:stream';
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import type { Static } from 'typebox';
+import * as blocklists from '../core/blocklists.ts';
+import { change, Denial, mapPage } from '../core/management.ts';
+import { dropImportedRanges, importedTable, importRanges, readRanges } from '../core/number-plan.ts';
+import { usualForm } from '../core/numbers.ts';
+import * as portability from '../core/portability.ts';
+import { shanghaiTime } from '../std/shanghai.ts';
+import * as contract from './console-contract.ts';
+import { listOf, ref } from './console-contract.ts';
+import { type Api, type ConsoleDeps, operatorOnly, optionalPhone, pageRequest, phoneOf, phonesOf, placeView } from './console-routes.ts';
+
+export function addNumbers(api: Api, deps: ConsoleDeps): void {
+  addLookup(api, deps);
+  addNumberTable(api, deps);
+  addPortedNumbers(api, deps);
+  addImports(api, deps);
+}
+
+// ── one number ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function addLookup(api: Api, { db, directory, numberPlan }: ConsoleDeps): void {
+  api.get(
+    '/v1/numbers/:number',
+    {
+      config: operatorOnly,
+      schema: {
+        summary: 'Whose a number is, where it is, and which lists it is on',
+        tags: ['numbers'],
+        params: contract.numberParams,
+        response: { 200: ref(contract.numberSchema) },
+      },
+    },
+    async ({ params }) => {
+      const e164 = phoneOf('number', params.number);
+      const [lists, ported] = await Promise.all([blocklists.listsOf(db.sql, e164), portability.findPorted(db.sql, e164)]);
+      const [phone = null] = await portability.withPorted(db.sql, directory, [numberPlan.of(e164)]);
+      return {
+        number: usualForm(e164),
+        ...placeView(phone),
+        ported: ported && portedView(ported),
+        lists: lists.map(({ listId, kind, subjectId, accountId, source, addedAt }) => ({
+          id: Number(listId),
+          kind,
+          subjectId: subjectId === 0n ? null : Number(subjectId),
+          accountId: accountId === null ? null : Number(accountId),
+          source,
+          addedAt: shanghaiTime(addedAt),
+        })),
+      };
+    },
+  );
+}
+
+// ── the table of ranges ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function addNumberTable(api: Api, deps: ConsoleDeps): void {
+  const tags = ['numbers'];
+  const response = { 200: ref(contract.numberTableSchema) };
+
+  api.get(
+    '/v1/number-table',
+    { config: operatorOnly, schema: { summary: 'What is known of ranges of numbers, and since when', tags, response } },
+    async () => tableView(deps),
+  );
+
+  api.delete(
+    '/v1/number-table',
+    { config: operatorOnly, schema: { summary: 'Forget what was imported: the bundled table alone counts again', tags, response } },
+    async () => {
+      await change(deps, dropImportedRanges);
+      await deps.numberPlan.refresh();
+      return tableView(deps);
+    },
+  );
+}
+
+async function tableView({ db, numberPlan }: ConsoleDeps): Promise<Static<typeof contract.numberTableSchema>> {
+  const imported = await importedTable(db.sql);
+  return {
+    bundled: { ...numberPlan.bundled },
+    imported: imported && { ...imported, importedAt: shanghaiTime(imported.importedAt) },
+  };
+}
+
+// ── ported numbers ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+function addPortedNumbers(api: Api, deps: ConsoleDeps): void {
+  const { db } = deps;
+  const tags = ['numbers'];
+  const removed = { 200: ref(contract.removedSchema) };
+
+  api.get(
+    '/v1/ported-numbers',
+    {
+      config: operatorOnly,
+      schema: {
+        summary: 'Numbers that were ported to another carrier, in their own order',
+        tags,
+        querystring: contract.portedQuery,
+        response: { 200: listOf(contract.portedNumberSchema) },
+      },
+    },
+    async ({ query }) => {
+      const filter = { source: query.source ?? null, phone: optionalPhone(query.phone) };
+      return mapPage(await portability.listPorted(db.sql, filter, pageRequest(query)), portedView);
+    },
+  );
+
+  api.delete(
+    '/v1/ported-numbers',
+    { config: operatorOnly, schema: { summary: 'Forget ported numbers', tags, body: contract.blockedNumbers, response: removed } },
+    async ({ body }) => ({ removed: await change(deps, (sql) => portability.removePorted(sql, phonesOf(body.numbers))) }),
+  );
+
+  api.post(
+    '/v1/ported-numbers/clear',
+    {
+      config: operatorOnly,
+      schema: { summary: 'Forget all that was learned, or all that was imported', tags, body: contract.portedClearing, response: removed },
+    },
+    async ({ body }) => ({ removed: await change(deps, (sql) => portability.clearPorted(sql, body.source)) }),
+  );
+}
+
+const portedView = ({
+  phone,
+  carrier,
+  notCarriers,
+  source,
+  changedAt,
+}: portability.PortedNumber): Static<typeof contract.portedNumberSchema> => ({
+  phone: usualForm(phone),
+  carrier,
+  notCarriers: [...notCarriers],
+  source,
+  changedAt: shanghaiTime(changedAt),
+});
+
+// ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Some five million numbers, one a line. */
+const fileBytes = 96 << 20;
+const fileTypes = ['text/csv', 'text/plain'];
+
+function addImports(api: Api, deps: ConsoleDeps): void {
+  const { db, clock } = deps;
+  let isImporting = false;
+
+  /** One file at a time on each node: it takes disk, and connections that others want. */
+  async function importing<Result>(body: unknown, work: (chunks: AsyncIterable<Uint8Array>) => Promise<Result>): Promise<Result> {
+    const file = body as Readable;
+    try {
+      if (isImporting) throw new Denial('conflict', 'another file is being imported on this node');
+      isImporting = true;
+      try {
+        return await work(bounded(file));
+      } finally {
+        isImporting = false;
+      }
+    } finally {
+      // Whoever is still sending could not see the answer otherwise.
+      file.resume();
+    }
+  }
+
+  void api.register(async (files) => {
+    files.removeAllContentTypeParsers();
+    files.addContentTypeParser(fileTypes, (_request, body, done) => done(null, body));
+    const check = files.validatorCompiler;
+    files.setValidatorCompiler((route) => (route.httpPart === 'body' || !check ? () => true : check(route)));
+    const streaming = files.withTypeProvider<TypeBoxTypeProvider>();
+    const route = {
+      config: { ...operatorOnly, bodyType: fileTypes.join(' or '), isStreamed: true },
+      bodyLimit: fileBytes,
+    };
+    const consumes = fileTypes;
+
+    streaming.post(
+      '/v1/blocklists/:id/import',
+      {
+        ...route,
+        schema: {
+          summary: 'Put a file of numbers, one a line, onto a list, all or nothing',
+          tags: ['blocklists'],
+          consumes,
+          params: contract.idParams,
+          querystring: contract.numberImportQuery,
+          body: contract.numberLines,
+          response: { 200: ref(contract.numberImportSchema) },
+        },
+      },
+      async ({ params, query, body }) => {
+        const { id } = await blocklists.getBlocklist(db.sql, null, BigInt(params.id));
+        const options = { skipInvalid: query.invalid === 'skip', source: 'operator', at: clock() } as const;
+        const report = await importing(body, (chunks) => blocklists.importNumbers(db, id, chunks, options));
+        return { ...report, problems: [...report.problems] };
+      },
+    );
+
+    streaming.post(
+      '/v1/ported-numbers/import',
+      {
+        ...route,
+        schema: {
+          summary: 'Say of many numbers whose they are now; or replace by it all that earlier files said',
+          tags: ['numbers'],
+          consumes,
+          querystring: contract.portedImportQuery,
+          body: contract.portedLines,
+          response: { 200: ref(contract.portedImportSchema) },
+        },
+      },
+      async ({ query, body }) => {
+        const options = { replace: query.mode === 'replace', at: clock() };
+        const report = await importing(body, (chunks) => portability.importPorted(db, chunks, options));
+        await deps.directory.refresh();
+        return report;
+      },
+    );
+
+    streaming.post(
+      '/v1/number-table/import',
+      {
+        ...route,
+        schema: {
+          summary: 'Say whose ranges of numbers are and where; on top of what is known, or instead of the places that are',
+          tags: ['numbers'],
+          consumes,
+          querystring: contract.rangeImportQuery,
+          body: contract.rangeLines,
+          response: { 200: ref(contract.numberTableSchema) },
+        },
+      },
+      async ({ query: { mode, origin = '' }, body }) => {
+        await importing(body, async (chunks) => {
+          const file = await readRanges(chunks);
+          await change(deps, (sql) => importRanges(sql, file, { replace: mode === 'replace', origin, at: clock() }));
+        });
+        await deps.numberPlan.refresh();
+        return tableView(deps);
+      },
+    );
+  });
+}
+
+/** What a sender may send; its stream stays open when nobody wants more of it. */
+async function* bounded(body: Readable): AsyncGenerator<Uint8Array> {
+  let bytes = 0;
+  for await (const chunk of body.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>) {
+    bytes += chunk.length;
+    if (bytes > fileBytes) throw Object.assign(new Error('too large'), { statusCode: 413 });
+    yield chunk;
+  }
+}
