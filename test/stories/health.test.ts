@@ -14,6 +14,7 @@ import {
   type Customer,
   clientOf,
   createPuller,
+  numberOf,
   type Platform,
   plainNumbers,
   startPlatform,
@@ -106,6 +107,12 @@ async function submitAll(client: Client, count: number, meanwhile: (part: number
 const becomes = (health: Pair['health'], wanted: StoredChannel['health'], timeoutMs = 60_000) =>
   until(`the channel is ${wanted}`, async () => (await health()).health === wanted, timeoutMs);
 
+/** How often in a row it has failed again since it first did. */
+async function triesOf({ management, channelId }: Platform): Promise<number> {
+  const [row] = await management.db.sql<{ tries: number }[]>`select health_tries as tries from channels where id = ${channelId}`;
+  return row?.tries ?? 0;
+}
+
 /** Sends a little at a time until the channel counts as healthy again and its carrier gets messages; returns how many were sent. */
 async function sendUntilBack({ client, bad, health }: Pair & { readonly client: Client }): Promise<number> {
   let sent = 0;
@@ -185,16 +192,13 @@ describe('one of two channels fails in the middle of 50,000 messages', () => {
     expect(shown().length).toBe(accepted.length);
 
     // While it still throttles, it is tried with a few messages now and then, each of which goes the other way in the end.
-    const { sql } = platform.management.db;
-    const triesOf = async () =>
-      (await sql<{ tries: number }[]>`select health_tries as tries from channels where id = ${platform.channelId}`)[0]?.tries ?? 0;
     let probing = 0;
     await until(
       'two probes have failed',
       async () => {
         expect((await client.submit(plainNumbers(20, 30))).code).toBe(0);
         probing += 20;
-        return (await triesOf()) >= 2;
+        return (await triesOf(platform)) >= 2;
       },
       60_000,
     );
@@ -322,6 +326,31 @@ describe.concurrent('the only channel of a pool', () => {
     expect(platform.shown.length).toBe(new Set(platform.shown.map(({ to }) => to)).size);
     expect(await platform.audit()).toEqual([]);
   }, 60_000);
+
+  it('delivering next to nothing: found by its reports where a threshold is set, and tried by them', async (context) => {
+    const { platform, health } = await startOne(context);
+    const { carrier, management, channelId } = platform;
+    await change(management, (sql) => changeChannel(sql, management.box, channelId, { healthRules: { ...quick, deliveredPercent: 20 } }));
+    const client = clientOf(await platform.startApp(), await platform.customer({ balanceE4, priceE4 }));
+    await until('the connections are up', () => carrier.links === connections);
+    await client.submit(Array.from({ length: 150 }, (_, n) => numberOf('0001', n)));
+    await becomes(health, 'unhealthy');
+    expect(await health()).toMatchObject({ healthCause: 'reports', healthReason: expect.stringMatching(/^0 of 1\d\d reports/) });
+    await becomes(health, 'probing');
+    await client.submit(Array.from({ length: 10 }, (_, n) => numberOf('0001', 1000 + n)));
+    await until('a probe of bad numbers has failed', async () => (await triesOf(platform)) === 1);
+    let seed = 0;
+    await until(
+      'a probe of good numbers has succeeded',
+      async () => {
+        await client.submit(plainNumbers(20, 40 + (seed++ % 9)));
+        return (await health()).health === 'healthy';
+      },
+      60_000,
+    );
+    await until('everything is sent', async () => (await management.db.sql`select 1 from dispatch_queue`).length === 0);
+    expect(await platform.audit()).toEqual([]);
+  }, 120_000);
 
   it('forced by an operator either way, it is what they say, whatever it does', async (context) => {
     const { platform, health } = await startOne(context);
