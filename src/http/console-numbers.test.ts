@@ -205,6 +205,7 @@ describe('files of numbers', () => {
       status: 415,
       body: { error: { message: 'the body must be text/csv or text/plain' } },
     });
+    expect(await call('POST', `/blocklists/${list}/import`)).toMatchObject({ status: 400, body: { error: { message: 'body: required' } } });
     expect((await call('POST', '/blocklists/999999/import', '13700000009')).status).toBe(404);
     expect((await call('POST', `/blocklists/${list}/import`, '13700000009', 'text/plain', tokens.demo)).status).toBe(403);
     expect((await call('POST', `/blocklists/${list}/import?invalid=maybe`, '13700000009')).status).toBe(400);

@@ -2,7 +2,7 @@
  * The routes of the management API for numbers: whose network they are on and where, which have been ported, and files of millions of
  * them. They go by the rules of console-routes.ts and are the operator's. Files are streamed: see core/imports.ts.
  */
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { Static } from 'typebox';
 import * as blocklists from '../core/blocklists.ts';
@@ -13,7 +13,17 @@ import * as portability from '../core/portability.ts';
 import { shanghaiTime } from '../std/shanghai.ts';
 import * as contract from './console-contract.ts';
 import { listOf, ref } from './console-contract.ts';
-import { type Api, type ConsoleDeps, operatorOnly, optionalPhone, pageRequest, phoneOf, phonesOf, placeView } from './console-routes.ts';
+import {
+  type Api,
+  type ConsoleDeps,
+  operatorOnly,
+  optionalPhone,
+  pageRequest,
+  phoneOf,
+  phonesOf,
+  placeView,
+  Problem,
+} from './console-routes.ts';
 
 export function addNumbers(api: Api, deps: ConsoleDeps): void {
   addLookup(api, deps);
@@ -154,18 +164,18 @@ function addImports(api: Api, deps: ConsoleDeps): void {
 
   /** One file at a time on each node: it takes disk, and connections that others want. */
   async function importing<Result>(body: unknown, work: (chunks: AsyncIterable<Uint8Array>) => Promise<Result>): Promise<Result> {
-    const file = body as Readable;
+    if (!(body instanceof Readable)) throw new Problem(400, 'invalid', 'body: required');
     try {
       if (isImporting) throw new Denial('conflict', 'another file is being imported on this node');
       isImporting = true;
       try {
-        return await work(bounded(file));
+        return await work(bounded(body));
       } finally {
         isImporting = false;
       }
     } finally {
       // Whoever is still sending could not see the answer otherwise.
-      file.resume();
+      body.resume();
     }
   }
 
