@@ -8,6 +8,7 @@ import { createCap } from '../src/core/caps.ts';
 import { changeChannel, createChannel, createPool, createProduct } from '../src/core/catalogue.ts';
 import { addWords, createContentTemplate, createWordList, foldWords } from '../src/core/content-rules.ts';
 import { change, type Management } from '../src/core/management.ts';
+import type { Province } from '../src/core/model.ts';
 import { approveTemplate, createPackageTemplate, createSignature, createTemplate } from '../src/core/templates.ts';
 import { createToken } from '../src/core/tokens.ts';
 import { brokenPoolId, cappedSignature, listedNumbers, listedWords, mmsProductOf, policiesOf, spIdOf, templateText } from './magic.ts';
@@ -24,7 +25,7 @@ interface DemoChannel {
   readonly secret: string;
   readonly accessNumber: string;
   readonly connections: number;
-  readonly provinces?: readonly string[];
+  readonly provinces?: readonly Province[];
   readonly forcedHealth?: 'unhealthy';
 }
 

@@ -20,6 +20,7 @@ import {
   type Medium,
   type Product,
   type ProductLimits,
+  type Province,
   type SendingWindow,
 } from './model.ts';
 
@@ -245,7 +246,7 @@ export interface ChannelSettings {
   readonly connections?: number;
   readonly carriers?: readonly Carrier[];
   /** Null: all of them. */
-  readonly provinces?: readonly string[] | null;
+  readonly provinces?: readonly Province[] | null;
   /** What it counts as, whatever it does; null: as it is found to be. */
   readonly forcedHealth?: 'healthy' | 'unhealthy' | null;
   /** What is left out has its default. */
