@@ -200,7 +200,7 @@ describe('faults', () => {
     mmsc.faults = { rejectShare: 0.5 };
     expect(kindsOf(await many(send, 40)).sort()).toEqual(['accepted', 'rejected']);
     mmsc.faults = { rejectShare: 1, rejectCode: 4005, rejectAsFault: true };
-    expect(await send('8613900015555')).toEqual({ kind: 'rejected', code: 'ER:4005' });
+    expect(await send('8613900015555')).toEqual({ kind: 'rejected', code: 'ER:4005', isOurs: true });
     mmsc.faults = { rejectShare: 1, rejectCode: 502 };
     expect(await send('8613900015555')).toEqual({ kind: 'unknown' });
   });
