@@ -56,9 +56,9 @@ export interface Platform {
   stop(): Promise<void>;
 }
 
-export async function startAimPlatform(options: Partial<AppOptions> = {}): Promise<Platform> {
+/** `ahead`: how far the business clock runs ahead from the beginning, in milliseconds. */
+export async function startAimPlatform({ ahead = 0, ...options }: Partial<AppOptions> & { ahead?: number } = {}): Promise<Platform> {
   const database = await freshDatabase();
-  let ahead = 0;
   const clock = () => new Date(Date.now() + ahead);
   const linkBase = 'http://links.example/m';
   const secretKeys = generateKey();

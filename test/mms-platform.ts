@@ -7,7 +7,6 @@ import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { mmsSignature } from '../harness/customers.ts';
 import { changeAccount, createAccount, createSubscription, payIn } from '../src/core/accounts.ts';
-import type { AppOptions } from '../src/app.ts';
 import { addNumbers, ensureBlocklist } from '../src/core/blocklists.ts';
 import { createProduct } from '../src/core/catalogue.ts';
 import { change } from '../src/core/management.ts';
@@ -33,7 +32,7 @@ export interface MmsPlatform extends Platform {
 
 export const signatureOf = (parameters: Readonly<Record<string, unknown>>, key = apiKey): string => mmsSignature(parameters, key);
 
-export async function startMmsPlatform(options: Partial<AppOptions> = {}): Promise<MmsPlatform> {
+export async function startMmsPlatform(options: Parameters<typeof startAimPlatform>[0] = {}): Promise<MmsPlatform> {
   const platform = await startAimPlatform({ roles: ['api', 'push'], pushAllow: ['127.0.0.0/8'], ...options });
   const { management } = platform.app;
   await change(management, async (sql) => {

@@ -26,11 +26,10 @@ let retention: Retention;
 let today: string;
 
 beforeEach(async () => {
-  platform = await startMmsPlatform({ roles: ['api'] });
+  // Noon, so that no test meets a midnight; tomorrow's, since no clock goes back.
+  today = addDays(shanghaiDay(new Date()), 1);
+  platform = await startMmsPlatform({ roles: ['api'], ahead: Date.parse(`${today}T12:00:00+08:00`) - Date.now() });
   retention = createRetention({ db: platform.app.management.db, clock: platform.clock });
-  // Noon, so that no test meets a midnight.
-  today = shanghaiDay(platform.clock());
-  platform.advance(Date.parse(`${today}T12:00:00+08:00`) - platform.clock().getTime());
 });
 afterEach(() => platform.stop());
 
