@@ -13,7 +13,7 @@ import { chunkCapacity, chunkIdOf, messageIdOf, messageStatus, Refusal } from '.
 import type { Phone } from './number-plan.ts';
 import { usualForm } from './numbers.ts';
 import { enqueue, type QueueRow } from './queue.ts';
-import { pick, type Route, route } from './routing.ts';
+import { byPlace, pick, type Route, route } from './routing.ts';
 import type { Verdict } from './screening.ts';
 
 /** Recipients of one batch in columns, with what screening says of each. */
@@ -54,22 +54,6 @@ export function slicesOf(
   priceOf: (index: number) => Price,
   { held = false }: { held?: boolean } = {},
 ): Slice[] {
-  const routes = new Map<string, { key: string; found: Route }>();
-  function routeOf({ carriers, province }: Phone): { key: string; found: Route } {
-    const place = `${carriers.join('+')}/${province ?? ''}`;
-    let known = routes.get(place);
-    if (!known) {
-      const found = route(directory, product, { carriers, province });
-      // Places that go through the same channels share chunks, now and if those cannot take them: a chunk moves whole.
-      known = {
-        key: 'serving' in found ? `${found.candidates.map(({ channel }) => channel.id).join()}/${found.serving.join()}` : '',
-        found,
-      };
-      routes.set(place, known);
-    }
-    return known;
-  }
-
   const slices: Slice[] = [];
   const indexes = [...phones.keys()];
   const ended = indexes.filter((index) => verdicts[index]?.review === false);
@@ -80,16 +64,21 @@ export function slicesOf(
     for (const part of cut(own)) slices.push({ kind: 'review', channelId: null, ...price, indexes: part });
   const passing = indexes.filter((index) => !verdicts[index]);
   for (const [price, own] of groupBy(passing, priceOf)) {
-    for (const alike of groupBy(own, (index) => routeOf(phones[index] as Phone).key).values()) {
-      const { found } = routeOf(phones[alike[0] ?? 0] as Phone);
+    const routed = byPlace(phones, own).map(({ place, indexes }) => ({ found: route(directory, product, place), indexes }));
+    // Places that go through the same channels share chunks, now and if those cannot take them: a chunk moves whole.
+    for (const alike of groupBy(routed, ({ found }) => channelsOf(found)).values()) {
+      const found = alike[0]?.found;
       // A channel may have become unhealthy since the number was screened: then it waits there, or is moved.
-      if (!('serving' in found)) throw new Error('screening let a number pass that no channel serves');
-      for (const part of cut(alike))
+      if (!found || !('serving' in found)) throw new Error('screening let a number pass that no channel serves');
+      for (const part of cut(alike.flatMap(({ indexes }) => indexes).sort((a, b) => a - b)))
         slices.push({ kind: 'send', channelId: pick(found.candidates, Math.random()).id, ...price, indexes: part });
     }
   }
   return slices;
 }
+
+const channelsOf = (found: Route): string =>
+  'serving' in found ? `${found.candidates.map(({ channel }) => channel.id).join()}/${found.serving.join()}` : '';
 
 function cut(indexes: readonly number[]): number[][] {
   const parts: number[][] = [];

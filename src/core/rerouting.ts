@@ -13,7 +13,7 @@ import type { Directory } from './directory.ts';
 import type { NumberPlan, Phone } from './number-plan.ts';
 import { withPorted } from './portability.ts';
 import { lockWaiting, moveChunks, type Waiting } from './queue.ts';
-import { alternatives, type Place, pick, servingAll } from './routing.ts';
+import { alternatives, byPlace, pick, servingAll } from './routing.ts';
 
 /** Chunks in one transaction: few, since whoever looks at 500 numbers each holds up everybody else on the node. */
 const portion = 40;
@@ -69,12 +69,9 @@ function channelFor(
 ): bigint | null {
   const poolId = directory.subscription(subscriptionId)?.product.poolId ?? null;
   if (poolId === null) return null;
-  const candidates = servingAll(alternatives(directory, poolId, channelId), placesOf(phones));
+  const candidates = servingAll(
+    alternatives(directory, poolId, channelId),
+    byPlace(phones).map(({ place }) => place),
+  );
   return candidates.length > 0 ? pick(candidates, Math.random()).id : null;
-}
-
-function placesOf(phones: readonly (Phone | null)[]): Place[] {
-  const places = new Map<string, Place>();
-  for (const phone of phones) if (phone) places.set(`${phone.carriers.join('+')}/${phone.province}`, phone);
-  return [...places.values()];
 }

@@ -6,6 +6,7 @@
  * numbers; a new rule is one more entry in `rules`. What the rules are is told in docs/codes.md.
  */
 import type { Sql } from '../db/db.ts';
+import { groupBy } from '../std/group.ts';
 import { wallClock } from '../std/shanghai.ts';
 import { type CapRefusal, cappedSubjects, takeCaps } from './caps.ts';
 import type { ContentRules } from './content-rules.ts';
@@ -13,7 +14,7 @@ import type { BlocklistKind, Directory, Tenancy } from './directory.ts';
 import { takeRate } from './ledger.ts';
 import type { SendingWindow } from './model.ts';
 import type { Phone } from './number-plan.ts';
-import { type Route, route } from './routing.ts';
+import { byPlace, type Place, type Route, route } from './routing.ts';
 
 /** A batch as the rules see it. */
 export interface Inquiry {
@@ -58,6 +59,7 @@ interface Case extends Inquiry {
   readonly matched: ReturnType<ContentRules['judge']>;
   /** The account's own list of numbers that neither lists nor caps stop. */
   readonly exempt: ReadonlySet<bigint>;
+  readonly places: ReturnType<typeof byPlace>;
 }
 
 interface Rule {
@@ -99,24 +101,23 @@ const signaturePresent = wholeBatch(2, ({ tenancy, signature }) =>
 /** Registered for this account and, where the product is strict, with the carrier of the number. */
 const signatureRegistered: Rule = {
   number: 3,
-  judge({ directory }, { tenancy, signature: name, phones }) {
+  judge({ directory }, { tenancy, signature: name, places }) {
     if (name === null) return [];
     const signature = directory.signature(tenancy.account.id, name);
     if (!signature) return [{ code: 'WL:QWBB', entry: { signature: name } }];
     if (!tenancy.product.strictSignatures) return [];
     // A ported number may be with one of several carriers; it is enough that one of them knows the signature.
-    const alike = new Map(phones.flatMap((phone) => (phone ? [[nameOf(phone), phone.carriers] as const] : [])));
-    return [...alike].flatMap(([carrier, carriers]): Finding[] => {
-      const states = carriers.map((one) => signature.registrations[one] ?? 'unregistered');
+    return [...groupBy(places, ({ place }) => nameOf(place))].flatMap(([carrier, alike]): Finding[] => {
+      const states = (alike[0]?.place.carriers ?? []).map((one) => signature.registrations[one] ?? 'unregistered');
       if (states.includes('registered')) return [];
       const entry = { signature: name, carrier, state: states[0] ?? 'unregistered' };
-      return [{ code: 'WL:QWBB', entry, indexes: indexesOf(phones, (phone) => nameOf(phone) === carrier) }];
+      return [{ code: 'WL:QWBB', entry, indexes: alike.flatMap(({ indexes }) => indexes) }];
     });
   },
 };
 
 /** `mobile`; or `unicom/telecom/broadcast` of a ported number of which no more is known. */
-const nameOf = ({ carriers }: Phone): string => carriers.join('/');
+const nameOf = ({ carriers }: Place): string => carriers.join('/');
 
 /** Whether a time lies within a window; one that ends before it begins goes over midnight. */
 function isWithin({ from, to }: SendingWindow, at: Date): boolean {
@@ -189,17 +190,14 @@ const productHasPool: Rule = {
 function routeRule(number: number, code: string, missing: Exclude<Route['kind'], 'channels' | 'no_pool'>): Rule {
   return {
     number,
-    judge({ directory }, { tenancy, phones }) {
-      const placeOf = (phone: Phone): string => `${nameOf(phone)} ${phone.province ?? ''}`;
-      const places = new Map(phones.flatMap((phone) => (phone ? [[placeOf(phone), phone] as const] : [])));
-      return [...places].flatMap(([key, phone]): Finding[] => {
-        const { province } = phone;
-        const found = route(directory, tenancy.product, phone);
+    judge: ({ directory }, { tenancy, places }) =>
+      places.flatMap(({ place, indexes }): Finding[] => {
+        const { province } = place;
+        const found = route(directory, tenancy.product, place);
         if (found.kind !== missing) return [];
-        const entry = { pool: String(found.poolId), carrier: nameOf(phone), ...(province !== null && { province }) };
-        return [{ code, entry, indexes: indexesOf(phones, (phone) => placeOf(phone) === key) }];
-      });
-    },
+        const entry = { pool: String(found.poolId), carrier: nameOf(place), ...(province !== null && { province }) };
+        return [{ code, entry, indexes }];
+      }),
   };
 }
 
@@ -237,6 +235,7 @@ export async function findingsOf(deps: ScreeningDeps, inquiry: Inquiry, firstRul
   const batch: Case = {
     ...inquiry,
     signature: signatureOf(inquiry.content),
+    places: byPlace(inquiry.phones),
     matched: firstRule < firstRuleAfterReview ? deps.contentRules.judge(account.id, inquiry.words) : null,
     exempt: new Set(account.exemptNumbers),
   };
