@@ -51,14 +51,17 @@ const numbers = (count: number): string[] =>
     return `13${String(5 + Math.floor(n / 9_000_000)).slice(0, 1)}${String(Math.floor(n / 9000) % 10_000).padStart(4, '0')}${String(1000 + (n % 9000))}`;
   });
 
-/** A submit of so many numbers. */
-export const submit = (platform: Platform, customer: Customer, count: number) =>
-  call(platform, '/api/send-aim', {
+/** A submit of so many numbers, none of which may be intercepted. */
+export async function submit(platform: Platform, customer: Customer, count: number): Promise<void> {
+  const { failed_data: intercepted } = await call(platform, '/api/send-aim', {
     ...credentials(customer),
     template_id: String(customer.templateId),
     content: '【鸿雁】您有一条新通知,点击 $url$ 查看,拒收请回复R',
     mobiles: JSON.stringify(numbers(count)),
   });
+  const refused = Object.entries(intercepted as object);
+  if (refused.length > 0) throw new Error(`${refused.length} of ${count} numbers were intercepted: ${refused[0]?.join(' ')}`);
+}
 
 /** Pulls reports once. */
 export const pull = (platform: Platform, customer: Customer) => call(platform, '/api/report', credentials(customer));

@@ -72,6 +72,8 @@ export async function startPlatform({ profile }: { profile: boolean }): Promise<
       accessNumber: channelPort === carrier.said.port ? '10690001' : '10690002',
       connections,
       secret: 'bench',
+      // Also where nobody answers, so that what is submitted waits and is not intercepted.
+      forcedHealth: 'healthy',
       settings: { host: '127.0.0.1', port: channelPort, spId: '901234', serviceId: 'BENCH', ratePerSecond: 100_000, window: windowSize },
     });
     return operator.aimCustomer({ name, poolId });
