@@ -1,7 +1,7 @@
 /**
  * The management API under /v1 as a whole: who calls, what a request must look like, how an answer says that something is wrong, and
- * the OpenAPI document. The routes themselves are in console-routes.ts, console-caps.ts, console-content-routes.ts and console-numbers.ts,
- * their JSON in console-contract.ts.
+ * the OpenAPI document. The routes themselves are in the other `console-….ts`, by what they are about, their JSON in
+ * console-contract.ts.
  *
  * A caller shows a bearer token and is the operator or an account; that, and whether a route is the operator's only, is decided before
  * a body is read. Requests are checked against the contract as they are: nothing is coerced, dropped or filled in, but that a query and
@@ -17,14 +17,35 @@ import { validateCard } from '../core/content.ts';
 import { Denial } from '../core/management.ts';
 import type { TokenHolder } from '../core/tokens.ts';
 import { findToken } from '../core/tokens.ts';
+import { addAccounts, addSubscriptions } from './console-accounts.ts';
+import { addBlocklists } from './console-blocklists.ts';
 import { addCaps } from './console-caps.ts';
-import { addContentRoutes } from './console-content-routes.ts';
+import { addCatalogue } from './console-catalogue.ts';
+import { addContentRoutes } from './console-content.ts';
 import { addNumbers } from './console-numbers.ts';
 import { namedSchemas, problemSchema, ref } from './console-contract.ts';
-import type { Api, ConsoleDeps } from './console-routes.ts';
-import { addRoutes, Problem } from './console-routes.ts';
+import { addEvents, addRecords } from './console-records.ts';
+import { addReviews } from './console-reviews.ts';
+import { addSettings } from './console-settings.ts';
+import { type Api, type ConsoleDeps, Problem } from './console-shared.ts';
+import { addTemplates } from './console-templates.ts';
 import type { HttpPart } from './dialect.ts';
 import { jsonType, plainFailure } from './dialect.ts';
+
+const routes = [
+  addAccounts,
+  addSubscriptions,
+  addCatalogue,
+  addTemplates,
+  addBlocklists,
+  addNumbers,
+  addContentRoutes,
+  addCaps,
+  addReviews,
+  addRecords,
+  addEvents,
+  addSettings,
+];
 
 const typed = (server: FastifyInstance): Api => server.withTypeProvider<TypeBoxTypeProvider>();
 
@@ -64,10 +85,7 @@ export function createConsoleApi(deps: ConsoleDeps): HttpPart {
         // Written once: it is for anyone, and large.
         async (_request, reply) => reply.type(jsonType).send((document ??= Buffer.from(JSON.stringify(api.swagger())))),
       );
-      addRoutes(api, deps);
-      addCaps(api, deps);
-      addContentRoutes(api, deps);
-      addNumbers(api, deps);
+      for (const add of routes) add(api, deps);
     },
   };
 }

@@ -5,7 +5,7 @@ import { change, mapPage } from '../core/management.ts';
 import { shanghaiTime } from '../std/shanghai.ts';
 import * as contract from './console-contract.ts';
 import { listOf, ref } from './console-contract.ts';
-import { type Api, type ConsoleDeps, operatorOnly, pageRequest } from './console-routes.ts';
+import { type Api, type ConsoleDeps, operatorOnly, pageRequest } from './console-shared.ts';
 
 export function addCaps(api: Api, deps: ConsoleDeps): void {
   const { db } = deps;

@@ -1,6 +1,6 @@
 /**
  * The routes of the management API for numbers: whose network they are on and where, which have been ported, and files of millions of
- * them. They go by the rules of console-routes.ts and are the operator's. Files are streamed: see core/imports.ts.
+ * them. They go by the rules of console-shared.ts and are the operator's. Files are streamed: see core/imports.ts.
  */
 import { Readable } from 'node:stream';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
@@ -23,7 +23,7 @@ import {
   phonesOf,
   placeView,
   Problem,
-} from './console-routes.ts';
+} from './console-shared.ts';
 
 export function addNumbers(api: Api, deps: ConsoleDeps): void {
   addLookup(api, deps);

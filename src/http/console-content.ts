@@ -1,6 +1,6 @@
 /**
  * The routes of the management API for what texts are judged by: content templates and lists of sensitive words. They go by the rules of
- * console-routes.ts. A change is answered when this node judges by it.
+ * console-shared.ts. A change is answered when this node judges by it.
  */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { Static } from 'typebox';
@@ -10,7 +10,7 @@ import { fold } from '../core/sensitive-words.ts';
 import { shanghaiTime } from '../std/shanghai.ts';
 import * as contract from './console-contract.ts';
 import { listOf, ref } from './console-contract.ts';
-import { type Api, type ConsoleDeps, idOrNull, operatorOnly, pageRequest, Problem, scopeOf } from './console-routes.ts';
+import { type Api, type ConsoleDeps, idOrNull, operatorOnly, pageRequest, Problem, scopeOf } from './console-shared.ts';
 
 export function addContentRoutes(api: Api, deps: ConsoleDeps): void {
   addContentTemplates(api, deps);

@@ -1,0 +1,224 @@
+/** The routes of the management API for products, pools and channels, and for reports of carriers that match no message. */
+import type { Static } from 'typebox';
+import * as catalogue from '../core/catalogue.ts';
+import { change, mapPage } from '../core/management.ts';
+import * as reporting from '../core/reporting.ts';
+import { shanghaiTime } from '../std/shanghai.ts';
+import * as contract from './console-contract.ts';
+import { listOf, ref } from './console-contract.ts';
+import { type Api, type ConsoleDeps, idOrNull, one, operatorOnly, pageRequest, scopeOf, timeOrNull } from './console-shared.ts';
+
+export function addCatalogue(api: Api, deps: ConsoleDeps): void {
+  const { db, box } = deps;
+  const tags = ['products and channels'];
+
+  api.get(
+    '/v1/products',
+    {
+      schema: {
+        summary: 'Products, by id; for an account those it subscribes to',
+        tags,
+        querystring: contract.pageQuery,
+        response: { 200: listOf(contract.productSchema) },
+      },
+    },
+    async ({ caller, query }) => mapPage(await catalogue.listProducts(db.sql, scopeOf(caller), pageRequest(query)), productView),
+  );
+
+  api.get(
+    '/v1/products/:id',
+    { schema: { summary: 'One product', tags, params: contract.idParams, response: { 200: ref(contract.productSchema) } } },
+    async ({ caller, params }) => productView(await catalogue.getProduct(db.sql, scopeOf(caller), BigInt(params.id))),
+  );
+
+  api.post(
+    '/v1/products',
+    {
+      config: operatorOnly,
+      schema: { summary: 'Make a product', tags, body: contract.newProduct, response: { 201: ref(contract.productSchema) } },
+    },
+    async ({ body }, reply) => {
+      const product = await change(deps, (sql) => catalogue.createProduct(sql, withPool(body)));
+      reply.code(201);
+      return productView(product);
+    },
+  );
+
+  api.patch(
+    '/v1/products/:id',
+    {
+      config: operatorOnly,
+      schema: {
+        summary: 'Change a product',
+        tags,
+        params: contract.idParams,
+        body: contract.productChange,
+        response: { 200: ref(contract.productSchema) },
+      },
+    },
+    async ({ params, body }) => productView(await change(deps, (sql) => catalogue.changeProduct(sql, BigInt(params.id), withPool(body)))),
+  );
+
+  api.get(
+    '/v1/pools',
+    {
+      config: operatorOnly,
+      schema: {
+        summary: 'Pools of channels, by id',
+        tags,
+        querystring: contract.pageQuery,
+        response: { 200: listOf(contract.poolSchema) },
+      },
+    },
+    async ({ query }) => mapPage(await catalogue.listPools(db.sql, pageRequest(query)), poolView),
+  );
+
+  api.post(
+    '/v1/pools',
+    { config: operatorOnly, schema: { summary: 'Make a pool', tags, body: contract.newPool, response: { 201: ref(contract.poolSchema) } } },
+    async ({ body: { name, channels } }, reply) => {
+      const pool = await change(deps, (sql) => catalogue.createPool(sql, { name, channels: channels.map(memberOf) }));
+      reply.code(201);
+      return poolView(pool);
+    },
+  );
+
+  api.patch(
+    '/v1/pools/:id',
+    {
+      config: operatorOnly,
+      schema: {
+        summary: 'Change a pool; its channels are replaced as a whole',
+        tags,
+        params: contract.idParams,
+        body: contract.poolChange,
+        response: { 200: ref(contract.poolSchema) },
+      },
+    },
+    async ({ params, body: { name, channels } }) => {
+      const wanted = { ...(name !== undefined && { name }), ...(channels && { channels: channels.map(memberOf) }) };
+      return poolView(await change(deps, (sql) => catalogue.changePool(sql, BigInt(params.id), wanted)));
+    },
+  );
+
+  /** With what the channels are doing at this moment. */
+  async function channelViews(channels: readonly catalogue.StoredChannel[]): Promise<Static<typeof contract.channelSchema>[]> {
+    const activities = await reporting.channelActivity(
+      db.sql,
+      channels.map(({ id }) => id),
+    );
+    return channels.map((channel) => channelView(channel, activities.get(channel.id)));
+  }
+
+  api.get(
+    '/v1/channels',
+    {
+      config: operatorOnly,
+      schema: {
+        summary: 'Channels with the state of their connections and their queues, by id',
+        tags,
+        querystring: contract.pageQuery,
+        response: { 200: listOf(contract.channelSchema) },
+      },
+    },
+    async ({ query }) => {
+      const { data, next } = await catalogue.listChannels(db.sql, pageRequest(query));
+      return { data: await channelViews(data), next };
+    },
+  );
+
+  api.get(
+    '/v1/channels/:id',
+    {
+      config: operatorOnly,
+      schema: { summary: 'One channel', tags, params: contract.idParams, response: { 200: ref(contract.channelSchema) } },
+    },
+    async ({ params }) => one(await channelViews([await catalogue.getChannel(db.sql, BigInt(params.id))])),
+  );
+
+  api.post(
+    '/v1/channels',
+    {
+      config: operatorOnly,
+      schema: { summary: 'Make a channel', tags, body: contract.newChannel, response: { 201: ref(contract.channelSchema) } },
+    },
+    async ({ body }, reply) => {
+      const channel = await change(deps, (sql) => catalogue.createChannel(sql, box, body));
+      reply.code(201);
+      return one(await channelViews([channel]));
+    },
+  );
+
+  api.patch(
+    '/v1/channels/:id',
+    {
+      config: operatorOnly,
+      schema: {
+        summary: 'Change a channel; its settings are replaced as a whole',
+        tags,
+        params: contract.idParams,
+        body: contract.channelChange,
+        response: { 200: ref(contract.channelSchema) },
+      },
+    },
+    async ({ params, body }) =>
+      one(await channelViews([await change(deps, (sql) => catalogue.changeChannel(sql, box, BigInt(params.id), body))])),
+  );
+
+  api.get(
+    '/v1/orphans',
+    {
+      config: operatorOnly,
+      schema: {
+        summary: 'Reports of carriers that match no message (yet)',
+        tags,
+        querystring: contract.pageQuery,
+        response: { 200: listOf(contract.orphanSchema) },
+      },
+    },
+    async ({ query }) => mapPage(await reporting.listOrphans(db.sql, pageRequest(query)), orphanView),
+  );
+}
+
+const memberOf = <Member extends { channelId: number }>(member: Member) => ({ ...member, channelId: BigInt(member.channelId) });
+
+/** A body with the id of its pool as the core has it; one that names none changes none. */
+const withPool = <Body extends { poolId?: number | null }>({ poolId, ...settings }: Body) => ({
+  ...settings,
+  ...(poolId !== undefined && { poolId: poolId === null ? null : BigInt(poolId) }),
+});
+
+const productView = (product: catalogue.StoredProduct): Static<typeof contract.productSchema> => ({
+  ...product,
+  id: Number(product.id),
+  poolId: idOrNull(product.poolId),
+  createdAt: shanghaiTime(product.createdAt),
+});
+
+const poolView = ({ id, name, channels }: catalogue.Pool): Static<typeof contract.poolSchema> => ({
+  id: Number(id),
+  name,
+  channels: channels.map((member) => ({ ...member, channelId: Number(member.channelId) })),
+});
+
+const channelView = (
+  { id, createdAt, ...channel }: catalogue.StoredChannel,
+  activity: reporting.ChannelActivity | undefined,
+): Static<typeof contract.channelSchema> => ({
+  ...channel,
+  id: Number(id),
+  carriers: [...channel.carriers],
+  provinces: channel.provinces && [...channel.provinces],
+  healthAt: shanghaiTime(channel.healthAt),
+  healthProbeAt: timeOrNull(channel.healthProbeAt),
+  createdAt: shanghaiTime(createdAt),
+  states: (activity?.connections ?? []).map((connection) => ({ ...connection, since: shanghaiTime(connection.since) })),
+  queue: { chunks: Number(activity?.queuedChunks ?? 0), messages: Number(activity?.queuedMessages ?? 0) },
+});
+
+const orphanView = (orphan: reporting.OrphanReport): Static<typeof contract.orphanSchema> => ({
+  ...orphan,
+  channelId: Number(orphan.channelId),
+  receivedAt: shanghaiTime(orphan.receivedAt),
+  nextTryAt: shanghaiTime(orphan.nextTryAt),
+});

@@ -1,0 +1,320 @@
+/** The routes of the management API for what has happened: batches, messages, replies, events and pushes. */
+import { type Static, Type } from 'typebox';
+import * as accounts from '../core/accounts.ts';
+import { cancelBatch } from '../core/cancellation.ts';
+import { yuan } from '../core/ledger.ts';
+import { mapPage } from '../core/management.ts';
+import { batchIdOf } from '../core/model.ts';
+import * as reporting from '../core/reporting.ts';
+import type { Caller } from '../core/tokens.ts';
+import { shanghaiTime } from '../std/shanghai.ts';
+import * as contract from './console-contract.ts';
+import { listOf, ref } from './console-contract.ts';
+import {
+  accountOf,
+  type Api,
+  type ConsoleDeps,
+  dayRange,
+  framesView,
+  idOrNull,
+  moneyOrNull,
+  operatorOnly,
+  optionalId,
+  optionalPhone,
+  pageRequest,
+  phoneOf,
+  scopeOf,
+  sendMedia,
+  textOrNull,
+  timeOrNull,
+} from './console-shared.ts';
+
+export function addRecords(api: Api, deps: ConsoleDeps): void {
+  const { db, clock, directory, signals } = deps;
+  const tags = ['messages'];
+
+  /** Whose batch: an account's token only ever means its own; the operator knows batches by number. */
+  const accountOfBatch = async (caller: Caller, batchId: bigint): Promise<bigint> =>
+    caller.role === 'account' ? caller.accountId : reporting.accountOfBatch(db.sql, batchId);
+
+  api.get(
+    '/v1/batches',
+    {
+      schema: {
+        summary: 'Accepted requests of an account, newest first; the last 3 days unless told otherwise',
+        tags,
+        querystring: contract.batchQuery,
+        response: { 200: listOf(contract.batchSchema) },
+      },
+    },
+    async ({ caller, query }) => {
+      const filter = { ...dayRange(query, clock()), subscriptionId: optionalId(query.subscriptionId) };
+      return mapPage(await reporting.listBatches(db.sql, accountOf(caller, query.accountId), filter, pageRequest(query)), batchView);
+    },
+  );
+
+  api.get(
+    '/v1/batches/:id',
+    {
+      schema: {
+        summary: 'One batch with its totals',
+        tags,
+        params: contract.batchParams,
+        response: { 200: ref(contract.batchDetailSchema) },
+      },
+    },
+    async ({ caller, params }) => {
+      const id = BigInt(params.id);
+      return batchDetailView(await reporting.getBatch(db.sql, await accountOfBatch(caller, id), id));
+    },
+  );
+
+  api.get(
+    '/v1/batches/:id/media/:sha256',
+    { schema: { summary: 'A medium of a multimedia batch', tags, params: contract.batchMediaParams, response: { 200: Type.Unknown() } } },
+    async ({ caller, params }, reply) => {
+      const id = BigInt(params.id);
+      const accountId = await accountOfBatch(caller, id);
+      const { package: stored } = await reporting.getBatch(db.sql, accountId, id);
+      return sendMedia(deps, reply, accountId, stored?.frames ?? [], params.sha256);
+    },
+  );
+
+  api.post(
+    '/v1/batches/:id/cancel',
+    {
+      schema: {
+        summary: 'Cancel a batch that was planned for later and has not begun; its messages end as CANCELED and cost nothing',
+        tags,
+        params: contract.batchParams,
+        response: { 200: ref(contract.batchDetailSchema) },
+      },
+    },
+    async ({ caller, params }) => {
+      const id = BigInt(params.id);
+      const accountId = await accountOfBatch(caller, id);
+      await db.transaction((sql) => cancelBatch(sql, directory, accountId, id, clock()));
+      signals.emit('push');
+      return batchDetailView(await reporting.getBatch(db.sql, accountId, id));
+    },
+  );
+
+  api.get(
+    '/v1/messages',
+    {
+      schema: {
+        summary: 'An account’s messages to a number, newest first; the last 3 days unless told otherwise',
+        tags,
+        querystring: contract.messageQuery,
+        response: { 200: listOf(contract.messageSchema) },
+      },
+    },
+    async ({ caller, query }) => {
+      const filter = { ...dayRange(query, clock()), phone: query.phone };
+      return mapPage(await reporting.searchMessages(db.sql, accountOf(caller, query.accountId), filter, pageRequest(query)), messageView);
+    },
+  );
+
+  api.get(
+    '/v1/messages/:id',
+    {
+      schema: {
+        summary: 'One message with everything known about it',
+        tags,
+        params: contract.messageParams,
+        response: { 200: ref(contract.messageDetailSchema) },
+      },
+    },
+    async ({ caller, params }) => {
+      const id = BigInt(params.id);
+      const { carrierId, parts, verdict, timeline, ...message } = await reporting.getMessage(
+        db.sql,
+        await accountOfBatch(caller, batchIdOf(id)),
+        id,
+      );
+      return {
+        ...messageView(message),
+        carrierId,
+        parts: parts.map((part) => ({ ...part, channelId: Number(part.channelId) })),
+        verdict,
+        timeline: timeline.map((moment) => ({ ...moment, at: shanghaiTime(moment.at) })),
+      };
+    },
+  );
+
+  api.get(
+    '/v1/replies',
+    {
+      schema: {
+        summary: 'Replies to an account, newest first',
+        tags,
+        querystring: contract.replyQuery,
+        response: { 200: listOf(contract.replySchema) },
+      },
+    },
+    async ({ caller, query }) => {
+      const filter = { subscriptionId: optionalId(query.subscriptionId), phone: optionalPhone(query.phone) };
+      return mapPage(await reporting.listReplies(db.sql, accountOf(caller, query.accountId), filter, pageRequest(query)), replyView);
+    },
+  );
+
+  api.get(
+    '/v1/replies/unassigned',
+    {
+      config: operatorOnly,
+      schema: {
+        summary: 'Replies that no extension claims, newest first',
+        tags,
+        querystring: contract.pageQuery,
+        response: { 200: listOf(contract.replySchema) },
+      },
+    },
+    async ({ query }) =>
+      mapPage(
+        await reporting.listReplies(db.sql, reporting.unassigned, { subscriptionId: null, phone: null }, pageRequest(query)),
+        replyView,
+      ),
+  );
+}
+
+export function addEvents(api: Api, { db, clock, outbox, signals }: ConsoleDeps): void {
+  const tags = ['events'];
+
+  api.get(
+    '/v1/events',
+    {
+      schema: {
+        summary:
+          'Reports, replies or audits owed to an account, waiting or handed over, newest first; the last 3 days unless told otherwise',
+        tags,
+        querystring: contract.eventQuery,
+        response: { 200: listOf(contract.eventSchema) },
+      },
+    },
+    async ({ caller, query }) => {
+      const filter = {
+        ...dayRange(query, clock()),
+        kind: query.kind ?? 'report',
+        state: query.state ?? null,
+        subscriptionId: optionalId(query.subscriptionId),
+        phone: optionalPhone(query.phone),
+        batchId: optionalId(query.batchId),
+      };
+      return mapPage(await reporting.searchEvents(db.sql, accountOf(caller, query.accountId), filter, pageRequest(query)), eventView);
+    },
+  );
+
+  api.post(
+    '/v1/events/replay',
+    {
+      schema: {
+        summary: 'Have events wait again that were handed over, have failed or were kept: to be pushed where there is a URL, else pulled',
+        tags,
+        body: contract.replayFilter,
+        response: { 200: ref(contract.replayedSchema) },
+      },
+    },
+    async ({ caller, body }) => {
+      const { phone, batchId, ids } = body;
+      const scope = scopeOf(caller, body.accountId);
+      const subscription =
+        body.subscriptionId === undefined ? null : await accounts.getSubscription(db.sql, scope, BigInt(body.subscriptionId));
+      const accountId = subscription?.accountId ?? accountOf(caller, body.accountId);
+      const filter = {
+        ...dayRange(body, clock()),
+        kind: body.kind,
+        state: body.state ?? 'any',
+        subscriptionId: subscription?.id ?? null,
+        ...(phone !== undefined && { phone: phoneOf('phone', phone) }),
+        ...(batchId !== undefined && { batchId: BigInt(batchId) }),
+        ...(ids && { ids: ids.map(BigInt) }),
+      };
+      const replayed = await outbox.replay(accountId, filter);
+      if (replayed > 0) signals.emit('push');
+      return { replayed };
+    },
+  );
+
+  api.get(
+    '/v1/pushes',
+    {
+      schema: {
+        summary: 'Every try to push to an account, newest first, with what its server said',
+        tags,
+        querystring: contract.pushQuery,
+        response: { 200: listOf(contract.pushSchema) },
+      },
+    },
+    async ({ caller, query }) => {
+      const filter = {
+        subscriptionId: optionalId(query.subscriptionId),
+        kind: query.kind ?? null,
+        state: query.state ?? null,
+        eventId: optionalId(query.eventId),
+      };
+      return mapPage(await reporting.listPushes(db.sql, accountOf(caller, query.accountId), filter, pageRequest(query)), pushView);
+    },
+  );
+}
+
+const batchView = (batch: reporting.BatchSummary): Static<typeof contract.batchSchema> => ({
+  ...batch,
+  id: String(batch.id),
+  accountId: Number(batch.accountId),
+  subscriptionId: Number(batch.subscriptionId),
+  templateId: idOrNull(batch.templateId),
+  package: batch.package && { subject: batch.package.subject, frames: framesView(batch.package.frames) },
+  createdAt: shanghaiTime(batch.createdAt),
+  sendAt: timeOrNull(batch.sendAt),
+  cancelledAt: timeOrNull(batch.cancelledAt),
+  purgedAt: timeOrNull(batch.purgedAt),
+});
+
+const batchDetailView = ({ totals, costE4, ...batch }: reporting.BatchDetail): Static<typeof contract.batchDetailSchema> => ({
+  ...batchView(batch),
+  totals,
+  cost: yuan(costE4),
+});
+
+const messageView = ({ priceE4, costE4, ...message }: reporting.MessageSummary): Static<typeof contract.messageSchema> => ({
+  ...message,
+  id: String(message.id),
+  batchId: String(batchIdOf(message.id)),
+  accountId: Number(message.accountId),
+  subscriptionId: Number(message.subscriptionId),
+  channelId: idOrNull(message.channelId),
+  price: yuan(priceE4),
+  cost: moneyOrNull(costE4),
+  sentAt: timeOrNull(message.sentAt),
+  finalAt: timeOrNull(message.finalAt),
+});
+
+const eventView = ({ costE4, ...event }: reporting.Event): Static<typeof contract.eventSchema> => ({
+  ...event,
+  id: String(event.id),
+  batchId: event.kind === 'report' ? String(batchIdOf(event.id)) : null,
+  subscriptionId: event.subscriptionId === 0n ? null : Number(event.subscriptionId),
+  pushId: textOrNull(event.pushId),
+  cost: moneyOrNull(costE4),
+  at: shanghaiTime(event.at),
+  dueAt: timeOrNull(event.dueAt),
+  handedAt: timeOrNull(event.handedAt),
+});
+
+const replyView = (reply: reporting.Reply): Static<typeof contract.replySchema> => ({
+  ...reply,
+  id: String(reply.id),
+  subscriptionId: idOrNull(reply.subscriptionId),
+  channelId: Number(reply.channelId),
+  batchId: textOrNull(reply.batchId),
+  receivedAt: shanghaiTime(reply.receivedAt),
+});
+
+const pushView = (push: reporting.PushAttempt): Static<typeof contract.pushSchema> => ({
+  ...push,
+  id: String(push.id),
+  subscriptionId: push.subscriptionId === 0n ? null : Number(push.subscriptionId),
+  eventId: textOrNull(push.eventId),
+  startedAt: shanghaiTime(push.startedAt),
+  finishedAt: timeOrNull(push.finishedAt),
+});

@@ -1,0 +1,102 @@
+/** The routes of the management API for what waits for a person, and for what would become of a submission. */
+import type { Static } from 'typebox';
+import * as accounts from '../core/accounts.ts';
+import { yuan } from '../core/ledger.ts';
+import { found, mapPage } from '../core/management.ts';
+import { preview } from '../core/preview.ts';
+import * as review from '../core/review.ts';
+import { shanghaiTime } from '../std/shanghai.ts';
+import * as contract from './console-contract.ts';
+import { listOf, ref } from './console-contract.ts';
+import {
+  type Api,
+  type ConsoleDeps,
+  futureOf,
+  idOrNull,
+  operatorOnly,
+  pageRequest,
+  placeView,
+  scopeOf,
+  timeOrNull,
+} from './console-shared.ts';
+
+export function addReviews(api: Api, deps: ConsoleDeps): void {
+  const { db, clock, signals } = deps;
+  const tags = ['review'];
+  const answer = { params: contract.batchParams, response: { 200: ref(contract.reviewSchema) } };
+  const decided = (item: review.ReviewItem) => {
+    signals.emit('queue');
+    signals.emit('push');
+    return reviewView(item);
+  };
+
+  api.post(
+    '/v1/screening/preview',
+    {
+      bodyLimit: 4 << 20,
+      schema: {
+        summary: 'What would become of a submission: each rule’s verdict and the price; stores and counts nothing',
+        tags,
+        body: contract.wouldBe,
+        response: { 200: ref(contract.previewSchema) },
+      },
+    },
+    async ({ caller, body: { subscriptionId, sendAt, title = '', ...wouldBe } }) => {
+      const { id } = await accounts.getSubscription(db.sql, scopeOf(caller), BigInt(subscriptionId));
+      const tenancy = found(deps.directory.subscription(id), 'subscription');
+      const at = sendAt === undefined ? clock() : futureOf('sendAt', sendAt, clock());
+      const { priceE4, ...seen } = await preview(deps, tenancy, { ...wouldBe, title, sendAt: at });
+      const recipients = seen.recipients.map(({ phone, ...said }) => ({ ...said, ...placeView(phone) }));
+      return { ...seen, rules: [...seen.rules], recipients, price: yuan(priceE4) };
+    },
+  );
+
+  api.get(
+    '/v1/reviews',
+    {
+      schema: {
+        summary: 'Batches of which something waits, or has waited, for a person; newest first',
+        tags,
+        querystring: contract.reviewQuery,
+        response: { 200: listOf(contract.reviewSchema) },
+      },
+    },
+    async ({ caller, query }) =>
+      mapPage(await review.listReviews(db.sql, scopeOf(caller, query.accountId), query.state ?? null, pageRequest(query)), reviewView),
+  );
+
+  api.get('/v1/reviews/:id', { schema: { summary: 'One review item', tags, ...answer } }, async ({ caller, params }) =>
+    reviewView(await review.getReview(db.sql, scopeOf(caller), BigInt(params.id))),
+  );
+
+  api.post(
+    '/v1/reviews/:id/approve',
+    {
+      config: operatorOnly,
+      schema: { summary: 'Let it pass, as far as lists, caps and channels let it now; again changes nothing', tags, ...answer },
+    },
+    async ({ caller, params }) => decided(await review.approve(deps, BigInt(params.id), { by: caller.tokenName, at: clock() })),
+  );
+
+  api.post(
+    '/v1/reviews/:id/reject',
+    {
+      config: operatorOnly,
+      schema: { summary: 'End its messages with the code that held them; the money goes back', tags, body: contract.rejection, ...answer },
+    },
+    async ({ caller, params, body: { reason } }) =>
+      decided(await review.reject(deps, BigInt(params.id), reason, { by: caller.tokenName, at: clock() })),
+  );
+}
+
+const reviewView = ({ batchId, heldE4, ...item }: review.ReviewItem): Static<typeof contract.reviewSchema> => ({
+  ...item,
+  id: String(batchId),
+  accountId: Number(item.accountId),
+  subscriptionId: Number(item.subscriptionId),
+  templateId: idOrNull(item.templateId),
+  held: yuan(heldE4),
+  createdAt: shanghaiTime(item.createdAt),
+  expiresAt: shanghaiTime(item.expiresAt),
+  decidedAt: timeOrNull(item.decidedAt),
+});

@@ -1,0 +1,38 @@
+/** The routes of the management API for what the platform runs by. */
+import { change } from '../core/management.ts';
+import { changeSettings } from '../core/settings.ts';
+import * as contract from './console-contract.ts';
+import { ref } from './console-contract.ts';
+import { type Api, type ConsoleDeps, operatorOnly } from './console-shared.ts';
+
+export function addSettings(api: Api, deps: ConsoleDeps): void {
+  const tags = ['settings'];
+  const settings = () => {
+    const { optOutWords, pushDelaysSeconds, foreignNumberCodes, ...others } = deps.directory.settings();
+    const lists = { optOutWords: [...optOutWords], pushDelaysSeconds: [...pushDelaysSeconds], foreignNumberCodes: [...foreignNumberCodes] };
+    return { ...others, ...lists };
+  };
+
+  api.get(
+    '/v1/settings',
+    { config: operatorOnly, schema: { summary: 'What the platform runs by', tags, response: { 200: ref(contract.settingsSchema) } } },
+    async () => settings(),
+  );
+
+  api.patch(
+    '/v1/settings',
+    {
+      config: operatorOnly,
+      schema: {
+        summary: 'Change settings, on every node within a second; null goes back to the default',
+        tags,
+        body: contract.settingsChange,
+        response: { 200: ref(contract.settingsSchema) },
+      },
+    },
+    async ({ body }) => {
+      await change(deps, (sql) => changeSettings(sql, body));
+      return settings();
+    },
+  );
+}
