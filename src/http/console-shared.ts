@@ -18,7 +18,7 @@ import { parseNumber } from '../core/numbers.ts';
 import type { NumberPlan, Phone } from '../core/number-plan.ts';
 import type { Outbox } from '../core/outbox.ts';
 import { findMedia } from '../core/packages.ts';
-import * as reporting from '../core/reporting.ts';
+import type { DayRange } from '../core/reporting.ts';
 import type { Signals } from '../core/signals.ts';
 import type { Caller, TokenHolder } from '../core/tokens.ts';
 import { addDays, shanghaiDay, shanghaiTime } from '../std/shanghai.ts';
@@ -148,7 +148,7 @@ export const framesView = (frames: readonly StoredFrame[]) =>
 const maxDays = 31;
 
 /** The days asked for, or the last three. */
-export function dayRange({ from, to }: { from?: string; to?: string }, now: Date): reporting.DayRange {
+export function dayRange({ from, to }: { from?: string; to?: string }, now: Date): DayRange {
   for (const [path, day] of Object.entries({ from, to }))
     if (day !== undefined && !isDay(day)) throw new Problem(400, 'invalid', `${path}: there is no such day`);
   const toDay = to ?? shanghaiDay(now);
