@@ -17,6 +17,7 @@ import { groupBy } from '../std/group.ts';
 import { inSlices } from '../std/slices.ts';
 import { buildTemplateIndex, charactersOf, parsePattern, type Pattern, subjectOf, type TemplateIndex } from './content-templates.ts';
 import { type Directory, raiseContentVersion } from './directory.ts';
+import { createFollower, type Follower } from './follower.ts';
 import type { Page, PageRequest } from './management.ts';
 import { afterId, belowId, checkAccount, Denial, found, keyOf, nextConfigId, pageOf } from './management.ts';
 import { buildSensitiveWords, fold, type SensitiveWords } from './sensitive-words.ts';
@@ -319,12 +320,7 @@ export interface ContentFinding {
   readonly entry: Readonly<Record<string, string | number>>;
 }
 
-export interface ContentRules {
-  /** Resolves when there are rules to judge by. */
-  start(): Promise<void>;
-  stop(): Promise<void>;
-  /** Resolves when what the directory knows to be stored is in force on this node. Call it after a change, before answering. */
-  refresh(): Promise<void>;
+export interface ContentRules extends Follower {
   /** What the rules say of a text of this account; null if nothing fires. */
   judge(accountId: bigint, text: string): ContentFinding | null;
 }
@@ -336,48 +332,19 @@ export interface ContentRulesDeps {
   onFailure(error: unknown): void;
 }
 
-const retryMs = 500;
-
 export function createContentRules({ db, directory, onFailure }: ContentRulesDeps): ContentRules {
   let rules: Rules | undefined;
-  let loading: Promise<void> | undefined;
-  let retry: NodeJS.Timeout | undefined;
-  let isStopped = false;
-
-  /** One load at a time; a caller who comes during one looks again when it has ended. */
-  async function refresh(): Promise<void> {
-    while (loading) await loading.catch(() => {});
-    if (isStopped || (rules && rules.version >= directory.contentVersion())) return;
-    loading = load(db, rules)
-      .then((loaded) => void (rules = loaded))
-      .finally(() => {
-        loading = undefined;
-      });
-    await loading;
-  }
-
-  async function follow(): Promise<void> {
-    clearTimeout(retry);
-    try {
-      await refresh();
-    } catch (error) {
-      if (isStopped) return;
-      onFailure(error);
-      retry = setTimeout(() => void follow(), retryMs);
-    }
-  }
+  const follower = createFollower({
+    isCurrent: () => rules !== undefined && rules.version >= directory.contentVersion(),
+    load: async () => {
+      rules = await load(db, rules);
+    },
+    onChange: directory.onContentChange,
+    onFailure,
+  });
 
   return {
-    async start() {
-      await refresh();
-      directory.onContentChange(() => void follow());
-    },
-    async stop() {
-      isStopped = true;
-      clearTimeout(retry);
-      await loading?.catch(() => {});
-    },
-    refresh,
+    ...follower,
     judge(accountId, text) {
       if (!rules) throw new Error('the content rules were asked before they were started');
       const subject = subjectOf(text);

@@ -16,6 +16,7 @@ import { gunzip, gzip } from 'node:zlib';
 import type { Db, Sql } from '../db/db.ts';
 import { packageRoot } from '../std/package-root.ts';
 import { type Directory, raiseVersion } from './directory.ts';
+import { createFollower, type Follower } from './follower.ts';
 import { readRows } from './imports.ts';
 import { Denial, nextConfigId } from './management.ts';
 import { type Carrier, type MainlandCarrier, mainlandCarriers, type Province, provinces } from './model.ts';
@@ -316,12 +317,7 @@ export async function importedTable(sql: Sql): Promise<ImportedTable | null> {
 
 // ── in force ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-export interface NumberPlan {
-  /** Resolves when what has been imported is in force. */
-  start(): Promise<void>;
-  stop(): Promise<void>;
-  /** Resolves when what the directory knows to be imported is in force on this node. Call it after a change, before answering. */
-  refresh(): Promise<void>;
+export interface NumberPlan extends Follower {
   /** Reads a number as customers write it; null when it is none, or in no range of a carrier. */
   read(written: string): Phone | null;
   /** The same of a number that was read before. */
@@ -336,7 +332,6 @@ export interface NumberPlanDeps {
   onFailure(error: unknown): void;
 }
 
-const retryMs = 500;
 /** One object for all numbers of a carrier. */
 const alone = mainlandCarriers.map((carrier): readonly Carrier[] => [carrier]);
 const abroad: readonly Carrier[] = ['international'];
@@ -345,9 +340,6 @@ export function createNumberPlan({ db, directory, onFailure }: NumberPlanDeps): 
   const { table: bundledTable, bundled } = readBundled();
   let table = bundledTable;
   let version = 0n;
-  let loading: Promise<void> | undefined;
-  let retry: NodeJS.Timeout | undefined;
-  let isStopped = false;
 
   async function load(): Promise<void> {
     const [row] = await db.sql<{ version: bigint; replaces: boolean; content: Uint8Array }[]>`
@@ -364,26 +356,12 @@ export function createNumberPlan({ db, directory, onFailure }: NumberPlanDeps): 
     version = row?.version ?? 0n;
   }
 
-  /** One load at a time; a caller who comes during one looks again when it has ended. */
-  async function refresh(): Promise<void> {
-    while (loading) await loading.catch(() => {});
-    if (isStopped || version === directory.numberTable()) return;
-    loading = load().finally(() => {
-      loading = undefined;
-    });
-    await loading;
-  }
-
-  async function follow(): Promise<void> {
-    clearTimeout(retry);
-    try {
-      await refresh();
-    } catch (error) {
-      if (isStopped) return;
-      onFailure(error);
-      retry = setTimeout(() => void follow(), retryMs);
-    }
-  }
+  const follower = createFollower({
+    isCurrent: () => version === directory.numberTable(),
+    load,
+    onChange: directory.onChange,
+    onFailure,
+  });
 
   function of(e164: bigint): Phone | null {
     const beginning = Math.floor(Number(e164) / 10_000) - 860_000_000;
@@ -396,16 +374,7 @@ export function createNumberPlan({ db, directory, onFailure }: NumberPlanDeps): 
   }
 
   return {
-    async start() {
-      await refresh();
-      directory.onChange(() => void follow());
-    },
-    async stop() {
-      isStopped = true;
-      clearTimeout(retry);
-      await loading?.catch(() => {});
-    },
-    refresh,
+    ...follower,
     read(written) {
       const e164 = parseNumber(written);
       return e164 === null ? null : of(e164);
