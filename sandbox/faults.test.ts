@@ -1,45 +1,22 @@
 /** `/sandbox/v1/faults`, against a sandbox: what it accepts, what it says about what it does not, and that carriers then behave so. */
 import fs from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
-import { pino } from 'pino';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { faultNames } from '../simulators/carrier.ts';
 import { packageRoot } from '../src/std/package-root.ts';
 import { until } from '../test/platform.ts';
-import { freshDatabase } from '../test/postgres.ts';
-import { startSandbox } from './sandbox.ts';
+import { startTestSandbox, type TestSandbox } from '../test/sandbox.ts';
 
-let base: string;
-let stop: () => Promise<void>;
+let sandbox: TestSandbox;
 
 beforeAll(async () => {
-  const database = await freshDatabase();
-  const dataDir = fs.mkdtempSync(path.join(os.tmpdir(), 'hongyan-faults-'));
-  const sandbox = await startSandbox({
-    dataDir,
-    databaseUrl: database.url,
-    port: 0,
-    linkBase: undefined,
-    metrics: null,
-    pushAllow: [],
-    carrierPorts: [],
-    log: pino({ level: 'silent' }),
-    reportDelayMs: 20,
-  });
-  base = `http://127.0.0.1:${sandbox.port}`;
-  stop = async () => {
-    await sandbox.stop();
-    await database.drop();
-    fs.rmSync(dataDir, { recursive: true, force: true });
-  };
+  sandbox = await startTestSandbox();
 }, 60_000);
-
-afterAll(() => stop());
+afterAll(() => sandbox.stop());
 
 async function faults(body?: string, contentType = 'application/json') {
   const request = body === undefined ? {} : { method: 'PUT', headers: { 'content-type': contentType }, body };
-  const response = await fetch(`${base}/sandbox/v1/faults`, request);
+  const response = await fetch(`${sandbox.base}/sandbox/v1/faults`, request);
   return { status: response.status, body: await response.json() };
 }
 const put = (value: unknown) => faults(JSON.stringify(value));
@@ -48,10 +25,10 @@ const put = (value: unknown) => faults(JSON.stringify(value));
 async function statusOf(phone: string): Promise<string> {
   const password = 'e9fc3f64a01b954d0cfc5cb6fa554e0e';
   const form = { sp_id: '500001', password, template_id: '101', content: '【鸿雁】试一试 $url$', mobiles: JSON.stringify([phone]) };
-  await fetch(`${base}/api/send-aim`, { method: 'POST', body: new URLSearchParams(form) });
+  await fetch(`${sandbox.base}/api/send-aim`, { method: 'POST', body: new URLSearchParams(form) });
   let status = '';
   await until('the report is pulled', async () => {
-    const { data } = (await (await fetch(`${base}/api/report?sp_id=500001&password=${password}`)).json()) as { data: string };
+    const { data } = (await (await fetch(`${sandbox.base}/api/report?sp_id=500001&password=${password}`)).json()) as { data: string };
     const row = data.split('|').find((one) => one.includes(phone));
     if (row) status = row.split(',')[3] ?? '';
     return row !== undefined;

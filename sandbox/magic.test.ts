@@ -3,16 +3,14 @@
  * promised; and the READMEs show that table.
  */
 import fs from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
-import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { callMms, type Client, clientOf } from '../harness/customers.ts';
 import { codes } from '../src/core/codes.ts';
 import { packageRoot } from '../src/std/package-root.ts';
 import { type PushServer, startPushServer } from '../test/mms-platform.ts';
 import { expireOverdue, until } from '../test/platform.ts';
-import { freshDatabase } from '../test/postgres.ts';
+import { startTestSandbox, type TestSandbox } from '../test/sandbox.ts';
 import {
   type Dialect,
   type Language,
@@ -26,37 +24,22 @@ import {
   templateText,
   type Trial,
 } from './magic.ts';
-import { type Sandbox, startSandbox } from './sandbox.ts';
 
-let sandbox: Sandbox;
+let sandbox: TestSandbox;
 let customer: PushServer;
 const toClose: (() => void | Promise<void>)[] = [];
 
 async function operate(method: string, route: string, body?: object): Promise<unknown> {
   const headers = { authorization: 'Bearer sandbox-operator-token', ...(body && { 'content-type': 'application/json' }) };
   const init = { method, headers, ...(body && { body: JSON.stringify(body) }) };
-  const response = await fetch(`http://127.0.0.1:${sandbox.port}/v1/${route}`, init);
+  const response = await fetch(`${sandbox.base}/v1/${route}`, init);
   const text = await response.text();
   expect([response.ok, text], route).toEqual([true, text]);
   return text === '' ? null : JSON.parse(text);
 }
 
 beforeAll(async () => {
-  const database = await freshDatabase();
-  toClose.push(database.drop);
-  const dataDir = fs.mkdtempSync(path.join(os.tmpdir(), 'hongyan-magic-'));
-  toClose.push(() => fs.rmSync(dataDir, { recursive: true, force: true }));
-  sandbox = await startSandbox({
-    dataDir,
-    databaseUrl: database.url,
-    port: 0,
-    linkBase: undefined,
-    metrics: null,
-    pushAllow: ['127.0.0.0/8'],
-    carrierPorts: [],
-    log: pino({ level: 'silent' }),
-    reportDelayMs: 20,
-  });
+  sandbox = await startTestSandbox({ pushAllow: ['127.0.0.0/8'] });
   toClose.push(sandbox.stop);
   customer = await startPushServer();
   toClose.push(customer.close);
@@ -133,7 +116,7 @@ async function tryOut(dialect: Dialect, trial: Trial, decision: 'approve' | 'rej
 
 async function putFaults(body: string): Promise<void> {
   const headers = { 'content-type': 'application/json' };
-  const { ok } = await fetch(`http://127.0.0.1:${sandbox.port}/sandbox/v1/faults`, { method: 'PUT', headers, body });
+  const { ok } = await fetch(`${sandbox.base}/sandbox/v1/faults`, { method: 'PUT', headers, body });
   expect(ok).toBe(true);
 }
 

@@ -6,17 +6,14 @@
  * Blocks to be run are marked in their first line: ```sh run, ```ts run; the block ```text output that follows is what they print.
  */
 import { execFile } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import os from 'node:os';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { pino } from 'pino';
 import ts from 'typescript';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Sandbox, startSandbox } from '../sandbox/sandbox.ts';
 import { packageRoot } from '../src/std/package-root.ts';
 import { freePort, until } from './platform.ts';
-import { type FreshDatabase, freshDatabase } from './postgres.ts';
+import { startTestSandbox, type TestSandbox } from './sandbox.ts';
 
 const run = promisify(execFile);
 const read = (file: string): string => readFileSync(path.join(packageRoot(), file), 'utf8');
@@ -63,27 +60,13 @@ const chinese = read('README.zh-CN.md');
 
 const passwordHash = 'e9fc3f64a01b954d0cfc5cb6fa554e0e';
 
-let database: FreshDatabase;
-let folder: string;
-let sandbox: Sandbox;
+let sandbox: TestSandbox;
 let base: string;
 
 beforeAll(async () => {
-  database = await freshDatabase();
-  folder = mkdtempSync(path.join(os.tmpdir(), 'hongyan-readme-'));
   const port = await freePort();
   base = `http://127.0.0.1:${port}`;
-  sandbox = await startSandbox({
-    dataDir: folder,
-    databaseUrl: database.url,
-    port,
-    linkBase: `${base}/m`,
-    metrics: null,
-    pushAllow: [],
-    carrierPorts: [],
-    log: pino({ level: 'silent' }),
-    reportDelayMs: 50,
-  });
+  sandbox = await startTestSandbox({ port, linkBase: `${base}/m`, reportDelayMs: 50 });
   // A newcomer types slower than the simulated carriers let us log in; a test does not.
   await until('every connection is up', async () => {
     const response = await fetch(`${base}/v1/channels`, { headers: { authorization: 'Bearer sandbox-operator-token' } });
@@ -92,11 +75,7 @@ beforeAll(async () => {
   });
 });
 
-afterAll(async () => {
-  await sandbox.stop();
-  await database.drop();
-  rmSync(folder, { recursive: true, force: true });
-});
+afterAll(() => sandbox.stop());
 
 /** The port of the documents, moved to where this sandbox is. */
 const here = (text: string): string => text.replaceAll('http://127.0.0.1:8080', base);
@@ -154,7 +133,7 @@ describe('README.md', () => {
     const shown = shownIn(readme, 'sh run');
     expect(shown.length).toBeGreaterThan(5);
     const script = shown.map(({ text }) => `${here(text)}\nprintf '${mark}'`).join('\n');
-    const { stdout, stderr } = await run('bash', ['-c', script], { cwd: folder, timeout: 60_000 });
+    const { stdout, stderr } = await run('bash', ['-c', script], { cwd: sandbox.dataDir, timeout: 60_000 });
     expect(stderr).toBe('');
     const printed = stdout.split(mark);
     for (const [index, { output }] of shown.entries()) expectShown(printed[index] ?? '', output);
@@ -167,7 +146,7 @@ describe('README.md', () => {
         reportDiagnostics: true,
       });
       expect(diagnostics).toEqual([]);
-      const file = path.join(folder, 'send.mjs');
+      const file = path.join(sandbox.dataDir, 'send.mjs');
       writeFileSync(file, outputText);
       const { stdout } = await run(process.execPath, [file], { timeout: 30_000 });
       expectShown(stdout, output);

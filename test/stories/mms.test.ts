@@ -1,13 +1,8 @@
 /**
  * Multimedia messages from a customer's JSON to phones over MM7 and back as pushes: the whole way, also when the node is killed on it.
  */
-import fs from 'node:fs';
-import os from 'node:os';
-import path from 'node:path';
-import { pino } from 'pino';
 import { afterEach, expect, it } from 'vitest';
 import { callMms } from '../../harness/customers.ts';
-import { startSandbox } from '../../sandbox/sandbox.ts';
 import { createMmsc, type PhoneMms } from '../../simulators/mmsc.ts';
 import { changeAccount, createAccount, createSubscription, payIn } from '../../src/core/accounts.ts';
 import { createChannel, createPool, createProduct } from '../../src/core/catalogue.ts';
@@ -18,7 +13,7 @@ import { picture } from '../media.ts';
 import { startPushServer } from '../mms-platform.ts';
 import type { Node } from '../../harness/processes.ts';
 import { freePort, plainNumbers, startPlatform, until } from '../platform.ts';
-import { freshDatabase } from '../postgres.ts';
+import { startTestSandbox } from '../sandbox.ts';
 
 const toClose: (() => void | Promise<void>)[] = [];
 afterEach(async () => {
@@ -38,23 +33,9 @@ const content = [
 const demo = { apiId: 'mms-demo', apiKey: 'demo-mms-key' };
 
 it('in the sandbox a package reaches phones as it was written, and reports and replies are pushed until they are taken', async () => {
-  const database = await freshDatabase();
-  toClose.push(database.drop);
-  const dataDir = fs.mkdtempSync(path.join(os.tmpdir(), 'hongyan-mms-'));
-  toClose.push(() => fs.rmSync(dataDir, { recursive: true, force: true }));
-  const sandbox = await startSandbox({
-    dataDir,
-    databaseUrl: database.url,
-    port: 0,
-    linkBase: undefined,
-    metrics: null,
-    pushAllow: ['127.0.0.0/8'],
-    carrierPorts: [],
-    log: pino({ level: 'silent' }),
-    reportDelayMs: 50,
-  });
+  const sandbox = await startTestSandbox({ pushAllow: ['127.0.0.0/8'], reportDelayMs: 50 });
   toClose.push(sandbox.stop);
-  const base = `http://127.0.0.1:${sandbox.port}`;
+  const { base } = sandbox;
   const customer = await startPushServer();
   toClose.push(customer.close);
   const { management } = sandbox.app;
