@@ -255,6 +255,18 @@ export async function judge(deps: ScreeningDeps, inquiry: Inquiry, firstRule = 1
   return verdicts;
 }
 
+/** Whether the rules that count may find that less of a batch passes than `judge` has let pass. */
+export function mayCount(directory: Directory, tenancy: Tenancy, content: string): boolean {
+  const signatureId = signatureIdOf(directory, tenancy, content);
+  return (
+    tenancy.subscription.rateLimit !== null || cappedSubjects(directory, tenancy, signatureId === null ? [] : [signatureId]).length > 0
+  );
+}
+
+/** The registered signature that a text carries. */
+const signatureIdOf = (directory: Directory, { account }: Tenancy, content: string): bigint | null =>
+  directory.signature(account.id, signatureOf(content) ?? '')?.id ?? null;
+
 /** Batches of one subscription as the rules that count see them. */
 type Counted = Pick<Inquiry, 'content' | 'phones'> & { readonly verdicts: readonly (Verdict | null)[] };
 
@@ -270,7 +282,7 @@ export async function judgeCounting(
 ): Promise<(readonly (Verdict | null)[])[]> {
   const { account, subscription } = tenancy;
   const { rateLimit } = subscription;
-  const signatureIds = batches.map(({ content }) => directory.signature(account.id, signatureOf(content) ?? '')?.id ?? null);
+  const signatureIds = batches.map(({ content }) => signatureIdOf(directory, tenancy, content));
   const subjects = cappedSubjects(
     directory,
     tenancy,

@@ -22,7 +22,7 @@ import { storeMedia, textOf } from './packages.ts';
 import { type Judged, place, type Price, priceOfSlices, rowsOf, type Slice, slicesOf } from './placement.ts';
 import { withPorted } from './portability.ts';
 import { insertReviews, reviewOf } from './review.ts';
-import { judge, judgeCounting } from './screening.ts';
+import { judge, judgeCounting, mayCount } from './screening.ts';
 import type { Signals } from './signals.ts';
 import { unusable } from './templates.ts';
 
@@ -226,9 +226,11 @@ export function createSubmit(deps: SubmitDeps): Submit {
         return;
       }
       for (const one of group) {
-        // An empty balance is common enough among failures to be asked about before writing anything.
-        const { account, subscription } = one.plan.tenancy;
-        if ((await balanceOf(db.sql, account.id, subscription.id)) < one.plan.holdE4) one.reject(insufficient(one.plan.holdE4));
+        // An empty balance is common enough among failures to be asked about before writing anything, where the price is final.
+        const { tenancy, content, holdE4 } = one.plan;
+        const { account, subscription } = tenancy;
+        const isFinal = !mayCount(directory, tenancy, content.text);
+        if (isFinal && (await balanceOf(db.sql, account.id, subscription.id)) < holdE4) one.reject(insufficient(holdE4));
         else await commitGroup([one]);
       }
     }

@@ -179,6 +179,16 @@ describe('each status has its rule', () => {
     expect(await refused(client, [mobile, unicom])).toEqual({ [mobile]: 'WL:CPL' });
   });
 
+  it('14 WL:CPL costs nothing, so it is answered as ever when others at the same time have used up the balance', async () => {
+    const { client, customer } = await newCustomer({ balanceE4: 2n * priceE4 });
+    await configure((sql) => createCap(sql, { scope: 'subscription', subjectId: customer.subscriptionId, period: 'day', count: 1 }));
+    expect(await refused(client, [mobile])).toEqual({});
+    const capped = plainNumbers(8).map(async () => client.submit([mobile]));
+    const others = plainNumbers(9).slice(1).map(async (number) => (await client.submit([number])).code);
+    expect(await Promise.all(capped)).toEqual(capped.map(() => expect.objectContaining({ code: 0, failed: { [mobile]: 'WL:CPL' } })));
+    expect((await Promise.all(others)).filter((code) => code === 0)).toHaveLength(1);
+  });
+
   it('15 WL:CS: the overflow of a batch beyond the rate', async () => {
     const { client, customer } = await newCustomer();
     await configure((sql) => changeSubscription(sql, null, customer.subscriptionId, { rateLimit: { perSecond: 1, burst: 3 } }));
