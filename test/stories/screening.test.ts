@@ -184,7 +184,9 @@ describe('each status has its rule', () => {
     await configure((sql) => createCap(sql, { scope: 'subscription', subjectId: customer.subscriptionId, period: 'day', count: 1 }));
     expect(await refused(client, [mobile])).toEqual({});
     const capped = plainNumbers(8).map(async () => client.submit([mobile]));
-    const others = plainNumbers(9).slice(1).map(async (number) => (await client.submit([number])).code);
+    const others = plainNumbers(9)
+      .slice(1)
+      .map(async (number) => (await client.submit([number])).code);
     expect(await Promise.all(capped)).toEqual(capped.map(() => expect.objectContaining({ code: 0, failed: { [mobile]: 'WL:CPL' } })));
     expect((await Promise.all(others)).filter((code) => code === 0)).toHaveLength(1);
   });
