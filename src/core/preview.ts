@@ -4,6 +4,7 @@
  */
 import type { Db } from '../db/db.ts';
 import type { Tenancy } from './directory.ts';
+import { listLookup } from './list-lookup.ts';
 import type { NumberPlan, Phone } from './number-plan.ts';
 import { priceOfSlices, slicesOf } from './placement.ts';
 import { withPorted } from './portability.ts';
@@ -43,7 +44,7 @@ export interface Preview {
   readonly priceE4: bigint;
 }
 
-type PreviewDeps = Omit<ScreeningDeps, 'sql'> & {
+type PreviewDeps = Omit<ScreeningDeps, 'onList'> & {
   readonly db: Db;
   readonly numberPlan: Pick<NumberPlan, 'read'>;
   readonly clock: () => Date;
@@ -66,7 +67,7 @@ export async function preview(
   const isPackage = tenancy.product.medium === 'mms';
   const { content, title, sendAt } = wouldBe;
   const inquiry = { tenancy, content, words: isPackage ? `${title}\n${content}` : content, phones, sendAt };
-  const deps = { sql: db.sql, directory, contentRules };
+  const deps = { onList: listLookup(db.sql), directory, contentRules };
   const findings = await findingsOf(deps, inquiry);
   const before = await judge(deps, inquiry);
   const verdicts = await counted(db, { directory }, tenancy, { content, phones, verdicts: before }, clock());

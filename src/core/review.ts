@@ -8,6 +8,7 @@
 import type { Db, Sql } from '../db/db.ts';
 import { type BatchRow, dispatchBodies, lastChunkNumber, removeChunks, reviewChunks } from './batches.ts';
 import type { Directory, Tenancy } from './directory.ts';
+import { listLookup } from './list-lookup.ts';
 import { belowId, Denial, found, type Page, type PageRequest, pageOf } from './management.ts';
 import { record } from './messages.ts';
 import { messageIdOf, messageStatus } from './model.ts';
@@ -100,7 +101,7 @@ interface Decision {
   readonly at: Date;
 }
 
-type ReviewDeps = Omit<ScreeningDeps, 'sql'> & { readonly db: Db; readonly numberPlan: Pick<NumberPlan, 'of'> };
+type ReviewDeps = Omit<ScreeningDeps, 'onList'> & { readonly db: Db; readonly numberPlan: Pick<NumberPlan, 'of'> };
 
 /** Lets what waits pass, as far as lists, caps and channels let it now. */
 export async function approve(deps: ReviewDeps, batchId: bigint, { by, at }: Decision): Promise<ReviewItem> {
@@ -120,7 +121,10 @@ export async function approve(deps: ReviewDeps, batchId: bigint, { by, at }: Dec
       phones: waiting.phones,
       sendAt: sendAt && sendAt > at ? sendAt : at,
     };
-    const asked = { ...inquiry, verdicts: await judge({ sql, directory, contentRules }, inquiry, firstRuleAfterReview) };
+    const asked = {
+      ...inquiry,
+      verdicts: await judge({ onList: listLookup(sql), directory, contentRules }, inquiry, firstRuleAfterReview),
+    };
     const [verdicts = asked.verdicts] = await judgeCounting({ sql, directory }, tenancy, [asked], at);
     const judged = { ...waiting, verdicts };
     const slices = slicesOf(directory, tenancy, judged, (index) => waiting.prices[index] as Price, { held: true });

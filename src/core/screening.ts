@@ -12,6 +12,7 @@ import { type CapRefusal, cappedSubjects, takeCaps } from './caps.ts';
 import type { ContentRules } from './content-rules.ts';
 import type { BlocklistKind, Directory, Tenancy } from './directory.ts';
 import { takeRate } from './ledger.ts';
+import type { OnList } from './list-lookup.ts';
 import type { SendingWindow } from './model.ts';
 import type { Phone } from './number-plan.ts';
 import { byPlace, type Place, type Route, route } from './routing.ts';
@@ -47,7 +48,7 @@ interface Finding {
 }
 
 export interface ScreeningDeps {
-  readonly sql: Sql;
+  readonly onList: OnList;
   readonly directory: Directory;
   readonly contentRules: Pick<ContentRules, 'judge'>;
 }
@@ -152,17 +153,16 @@ const unmatchedReviewed = wholeBatch(9, ({ tenancy, matched }) =>
 function blocklistRule(number: number, code: string, subjects: (batch: Case, directory: Directory) => [BlocklistKind, bigint][]): Rule {
   return {
     number,
-    async judge({ sql, directory }, batch) {
-      const findings: Finding[] = [];
-      for (const [kind, subject] of subjects(batch, directory)) {
-        const list = directory.blocklist(kind, subject);
-        if (list === undefined) continue;
-        const asked = batch.phones.flatMap((phone) => (phone && !batch.exempt.has(phone.e164) ? [phone.e164] : []));
-        const blocked = await onList(sql, list, asked);
-        if (blocked.size > 0)
-          findings.push({ code, entry: { list: String(list) }, indexes: indexesOf(batch.phones, ({ e164 }) => blocked.has(e164)) });
-      }
-      return findings;
+    judge({ onList, directory }, batch) {
+      const lists = subjects(batch, directory).flatMap(([kind, subject]) => directory.blocklist(kind, subject) ?? []);
+      if (lists.length === 0) return [];
+      const asked = batch.phones.flatMap((phone) => (phone && !batch.exempt.has(phone.e164) ? [phone.e164] : []));
+      return Promise.all(
+        lists.map(async (list) => {
+          const blocked = await onList(list, asked);
+          return { code, entry: { list: String(list) }, indexes: indexesOf(batch.phones, ({ e164 }) => blocked.has(e164)) };
+        }),
+      ).then((findings) => findings.filter(({ indexes }) => indexes.length > 0));
     },
   };
 }
@@ -240,7 +240,8 @@ export async function findingsOf(deps: ScreeningDeps, inquiry: Inquiry, firstRul
     exempt: new Set(account.exemptNumbers),
   };
   const asked = rules.filter(({ number }) => number >= firstRule);
-  return Promise.all(asked.map(async (rule) => ({ rule: rule.number, findings: await rule.judge(deps, batch) })));
+  const findings = await Promise.all(asked.map((rule) => rule.judge(deps, batch)));
+  return asked.map(({ number }, index) => ({ rule: number, findings: findings[index] ?? [] }));
 }
 
 /** One verdict for each recipient: null lets it pass. */
@@ -275,7 +276,7 @@ type Counted = Pick<Inquiry, 'content' | 'phones'> & { readonly verdicts: readon
  * pass. What they refuse is counted nowhere. Returns the verdicts of each batch, the same where nothing is counted.
  */
 export async function judgeCounting(
-  { sql, directory }: Omit<ScreeningDeps, 'contentRules'>,
+  { sql, directory }: { sql: Sql; directory: Directory },
   tenancy: Tenancy,
   batches: readonly Counted[],
   at: Date,
@@ -321,11 +322,4 @@ export async function judgeCounting(
     if (room > 0) await takeRate(sql, account.id, subscription.id, rateLimit, -room, at);
   }
   return judged;
-}
-
-/** Which of these numbers are on a list. */
-export async function onList(sql: Sql, listId: bigint, phones: readonly bigint[]): Promise<ReadonlySet<bigint>> {
-  const rows = await sql<{ phone: bigint }[]>`
-    select phone from blocked_numbers where list_id = ${listId} and phone = any(${phones}::bigint[])`;
-  return new Set(rows.map(({ phone }) => phone));
 }

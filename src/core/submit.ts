@@ -16,6 +16,7 @@ import type { ContentRules } from './content-rules.ts';
 import type { Directory, Tenancy } from './directory.ts';
 import { balanceOf, hold, insufficient } from './ledger.ts';
 import { linkCodeLength } from './links.ts';
+import { createGatheringLookup } from './list-lookup.ts';
 import { type Receipt, Refusal, type RequestKey, type StoredPackage, type Submission } from './model.ts';
 import type { NumberPlan, Phone } from './number-plan.ts';
 import { storeMedia, textOf } from './packages.ts';
@@ -83,6 +84,7 @@ interface Waiting {
 export function createSubmit(deps: SubmitDeps): Submit {
   const { db, directory, signals, contentRules, numberPlan, clock, linkBase, count: tally } = deps;
   const findTemplate = createTemplateCache(db, directory);
+  const onList = createGatheringLookup(db.sql);
   const lines = new Map<bigint, Waiting[]>();
 
   /** The checks that a kind of content asks for, and what it costs. */
@@ -116,7 +118,7 @@ export function createSubmit(deps: SubmitDeps): Submit {
       phones: recipients.phones,
       sendAt: submission.sendAt ?? clock(),
     };
-    const judged = { ...recipients, verdicts: await judge({ sql: db.sql, directory, contentRules }, inquiry) };
+    const judged = { ...recipients, verdicts: await judge({ onList, directory, contentRules }, inquiry) };
     const priceOf = pricing(tenancy, content.segments, recipients.phones);
     return priced({ tenancy, submission, content, judged, priceOf });
   }

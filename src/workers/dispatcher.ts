@@ -30,6 +30,7 @@ import { dispatchBodies, type DispatchBody } from '../core/batches.ts';
 import type { Directory } from '../core/directory.ts';
 import type { Sign } from '../core/health.ts';
 import type { Links } from '../core/links.ts';
+import { listLookup } from '../core/list-lookup.ts';
 import { type Outcome, record, recordedOf } from '../core/messages.ts';
 import { batchIdOf, type Channel, chunkCapacity, indexOf, messageIdOf, messageStatus } from '../core/model.ts';
 import type { PackageLoader } from '../core/packages.ts';
@@ -59,7 +60,6 @@ import {
 import type { NumberPlan } from '../core/number-plan.ts';
 import { reroute } from '../core/rerouting.ts';
 import { sourceNumber } from '../core/routing.ts';
-import { onList } from '../core/screening.ts';
 import type { Signals } from '../core/signals.ts';
 import { type Db, isConnectionLoss, isUnknownCommit } from '../db/db.ts';
 import type { Log } from '../log.ts';
@@ -282,6 +282,7 @@ interface ChannelWorker {
 /** `onReturned`: chunks have been put back and may go elsewhere, if the channel is unhealthy. */
 function createChannelWorker(deps: DispatcherDeps, channel: Channel, onReturned: () => void): ChannelWorker {
   const { db, directory, log, recent, node, clock } = deps;
+  const onList = listLookup(db.sql);
   const channelId = channel.id;
   const made = descriptionOf(channel);
   const watch = deps.health.watch(channelId);
@@ -494,7 +495,6 @@ function createChannelWorker(deps: DispatcherDeps, channel: Channel, onReturned:
           found.set(
             subscriptionId,
             await onList(
-              db.sql,
               list,
               own.flatMap(({ phones }) => phones),
             ),
