@@ -9,10 +9,10 @@ let office: TestManagement;
 let lists: bigint[];
 let queries = 0;
 const counted = (): Sql =>
-  Object.assign((...given: Parameters<Sql>) => {
+  Object.assign<unknown, Sql>((...given: Parameters<Sql>) => {
     queries++;
     return office.db.sql(...given);
-  }, office.db.sql) as Sql;
+  }, office.db.sql);
 
 const numbers = (from: number, count: number): bigint[] => Array.from({ length: count }, (_, n) => 8613900000000n + BigInt(from + n));
 

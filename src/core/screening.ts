@@ -240,7 +240,7 @@ export async function findingsOf(deps: ScreeningDeps, inquiry: Inquiry, firstRul
     exempt: new Set(account.exemptNumbers),
   };
   const asked = rules.filter(({ number }) => number >= firstRule);
-  const findings = await Promise.all(asked.map((rule) => rule.judge(deps, batch)));
+  const findings = await Promise.all(asked.map(async (rule) => rule.judge(deps, batch)));
   return asked.map(({ number }, index) => ({ rule: number, findings: findings[index] ?? [] }));
 }
 
