@@ -9,7 +9,7 @@ let office: TestManagement;
 let lists: bigint[];
 let queries = 0;
 const counted = (): Sql =>
-  Object.assign<unknown, Sql>((...given: Parameters<Sql>) => {
+  Object.assign<object, Sql>((...given: Parameters<Sql>) => {
     queries++;
     return office.db.sql(...given);
   }, office.db.sql);
