@@ -22,7 +22,11 @@ export async function startMeddler(databaseUrl: string) {
       return;
     }
     clients.add(client);
-    client.on('close', () => clients.delete(client));
+    let isCut = false;
+    client.on('close', () => {
+      clients.delete(client);
+      if (!isCut) upstream.destroy(); // the database is to hear of it, and not to keep what the session has locked
+    });
     const upstream = net.connect(host.startsWith('/') ? { path: `${host}/.s.PGSQL.${port}` } : { host, port });
     let hasUsed = false;
     client.on('data', (data: Buffer) => {
@@ -33,6 +37,7 @@ export async function startMeddler(databaseUrl: string) {
         return;
       }
       plan = null;
+      isCut = true;
       backAt = performance.now() + away;
       if (away > 0) for (const other of clients) other.destroy();
       client.destroy();
@@ -63,6 +68,10 @@ export async function startMeddler(databaseUrl: string) {
       away = awayMs;
     },
     isDone: () => plan === null,
-    close: () => new Promise((resolve) => server.close(resolve)),
+    close: () =>
+      new Promise((resolve) => {
+        server.close(resolve);
+        for (const client of clients) client.destroy();
+      }),
   };
 }
