@@ -64,6 +64,7 @@ export function slicesOf(
     for (const part of cut(own)) slices.push({ kind: 'review', channelId: null, ...price, indexes: part });
   const passing = indexes.filter((index) => !verdicts[index]);
   for (const [price, own] of groupBy(passing, priceOf)) {
+    if (own.some((index) => !phones[index])) throw new Error('screening let a number pass that is none');
     const routed = byPlace(phones, own).map(({ place, indexes }) => ({ found: route(directory, product, place), indexes }));
     // Places that go through the same channels share chunks, now and if those cannot take them: a chunk moves whole.
     for (const alike of groupBy(routed, ({ found }) => channelsOf(found)).values()) {

@@ -226,7 +226,7 @@ const rules: readonly Rule[] = [
   someChannelIsHealthy,
 ];
 
-/** From here on a batch is judged once more when a person lets it pass. */
+/** From here on a batch is judged once more when a person lets it pass; and whether its numbers are still any, since ranges may go. */
 export const firstRuleAfterReview = 10;
 
 /** What each rule says by itself, in their order: for a preview. */
@@ -239,7 +239,7 @@ export async function findingsOf(deps: ScreeningDeps, inquiry: Inquiry, firstRul
     matched: firstRule < firstRuleAfterReview ? deps.contentRules.judge(account.id, inquiry.words) : null,
     exempt: new Set(account.exemptNumbers),
   };
-  const asked = rules.filter(({ number }) => number >= firstRule);
+  const asked = rules.filter((rule) => rule === validNumber || rule.number >= firstRule);
   const findings = await Promise.all(asked.map(async (rule) => rule.judge(deps, batch)));
   return asked.map(({ number }, index) => ({ rule: number, findings: findings[index] ?? [] }));
 }

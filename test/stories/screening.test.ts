@@ -2,6 +2,7 @@
  * Every status of screening produced by its rule through the API, beside a neighbour that passes; the order of the rules; the review desk;
  * and the rules that count, on two nodes at once.
  */
+import { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { App } from '../../src/app.ts';
 import { changeAccount, changeSubscription } from '../../src/core/accounts.ts';
@@ -10,7 +11,7 @@ import { createCap } from '../../src/core/caps.ts';
 import { changeChannel, changeProduct, createPool } from '../../src/core/catalogue.ts';
 import { createContentTemplate } from '../../src/core/content-rules.ts';
 import { change } from '../../src/core/management.ts';
-import { createNumberPlan } from '../../src/core/number-plan.ts';
+import { createNumberPlan, dropImportedRanges, importRanges, readRanges } from '../../src/core/number-plan.ts';
 import type { SendingWindow } from '../../src/core/model.ts';
 import { approve, expireReviews, listReviews, reject } from '../../src/core/review.ts';
 import { createSignature } from '../../src/core/templates.ts';
@@ -308,6 +309,23 @@ describe('the review desk', () => {
     const { client, item } = await waiting({ balanceE4: 3n * priceE4 });
     expect((await client.submit([unicom])).code).toBe(10011);
     expect(await approve(deps(), item.batchId, decision())).toMatchObject({ state: 'approved' });
+  });
+
+  it('ends a number as invalid whose range has been taken off the number table since; the others go on', async () => {
+    const { client, customer } = await newCustomer();
+    const range = await readRanges(Readable.from([Buffer.from('1540,mobile')]));
+    await configure((sql) => importRanges(sql, range, { replace: false, origin: 'story', at: new Date() }));
+    const added = '15400001111';
+    await until('the range is in force', async () => Object.keys(await refused(client, [added])).length === 0);
+    await configure((sql) => changeSubscription(sql, null, customer.subscriptionId, { sendingWindow: closed('review') }));
+    const before = await client.balanceE4();
+    expect(await refused(client, [added, mobile])).toEqual({});
+    const { data } = await listReviews(app.management.db.sql, customer.accountId, 'pending', { limit: 10, cursor: null });
+    await configure(dropImportedRanges);
+    expect(await approve(deps(), data[0]?.batchId ?? 0n, decision())).toMatchObject({ state: 'approved' });
+    const told = (await client.reports()).filter(({ msgId }) => msgId === String(data[0]?.batchId));
+    expect(told.map(({ mobile, status, price }) => [mobile, status, price])).toEqual([[added, 'WL:CWHM', '0']]);
+    expect(await client.balanceE4()).toBe(before - priceE4);
   });
 
   it('rejects what nobody decides on in time', async () => {
