@@ -33,9 +33,19 @@ export async function switchRulesOn(platform: Platform, { blocked, templates, wo
     // The API tells every node to read its rules anew, the templates with them.
     await manage('POST', '/content-templates', { text: '本条最后写入{…}', verdict: 'pass', note: 'bench' });
     say(`words: ${((performance.now() - started) / 1000).toFixed(0)} s`);
-    await new Promise((resolve) => setTimeout(resolve, 3000));
+    await expectCodes('13500000000', `【鸿雁】${word(words - 1)}`, ['WL:MBLJ', 'WL:CHLJ']);
+    await expectCodes('13500001000', '【商家1】尊敬的客户，您的第1号订单将于今晚送达，请留意短信退订回R', ['WL:MBSH']);
   } finally {
     await db.end();
+  }
+
+  /** What was fast because a rule was not in force would be no figure. */
+  async function expectCodes(number: string, content: string, codes: readonly string[]): Promise<void> {
+    const { subscriptionId } = platform.sending;
+    const { rules } = await manage('POST', '/screening/preview', { subscriptionId, numbers: [number], content });
+    const found = (rules as { code: string }[]).map(({ code }) => code);
+    const missing = codes.filter((code) => !found.includes(code));
+    if (missing.length > 0) throw new Error(`not in force: ${missing.join(', ')}; the preview says ${found.join(', ')}`);
   }
 
   async function listOf(kind: string, subjectId: number | undefined): Promise<number> {
@@ -67,7 +77,7 @@ export async function switchRulesOn(platform: Platform, { blocked, templates, wo
   }
 }
 
-/** A word of four to seven Chinese characters, none twice, none that the benchmark sends. */
+/** A word of five to seven Chinese characters, none twice, none that the benchmark sends. */
 function word(n: number): string {
   let rest = n;
   let written = '';
