@@ -22,7 +22,7 @@ import {
   decodeSubmitResp,
   sequenceOf,
 } from '../src/protocols/cmpp.ts';
-import { createFrameReader } from '../src/protocols/framing.ts';
+import { createFrameReader } from '../src/protocols/wire/framing.ts';
 import type { Faults } from './carrier.ts';
 import { createIsmg, type IsmgOptions, type PhoneMessage } from './ismg.ts';
 import { readJournal } from './journal.ts';

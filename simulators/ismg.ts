@@ -27,7 +27,7 @@ import {
   sequenceOf,
   versionOctet,
 } from '../src/protocols/cmpp.ts';
-import { createFrameReader } from '../src/protocols/framing.ts';
+import { createFrameReader } from '../src/protocols/wire/framing.ts';
 import { concatHeader, cutText, type Encoding, joinParts, splitHeader } from '../src/protocols/text.ts';
 import {
   createFaultSwitch,

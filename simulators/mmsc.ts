@@ -13,8 +13,8 @@ import { createHash, randomBytes } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { Pool } from 'undici';
-import { basicAuthorization, type Challenge, digestResponse, readBasic, readDigest } from '../src/protocols/digest.ts';
-import { ProtocolError } from '../src/protocols/fields.ts';
+import { basicAuthorization, type Challenge, digestResponse, readBasic, readDigest } from '../src/protocols/mm7/digest.ts';
+import { ProtocolError } from '../src/protocols/wire/fields.ts';
 import {
   type Address,
   digitsOf,
@@ -26,9 +26,9 @@ import {
   writeEnvelope,
   writeRequest,
   xmlType,
-} from '../src/protocols/mm7.ts';
-import type { Part } from '../src/protocols/multipart.ts';
-import { readPresentation, type ShownFrame } from '../src/protocols/smil.ts';
+} from '../src/protocols/mm7/mm7.ts';
+import type { Part } from '../src/protocols/mm7/multipart.ts';
+import { readPresentation, type ShownFrame } from '../src/protocols/mm7/smil.ts';
 import { shanghaiTime } from '../src/std/shanghai.ts';
 import {
   createFaultSwitch,

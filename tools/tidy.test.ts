@@ -22,7 +22,7 @@ const rooms: readonly { room: string; mayImport: readonly string[] }[] = [
   { room: 'src/db', mayImport: ['src/std'] },
   {
     room: 'src/core',
-    mayImport: ['src/db/db.ts', 'src/std', 'src/protocols/text.ts', 'src/protocols/smil.ts', 'src/protocols/receipts.ts'],
+    mayImport: ['src/db/db.ts', 'src/std', 'src/protocols/text.ts', 'src/protocols/mm7/smil.ts', 'src/protocols/receipts.ts'],
   },
   // Workers hold the transactions around what core does, hence the Db and its errors; their SQL is core's all the same.
   {

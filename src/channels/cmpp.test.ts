@@ -3,7 +3,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { createIsmg, type Ismg, type IsmgOptions, type PhoneMessage } from '../../simulators/ismg.ts';
 import { cmpp, cmppFrames, command, commandOf, encodeReport, sequenceOf } from '../protocols/cmpp.ts';
-import { createFrameReader } from '../protocols/framing.ts';
+import { createFrameReader } from '../protocols/wire/framing.ts';
 import { joinParts } from '../protocols/text.ts';
 import type { CarrierInbound, CarrierReport, ChannelConnection, OutboundMessage, SegmentOutcome } from './channel.ts';
 import { type CmppSettings, createCmppConnection } from './cmpp.ts';

@@ -30,7 +30,7 @@ import {
   sequenceOf,
   versionOctet,
 } from '../protocols/cmpp.ts';
-import { ProtocolError } from '../protocols/fields.ts';
+import { ProtocolError } from '../protocols/wire/fields.ts';
 import { type CutText, concatHeader, cutText, splitHeader } from '../protocols/text.ts';
 import type { ChannelConnection, ConnectionDeps, OutboundMessage, SegmentOutcome } from './channel.ts';
 import { createPacer } from './pacing.ts';

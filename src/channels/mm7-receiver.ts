@@ -11,8 +11,8 @@
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { BlockList, isIP, isIPv6 } from 'node:net';
-import { readBasic } from '../protocols/digest.ts';
-import { ProtocolError } from '../protocols/fields.ts';
+import { readBasic } from '../protocols/mm7/digest.ts';
+import { ProtocolError } from '../protocols/wire/fields.ts';
 import {
   type Address,
   digitsOf,
@@ -26,9 +26,9 @@ import {
   readRequest,
   writeEnvelope,
   xmlType,
-} from '../protocols/mm7.ts';
-import type { Part } from '../protocols/multipart.ts';
-import { readPresentation, wordsOf } from '../protocols/smil.ts';
+} from '../protocols/mm7/mm7.ts';
+import type { Part } from '../protocols/mm7/multipart.ts';
+import { readPresentation, wordsOf } from '../protocols/mm7/smil.ts';
 import { encodeText } from '../protocols/text.ts';
 import type { CarrierInbound, CarrierReport } from './channel.ts';
 

@@ -23,8 +23,8 @@ import {
   type Submit,
   sequenceOf,
 } from './cmpp.ts';
-import { ProtocolError } from './fields.ts';
-import { createFrameReader } from './framing.ts';
+import { ProtocolError } from './wire/fields.ts';
+import { createFrameReader } from './wire/framing.ts';
 import { concatHeader, cutText, decodeText, joinParts, splitHeader } from './text.ts';
 
 const vectors = new Map(

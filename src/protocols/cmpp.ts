@@ -6,8 +6,8 @@
  * read more into them than their octets.
  */
 import { createHash } from 'node:crypto';
-import { bytes, counted, hex, type Layout, layout, octets, sized, trailing, u8, u32 } from './fields.ts';
-import type { FrameBounds } from './framing.ts';
+import { bytes, counted, hex, type Layout, layout, octets, sized, trailing, u8, u32 } from './wire/fields.ts';
+import type { FrameBounds } from './wire/framing.ts';
 import type { Encoding } from './text.ts';
 
 /** The two wire layouts; 2.1 is laid out as 2. */

@@ -19,14 +19,14 @@ import {
   decodeSubmitResp,
   sequenceOf,
 } from '../../src/protocols/cmpp.ts';
-import { basicAuthorization, readBasic, readChallenge, readDigest } from '../../src/protocols/digest.ts';
-import { ProtocolError } from '../../src/protocols/fields.ts';
-import { createFrameReader } from '../../src/protocols/framing.ts';
-import { readEnvelope, readRequest } from '../../src/protocols/mm7.ts';
-import { parseContentType, readMultipart } from '../../src/protocols/multipart.ts';
-import { defaultStyle, readPresentation, readSmil, wordsOf, writeSmil } from '../../src/protocols/smil.ts';
+import { basicAuthorization, readBasic, readChallenge, readDigest } from '../../src/protocols/mm7/digest.ts';
+import { ProtocolError } from '../../src/protocols/wire/fields.ts';
+import { createFrameReader } from '../../src/protocols/wire/framing.ts';
+import { readEnvelope, readRequest } from '../../src/protocols/mm7/mm7.ts';
+import { parseContentType, readMultipart } from '../../src/protocols/mm7/multipart.ts';
+import { defaultStyle, readPresentation, readSmil, wordsOf, writeSmil } from '../../src/protocols/mm7/smil.ts';
 import { decodeText, type Encoding, joinParts, splitHeader } from '../../src/protocols/text.ts';
-import { parseXml } from '../../src/protocols/xml.ts';
+import { parseXml } from '../../src/protocols/mm7/xml.ts';
 import { fuzzed, fuzzTimeoutMs, mangled } from './fuzz.ts';
 
 const linesOf = (name: string): string[][] =>

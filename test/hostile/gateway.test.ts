@@ -10,7 +10,7 @@ import { createIsmg } from '../../simulators/ismg.ts';
 import type { SegmentOutcome } from '../../src/channels/channel.ts';
 import { createCmppConnection } from '../../src/channels/cmpp.ts';
 import { cmpp, cmppFrames, command, commandOf, sequenceOf } from '../../src/protocols/cmpp.ts';
-import { createFrameReader } from '../../src/protocols/framing.ts';
+import { createFrameReader } from '../../src/protocols/wire/framing.ts';
 import { until } from '../platform.ts';
 import { fuzzed, fuzzTimeoutMs } from './fuzz.ts';
 

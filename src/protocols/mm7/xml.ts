@@ -6,7 +6,7 @@
  * XML itself and characters by number, which are decoded here. Size, depth and number of elements are bounded.
  */
 import { XMLParser } from 'fast-xml-parser';
-import { ProtocolError } from './fields.ts';
+import { ProtocolError } from '../wire/fields.ts';
 
 export interface XmlElement {
   /** Without its prefix. */

@@ -8,7 +8,7 @@
  * busboy, because a body in memory needs no streams: one pass with `indexOf`, no copies, and an answer at once; Dicer checks it in
  * the tests.
  */
-import { ProtocolError } from './fields.ts';
+import { ProtocolError } from '../wire/fields.ts';
 
 // Content types
 

@@ -9,7 +9,7 @@
  * location or by `cid:`; without a usable SMIL, the parts in their order.
  */
 import iconv from 'iconv-lite';
-import { ProtocolError } from './fields.ts';
+import { ProtocolError } from '../wire/fields.ts';
 import { findPart, type Part, type PartToWrite, readMultipart, rootOf, writeMultipart } from './multipart.ts';
 import { escapeXml, parseXml, type XmlElement } from './xml.ts';
 

@@ -2,7 +2,7 @@ import { PassThrough } from 'node:stream';
 import { Dicer } from '@fastify/busboy';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { ProtocolError } from './fields.ts';
+import { ProtocolError } from '../wire/fields.ts';
 import { findPart, octetsOf, parseContentType, readMultipart, rootOf, writeMultipart } from './multipart.ts';
 
 const read = (contentType: string, body: string | Buffer) => readMultipart(Buffer.from(body), parseContentType(contentType));

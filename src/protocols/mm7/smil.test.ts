@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { ProtocolError } from './fields.ts';
+import { ProtocolError } from '../wire/fields.ts';
 import { type Part, parseContentType, type PartToWrite, readMultipart, writeMultipart } from './multipart.ts';
 import { defaultStyle, type Frame, presentationPart, readPresentation, readSmil, wordsOf, writeSmil } from './smil.ts';
 

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { ProtocolError } from './fields.ts';
+import { ProtocolError } from '../wire/fields.ts';
 import { childOf, escapeXml, parseXml } from './xml.ts';
 
 describe('reading', () => {

@@ -5,7 +5,7 @@
  * neither on the order nor on prefixes nor on a namespace, and takes every shape of an address (mm7.md §8). What a message lacks is
  * null. Section numbers are those of docs/protocols/mm7.md.
  */
-import { ProtocolError } from './fields.ts';
+import { ProtocolError } from '../wire/fields.ts';
 import { bare, octetsOf, type Part, type PartToWrite, parseContentType, readMultipart, rootOf, writeMultipart } from './multipart.ts';
 import { childOf, escapeXml, parseXml, type XmlElement } from './xml.ts';
 

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { ProtocolError } from './fields.ts';
+import { ProtocolError } from '../wire/fields.ts';
 import {
   digitsOf,
   type EnvelopeToWrite,
@@ -21,7 +21,7 @@ import {
 import { defaultStyle, presentationPart, readPresentation, wordsOf } from './smil.ts';
 
 const vectors = new Map(
-  readFileSync(new URL('./testdata/mm7.hex', import.meta.url), 'utf8')
+  readFileSync(new URL('../testdata/mm7.hex', import.meta.url), 'utf8')
     .split('\n')
     .filter((line) => line !== '' && !line.startsWith('#'))
     .map((line) => {
