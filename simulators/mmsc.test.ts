@@ -2,8 +2,8 @@
 import { createServer } from 'node:http';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import type { CarrierInbound, CarrierReport, MessagePackage, SegmentOutcome } from '../src/channels/channel.ts';
-import { createMm7Connection, type Mm7Settings } from '../src/channels/mm7.ts';
-import { createMm7Receiver, type ReadReply } from '../src/channels/mm7-receiver.ts';
+import { createMm7Connection, type Mm7Settings } from '../src/channels/mm7/connection.ts';
+import { createMm7Receiver, type ReadReply } from '../src/channels/mm7/door.ts';
 import { mm7Namespace, readEnvelope, writeEnvelope, writeRequest } from '../src/protocols/mm7/mm7.ts';
 import { decodeText } from '../src/protocols/text.ts';
 import { createMmsc, type MmscOptions, type PhoneMms } from './mmsc.ts';

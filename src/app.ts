@@ -5,7 +5,7 @@ import { randomBytes } from 'node:crypto';
 import os from 'node:os';
 import type { ChannelConnection, ConnectionDeps } from './channels/channel.ts';
 import { type CmppSettings, createCmppConnection } from './channels/cmpp.ts';
-import { createMm7Connection, type Mm7Settings } from './channels/mm7.ts';
+import { createMm7Connection, type Mm7Settings } from './channels/mm7/connection.ts';
 import { findRequestId } from './core/batches.ts';
 import { createCards } from './core/cards.ts';
 import { createContentRules } from './core/content-rules.ts';

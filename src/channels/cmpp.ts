@@ -33,8 +33,8 @@ import {
 import { ProtocolError } from '../protocols/wire/fields.ts';
 import { type CutText, concatHeader, cutText, splitHeader } from '../protocols/text.ts';
 import type { ChannelConnection, ConnectionDeps, OutboundMessage, SegmentOutcome } from './channel.ts';
-import { createPacer } from './pacing.ts';
-import { createSession, type SessionSettings, type Tracked } from './session.ts';
+import { createPacer } from './session/pacing.ts';
+import { createSession, type SessionSettings, type Tracked } from './session/session.ts';
 
 export interface CmppSettings extends Partial<SessionSettings> {
   readonly host: string;

@@ -198,7 +198,7 @@ interface CmppChannelSettings {
   readonly strictAuthenticator?: boolean;
 }
 
-/** Settings of an MM7 connection; what is left out has the protocol's usual value, which channels/mm7.ts knows. */
+/** Settings of an MM7 connection; what is left out has the protocol's usual value, which channels/mm7/connection.ts knows. */
 interface Mm7ChannelSettings {
   readonly url: string;
   readonly vaspId: string;

@@ -2,13 +2,7 @@
  * Receives what carriers post (MM7), for every channel that speaks by HTTP and any node: unlike a connection, a post is not bound to a
  * lease. Makes a receiver for each channel when it is first posted to, and anew when the channel's settings change.
  */
-import {
-  createMm7Receiver,
-  type Mm7Answer,
-  type Mm7Received,
-  type Mm7Receiver,
-  type Mm7ReceiverSettings,
-} from '../channels/mm7-receiver.ts';
+import { createMm7Receiver, type Mm7Answer, type Mm7Received, type Mm7Receiver, type Mm7ReceiverSettings } from '../channels/mm7/door.ts';
 import type { Directory } from '../core/directory.ts';
 import type { Receiver } from './receiver.ts';
 

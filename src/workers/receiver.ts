@@ -3,7 +3,7 @@
  * before. What cannot be stored now is refused, and the carrier sends it again.
  */
 import type { CarrierInbound, CarrierReport } from '../channels/channel.ts';
-import type { ReadReply } from '../channels/mm7-receiver.ts';
+import type { ReadReply } from '../channels/mm7/door.ts';
 import type { Inbound } from '../core/inbound.ts';
 import type { Report, Reports } from '../core/reports.ts';
 import type { Signals } from '../core/signals.ts';

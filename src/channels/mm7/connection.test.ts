@@ -3,11 +3,11 @@ import { randomBytes } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createTcpServer, type Socket } from 'node:net';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { createMmsc, type Mmsc, type MmscOptions, type PhoneMms } from '../../simulators/mmsc.ts';
-import { mm7Namespace, readRequest, writeEnvelope } from '../protocols/mm7/mm7.ts';
-import { readPresentation } from '../protocols/mm7/smil.ts';
-import type { ChannelConnection, MessagePackage, OutboundMessage, SegmentOutcome } from './channel.ts';
-import { createMm7Connection, type Mm7Settings } from './mm7.ts';
+import { createMmsc, type Mmsc, type MmscOptions, type PhoneMms } from '../../../simulators/mmsc.ts';
+import { mm7Namespace, readRequest, writeEnvelope } from '../../protocols/mm7/mm7.ts';
+import { readPresentation } from '../../protocols/mm7/smil.ts';
+import type { ChannelConnection, MessagePackage, OutboundMessage, SegmentOutcome } from '../channel.ts';
+import { createMm7Connection, type Mm7Settings } from './connection.ts';
 
 const cleanUp: (() => Promise<unknown>)[] = [];
 afterEach(async () => {

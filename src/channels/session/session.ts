@@ -12,9 +12,9 @@
  * Everything is timed by one slow tick rather than a timer per request. PDUs written in one turn of the event loop leave in one write.
  */
 import { connect, type Socket } from 'node:net';
-import { ProtocolError } from '../protocols/wire/fields.ts';
-import { createFrameReader, type FrameBounds } from '../protocols/wire/framing.ts';
-import type { ConnectionState } from './channel.ts';
+import { ProtocolError } from '../../protocols/wire/fields.ts';
+import { createFrameReader, type FrameBounds } from '../../protocols/wire/framing.ts';
+import type { ConnectionState } from '../channel.ts';
 
 export interface SessionSettings {
   readonly host: string;

@@ -11,8 +11,8 @@
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { BlockList, isIP, isIPv6 } from 'node:net';
-import { readBasic } from '../protocols/mm7/digest.ts';
-import { ProtocolError } from '../protocols/wire/fields.ts';
+import { readBasic } from '../../protocols/mm7/digest.ts';
+import { ProtocolError } from '../../protocols/wire/fields.ts';
 import {
   type Address,
   digitsOf,
@@ -26,11 +26,11 @@ import {
   readRequest,
   writeEnvelope,
   xmlType,
-} from '../protocols/mm7/mm7.ts';
-import type { Part } from '../protocols/mm7/multipart.ts';
-import { readPresentation, wordsOf } from '../protocols/mm7/smil.ts';
-import { encodeText } from '../protocols/text.ts';
-import type { CarrierInbound, CarrierReport } from './channel.ts';
+} from '../../protocols/mm7/mm7.ts';
+import type { Part } from '../../protocols/mm7/multipart.ts';
+import { readPresentation, wordsOf } from '../../protocols/mm7/smil.ts';
+import { encodeText } from '../../protocols/text.ts';
+import type { CarrierInbound, CarrierReport } from '../channel.ts';
 
 export interface Mm7ReceiverSettings {
   /** Addresses and CIDR ranges that may post; any if left out. There must be these, or a user, or both. */

@@ -1,14 +1,14 @@
 import { readFileSync } from 'node:fs';
 import * as fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { basicAuthorization } from '../protocols/mm7/digest.ts';
-import { mm7Namespace, readEnvelope } from '../protocols/mm7/mm7.ts';
-import { decodeText } from '../protocols/text.ts';
-import type { CarrierInbound, CarrierReport } from './channel.ts';
-import { createMm7Receiver, type Mm7Received, type Mm7ReceiverSettings, type ReadReply } from './mm7-receiver.ts';
+import { basicAuthorization } from '../../protocols/mm7/digest.ts';
+import { mm7Namespace, readEnvelope } from '../../protocols/mm7/mm7.ts';
+import { decodeText } from '../../protocols/text.ts';
+import type { CarrierInbound, CarrierReport } from '../channel.ts';
+import { createMm7Receiver, type Mm7Received, type Mm7ReceiverSettings, type ReadReply } from './door.ts';
 
 const vectors = new Map(
-  readFileSync(new URL('../protocols/testdata/mm7.hex', import.meta.url), 'utf8')
+  readFileSync(new URL('../../protocols/testdata/mm7.hex', import.meta.url), 'utf8')
     .split('\n')
     .filter((line) => line !== '' && !line.startsWith('#'))
     .map((line) => {

@@ -9,7 +9,7 @@ import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import { buildConnector, Client } from 'undici';
-import { basicAuthorization, type Challenge, digestAuthorization, readChallenge } from '../protocols/mm7/digest.ts';
+import { basicAuthorization, type Challenge, digestAuthorization, readChallenge } from '../../protocols/mm7/digest.ts';
 
 export interface PosterSettings {
   /** `http://mmsc.example.net:8080/mm7` */

@@ -15,7 +15,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { connect as connectTcp } from 'node:net';
-import { ProtocolError } from '../protocols/wire/fields.ts';
+import { ProtocolError } from '../../protocols/wire/fields.ts';
 import {
   type Address,
   type Fields,
@@ -26,12 +26,12 @@ import {
   verdictOf,
   writeEnvelope,
   writeRequest,
-} from '../protocols/mm7/mm7.ts';
-import type { PartToWrite } from '../protocols/mm7/multipart.ts';
-import { defaultStyle, presentationPart } from '../protocols/mm7/smil.ts';
-import { shanghaiTime } from '../std/shanghai.ts';
-import type { ChannelConnection, ConnectionDeps, ConnectionState, MessagePackage, OutboundMessage, SegmentOutcome } from './channel.ts';
-import { createPoster, type Posted } from './mm7-post.ts';
+} from '../../protocols/mm7/mm7.ts';
+import type { PartToWrite } from '../../protocols/mm7/multipart.ts';
+import { defaultStyle, presentationPart } from '../../protocols/mm7/smil.ts';
+import { shanghaiTime } from '../../std/shanghai.ts';
+import type { ChannelConnection, ConnectionDeps, ConnectionState, MessagePackage, OutboundMessage, SegmentOutcome } from '../channel.ts';
+import { createPoster, type Posted } from './post.ts';
 
 export interface Mm7Settings {
   readonly url: string;
