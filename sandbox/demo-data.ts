@@ -2,15 +2,15 @@
  * The demo data that the README promises: accounts, products, subscriptions with known credentials, templates and lists. Seeded once;
  * what somebody changes afterwards stays changed.
  */
-import { createAccount, createSubscription, payIn } from '../src/core/accounts.ts';
-import { addNumbers, ensureBlocklist } from '../src/core/blocklists.ts';
-import { createCap } from '../src/core/caps.ts';
-import { changeChannel, createChannel, createPool, createProduct } from '../src/core/catalogue.ts';
-import { addWords, createContentTemplate, createWordList, foldWords } from '../src/core/content-rules.ts';
-import { change, type Management } from '../src/core/management.ts';
-import type { Province } from '../src/core/model.ts';
-import { approveTemplate, createPackageTemplate, createSignature, createTemplate } from '../src/core/templates.ts';
-import { createToken } from '../src/core/tokens.ts';
+import { createAccount, createSubscription, payIn } from '../src/core/catalogue/accounts.ts';
+import { addNumbers, ensureBlocklist } from '../src/core/catalogue/blocklists.ts';
+import { createCap } from '../src/core/screening/caps.ts';
+import { changeChannel, createChannel, createPool, createProduct } from '../src/core/catalogue/catalogue.ts';
+import { addWords, createContentTemplate, createWordList, foldWords } from '../src/core/screening/content-rules.ts';
+import { change, type Management } from '../src/core/config/management.ts';
+import type { Province } from '../src/core/model/model.ts';
+import { approveTemplate, createPackageTemplate, createSignature, createTemplate } from '../src/core/content/templates.ts';
+import { createToken } from '../src/core/config/tokens.ts';
 import { brokenPoolId, cappedSignature, listedNumbers, listedWords, mmsProductOf, policiesOf, spIdOf, templateText } from './magic.ts';
 
 const operatorToken = 'sandbox-operator-token';

@@ -6,7 +6,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { callMms, type Client, clientOf } from '../harness/customers.ts';
-import { codes } from '../src/core/codes.ts';
+import { codes } from '../src/core/watch/codes.ts';
 import { packageRoot } from '../src/std/package-root.ts';
 import { type PushServer, startPushServer } from '../test/mms-platform.ts';
 import { expireOverdue, until } from '../test/platform.ts';

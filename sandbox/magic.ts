@@ -7,9 +7,9 @@
  * subscriptions whose policy would stop everything else.
  */
 import type { FateDigits } from '../simulators/carrier.ts';
-import type { SubscriptionSettings } from '../src/core/accounts.ts';
-import type { ProductSettings } from '../src/core/catalogue.ts';
-import { explain } from '../src/core/codes.ts';
+import type { SubscriptionSettings } from '../src/core/catalogue/accounts.ts';
+import type { ProductSettings } from '../src/core/catalogue/catalogue.ts';
+import { explain } from '../src/core/watch/codes.ts';
 
 export type Language = 'en' | 'zh';
 type Words = Readonly<Record<Language, string>>;

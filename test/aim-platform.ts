@@ -6,16 +6,16 @@
  */
 import { createHmac } from 'node:crypto';
 import { type App, type AppOptions, createApp } from '../src/app.ts';
-import { createAccount, createSubscription, payIn } from '../src/core/accounts.ts';
-import { addNumbers, ensureBlocklist } from '../src/core/blocklists.ts';
-import { createChannel, createPool, createProduct } from '../src/core/catalogue.ts';
-import { createInbound } from '../src/core/inbound.ts';
-import { change, type Management } from '../src/core/management.ts';
+import { createAccount, createSubscription, payIn } from '../src/core/catalogue/accounts.ts';
+import { addNumbers, ensureBlocklist } from '../src/core/catalogue/blocklists.ts';
+import { createChannel, createPool, createProduct } from '../src/core/catalogue/catalogue.ts';
+import { createInbound } from '../src/core/outcome/inbound.ts';
+import { change, type Management } from '../src/core/config/management.ts';
 import { createDb } from '../src/db/db.ts';
-import { record } from '../src/core/messages.ts';
-import { messageIdOf, messageStatus } from '../src/core/model.ts';
-import { createReports } from '../src/core/reports.ts';
-import { approveTemplate, createSignature, createTemplate } from '../src/core/templates.ts';
+import { record } from '../src/core/outcome/messages.ts';
+import { messageIdOf, messageStatus } from '../src/core/model/model.ts';
+import { createReports } from '../src/core/outcome/reports.ts';
+import { approveTemplate, createSignature, createTemplate } from '../src/core/content/templates.ts';
 import { generateKey } from '../src/std/secret-box.ts';
 import { checkLogs, testLog } from './logs.ts';
 import { freshDatabase } from './postgres.ts';

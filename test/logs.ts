@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { createLog, type Log } from '../src/log.ts';
-import type { Management } from '../src/core/management.ts';
+import type { Management } from '../src/core/config/management.ts';
 
 let kept = '';
 

@@ -1,6 +1,6 @@
 /** What management works with, on a database of its own; for tests of the core modules behind the management API. */
-import { createDirectory } from '../src/core/directory.ts';
-import type { Management } from '../src/core/management.ts';
+import { createDirectory } from '../src/core/config/directory.ts';
+import type { Management } from '../src/core/config/management.ts';
 import { createDb } from '../src/db/db.ts';
 import { createSecretBox, generateKey } from '../src/std/secret-box.ts';
 import { freshDatabase } from './postgres.ts';

@@ -444,22 +444,25 @@ describe('the checks themselves', () => {
   const tables = new Set(['balances', 'batches']);
 
   it('writers: two files, a file outside core, and disagreement with ARCHITECTURE.md', () => {
-    const ledger = parsed('src/core/ledger.ts', 'sql<{ a: bigint }[]>`with x as (update balances set a = ${b} returning 1) select 1`;');
-    const submit = parsed('src/core/submit.ts', 'db.sql`insert into balances values (${1})`;');
+    const ledger = parsed(
+      'src/core/money/ledger.ts',
+      'sql<{ a: bigint }[]>`with x as (update balances set a = ${b} returning 1) select 1`;',
+    );
+    const submit = parsed('src/core/intake/submit.ts', 'db.sql`insert into balances values (${1})`;');
     const worker = parsed('src/workers/a.ts', "sql.unsafe('delete from batches');");
-    expect(checkWriters([ledger, submit], tables, undefined)).toEqual([expect.stringContaining('ledger.ts and src/core/submit.ts')]);
+    expect(checkWriters([ledger, submit], tables, undefined)).toEqual([expect.stringContaining('ledger.ts and src/core/intake/submit.ts')]);
     expect(checkWriters([worker], tables, undefined)).toEqual([expect.stringContaining('src/workers/a.ts writes batches')]);
     const owners = parseOwners(
-      '# A\n\n## Table owners\n\n| table | written by |\n|---|---|\n| `balances` | `core/submit.ts` |\n| gone | ledger |\n\n## Next\n| x | y |\n',
+      '# A\n\n## Table owners\n\n| table | written by |\n|---|---|\n| `balances` | `core/intake/submit.ts` |\n| gone | ledger |\n\n## Next\n| x | y |\n',
     );
     expect(owners).toEqual(
       new Map([
-        ['balances', 'src/core/submit.ts'],
-        ['gone', 'src/core/ledger.ts'],
+        ['balances', 'src/core/intake/submit.ts'],
+        ['gone', 'src/core/money/ledger.ts'],
       ]),
     );
     expect(checkWriters([ledger], tables, owners)).toEqual([
-      'balances is written by src/core/ledger.ts, but ARCHITECTURE.md says src/core/submit.ts',
+      'balances is written by src/core/money/ledger.ts, but ARCHITECTURE.md says src/core/intake/submit.ts',
       'batches is missing from the table owners in ARCHITECTURE.md',
       'ARCHITECTURE.md names an owner of gone, which is no table',
     ]);

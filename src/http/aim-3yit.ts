@@ -7,11 +7,11 @@
  */
 import { createHash } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { Directory, Tenancy } from '../core/directory.ts';
-import { yuan } from '../core/ledger.ts';
-import { type Receipt, type Recipient, Refusal, type RefusalCode, type Submission, type Subscription } from '../core/model.ts';
-import type { Outbox, PushDialect, ReplyEvent, ReportEvents } from '../core/outbox.ts';
-import { sourceNumberLength } from '../core/routing.ts';
+import type { Directory, Tenancy } from '../core/config/directory.ts';
+import { yuan } from '../core/money/ledger.ts';
+import { type Receipt, type Recipient, Refusal, type RefusalCode, type Submission, type Subscription } from '../core/model/model.ts';
+import type { Outbox, PushDialect, ReplyEvent, ReportEvents } from '../core/events/outbox.ts';
+import { sourceNumberLength } from '../core/queue/routing.ts';
 import { wallClock } from '../std/shanghai.ts';
 import { createFailureLimiter, isListed, isMd5Of, isSignature } from './auth.ts';
 import { type HttpPart, jsonType, type Problem, problemStatus } from './dialect.ts';

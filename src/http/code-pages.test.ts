@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import Fastify from 'fastify';
 import { expect, it } from 'vitest';
 import { magicOf } from '../../sandbox/magic.ts';
-import { codes, explain } from '../core/codes.ts';
+import { codes, explain } from '../core/watch/codes.ts';
 import { codesPage, createCodePages } from './code-pages.ts';
 
 const server = Fastify();

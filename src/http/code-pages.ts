@@ -3,7 +3,7 @@
  * Public and the same for everybody; docs/codes.md is made from the same table.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { type CodeEntry, type CodeKind, codes, explain } from '../core/codes.ts';
+import { type CodeEntry, type CodeKind, codes, explain } from '../core/watch/codes.ts';
 import { type HttpPart, jsonType, plainFailure } from './dialect.ts';
 
 const kinds: Readonly<Record<CodeKind, { readonly zh: string; readonly en: string }>> = {
@@ -89,7 +89,7 @@ export function codesPage(magicOf: (code: string, language: 'zh' | 'en') => stri
     (Object.keys(kinds) as CodeKind[]).map((kind) => `## ${kinds[kind][language]}\n\n${table(kind, language, columns)}\n`).join('\n');
   return `# 代码说明 · Codes
 
-客户会遇到的每个代码：含义、原因与处理。运行中的平台在 \`/codes/{代码}\` 给出同样的说明。“沙箱”一列是在[沙箱](sandbox.md#statuses)里怎样遇到它。本页由 \`src/core/codes.ts\` 与 \`sandbox/magic.ts\` 生成。
+客户会遇到的每个代码：含义、原因与处理。运行中的平台在 \`/codes/{代码}\` 给出同样的说明。“沙箱”一列是在[沙箱](sandbox.md#statuses)里怎样遇到它。本页由 \`src/core/watch/codes.ts\` 与 \`sandbox/magic.ts\` 生成。
 
 ${sections('zh', ['代码', '规则', '沙箱', '含义', '原因', '处理'])}
 # Codes, in English

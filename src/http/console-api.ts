@@ -13,10 +13,10 @@ import type { FastifyBodyParser, FastifyInstance, FastifyReply, FastifyRequest, 
 import { type TSchema, Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 import type { TLocalizedValidationError } from 'typebox/error';
-import { validateCard } from '../core/content.ts';
-import { Denial } from '../core/management.ts';
-import type { TokenHolder } from '../core/tokens.ts';
-import { findToken } from '../core/tokens.ts';
+import { validateCard } from '../core/content/card.ts';
+import { Denial } from '../core/config/management.ts';
+import type { TokenHolder } from '../core/config/tokens.ts';
+import { findToken } from '../core/config/tokens.ts';
 import { addAccounts, addSubscriptions } from './console-accounts.ts';
 import { addBlocklists } from './console-blocklists.ts';
 import { addCaps } from './console-caps.ts';

@@ -1,8 +1,8 @@
 /** The routes of the management API for lists of numbers that must not be sent to. Files of millions go through console-numbers.ts. */
 import type { Static } from 'typebox';
-import * as blocklists from '../core/blocklists.ts';
-import { change, mapPage } from '../core/management.ts';
-import { usualForm } from '../core/numbers.ts';
+import * as blocklists from '../core/catalogue/blocklists.ts';
+import { change, mapPage } from '../core/config/management.ts';
+import { usualForm } from '../core/model/numbers.ts';
 import { shanghaiTime } from '../std/shanghai.ts';
 import * as contract from './console-contract.ts';
 import { listOf, ref } from './console-contract.ts';

@@ -1,7 +1,7 @@
-/** The routes of the management API for frequency caps. They are the operator's; what they count by is in core/caps.ts. */
+/** The routes of the management API for frequency caps. They are the operator's; what they count by is in core/screening/caps.ts. */
 import type { Static } from 'typebox';
-import * as caps from '../core/caps.ts';
-import { change, mapPage } from '../core/management.ts';
+import * as caps from '../core/screening/caps.ts';
+import { change, mapPage } from '../core/config/management.ts';
 import { shanghaiTime } from '../std/shanghai.ts';
 import * as contract from './console-contract.ts';
 import { listOf, ref } from './console-contract.ts';

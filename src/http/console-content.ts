@@ -4,9 +4,9 @@
  */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { Static } from 'typebox';
-import * as content from '../core/content-rules.ts';
-import { change, mapPage } from '../core/management.ts';
-import { fold } from '../core/sensitive-words.ts';
+import * as content from '../core/screening/content-rules.ts';
+import { change, mapPage } from '../core/config/management.ts';
+import { fold } from '../core/screening/sensitive-words.ts';
 import { shanghaiTime } from '../std/shanghai.ts';
 import * as contract from './console-contract.ts';
 import { listOf, ref } from './console-contract.ts';

@@ -1,10 +1,10 @@
 /** The routes of the management API for what waits for a person, and for what would become of a submission. */
 import type { Static } from 'typebox';
-import * as accounts from '../core/accounts.ts';
-import { yuan } from '../core/ledger.ts';
-import { found, mapPage } from '../core/management.ts';
-import { preview } from '../core/preview.ts';
-import * as review from '../core/review.ts';
+import * as accounts from '../core/catalogue/accounts.ts';
+import { yuan } from '../core/money/ledger.ts';
+import { found, mapPage } from '../core/config/management.ts';
+import { preview } from '../core/intake/preview.ts';
+import * as review from '../core/intake/review.ts';
 import { shanghaiTime } from '../std/shanghai.ts';
 import * as contract from './console-contract.ts';
 import { listOf, ref } from './console-contract.ts';

@@ -1,6 +1,6 @@
 /** The routes of the management API for what the platform runs by. */
-import { change } from '../core/management.ts';
-import { changeSettings } from '../core/settings.ts';
+import { change } from '../core/config/management.ts';
+import { changeSettings } from '../core/config/settings.ts';
 import * as contract from './console-contract.ts';
 import { ref } from './console-contract.ts';
 import { type Api, type ConsoleDeps, operatorOnly } from './console-shared.ts';

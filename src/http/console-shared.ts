@@ -9,18 +9,18 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, RawServerDefault } from 'fastify';
-import type { ContentRules } from '../core/content-rules.ts';
-import { yuan } from '../core/ledger.ts';
-import type { Management, PageRequest } from '../core/management.ts';
-import { Denial, found } from '../core/management.ts';
-import type { StoredFrame } from '../core/model.ts';
-import { parseNumber } from '../core/numbers.ts';
-import type { NumberPlan, Phone } from '../core/number-plan.ts';
-import type { Outbox } from '../core/outbox.ts';
-import { findMedia } from '../core/packages.ts';
-import type { DayRange } from '../core/reporting.ts';
-import type { Signals } from '../core/signals.ts';
-import type { Caller, TokenHolder } from '../core/tokens.ts';
+import type { ContentRules } from '../core/screening/content-rules.ts';
+import { yuan } from '../core/money/ledger.ts';
+import type { Management, PageRequest } from '../core/config/management.ts';
+import { Denial, found } from '../core/config/management.ts';
+import type { StoredFrame } from '../core/model/model.ts';
+import { parseNumber } from '../core/model/numbers.ts';
+import type { NumberPlan, Phone } from '../core/numbers/number-plan.ts';
+import type { Outbox } from '../core/events/outbox.ts';
+import { findMedia } from '../core/content/package.ts';
+import type { DayRange } from '../core/watch/reporting.ts';
+import type { Signals } from '../core/config/signals.ts';
+import type { Caller, TokenHolder } from '../core/config/tokens.ts';
 import { addDays, shanghaiDay, shanghaiTime } from '../std/shanghai.ts';
 
 declare module 'fastify' {

@@ -1,7 +1,7 @@
 /** The routes of the management API for templates and signatures. */
 import { type Static, Type } from 'typebox';
-import { change, mapPage } from '../core/management.ts';
-import * as templates from '../core/templates.ts';
+import { change, mapPage } from '../core/config/management.ts';
+import * as templates from '../core/content/templates.ts';
 import { shanghaiTime } from '../std/shanghai.ts';
 import * as contract from './console-contract.ts';
 import { listOf, ref } from './console-contract.ts';

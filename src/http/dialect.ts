@@ -3,7 +3,7 @@
  *
  * A part owns the paths at or below its prefix: its routes, and the form in which callers there are told of what goes wrong before or
  * beside those routes. A dialect is a part that speaks a vendor's API, together with its way of pushing events (`PushDialect` in
- * core/outbox.ts).
+ * core/events/outbox.ts).
  */
 import type { FastifyInstance } from 'fastify';
 

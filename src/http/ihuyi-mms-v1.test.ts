@@ -397,8 +397,8 @@ describe('templates', () => {
     ['SignNameNotApproved', 'sign_name', { sign_name: '别人' }],
   ])('are refused with %s (%s)', async (code, reason, parameters) => {
     if (parameters['api_id'] === 'mms-nothing') {
-      const { createAccount } = await import('../core/accounts.ts');
-      const { change } = await import('../core/management.ts');
+      const { createAccount } = await import('../core/catalogue/accounts.ts');
+      const { change } = await import('../core/config/management.ts');
       const { management } = platform.app;
       await change(management, (sql) => createAccount(sql, management.box, { name: 'nothing', apiId: 'mms-nothing', apiKey }));
     }

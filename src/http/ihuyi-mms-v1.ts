@@ -8,9 +8,9 @@
  * Numbers that a client did not quote count by their digits as they were written, since the signature covers those: JSON.parse rounds
  * beyond 2^53, so they are read from the text itself.
  */
-import { explain } from '../core/codes.ts';
+import { explain } from '../core/watch/codes.ts';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { ApiAccount, Directory, Tenancy } from '../core/directory.ts';
+import type { ApiAccount, Directory, Tenancy } from '../core/config/directory.ts';
 import {
   type Account,
   defaultPackageLimits,
@@ -22,11 +22,11 @@ import {
   type RequestKey,
   type StoredFrame,
   type Submission,
-} from '../core/model.ts';
-import { parseNumber } from '../core/numbers.ts';
-import type { PushDialect } from '../core/outbox.ts';
-import { checkLimits, type PackageDraft, readPackage, signed } from '../core/packages.ts';
-import type { NewPackageTemplate } from '../core/templates.ts';
+} from '../core/model/model.ts';
+import { parseNumber } from '../core/model/numbers.ts';
+import type { PushDialect } from '../core/events/outbox.ts';
+import { checkLimits, type PackageDraft, readPackage, signed } from '../core/content/package.ts';
+import type { NewPackageTemplate } from '../core/content/templates.ts';
 import { wallClock } from '../std/shanghai.ts';
 import { createFailureLimiter, isListed, isMd5Of } from './auth.ts';
 import { type HttpPart, jsonType, type Problem, problemStatus } from './dialect.ts';

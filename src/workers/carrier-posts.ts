@@ -3,7 +3,7 @@
  * lease. Makes a receiver for each channel when it is first posted to, and anew when the channel's settings change.
  */
 import { createMm7Receiver, type Mm7Answer, type Mm7Received, type Mm7Receiver, type Mm7ReceiverSettings } from '../channels/mm7/door.ts';
-import type { Directory } from '../core/directory.ts';
+import type { Directory } from '../core/config/directory.ts';
 import type { Receiver } from './receiver.ts';
 
 export interface CarrierPosts {

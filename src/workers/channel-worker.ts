@@ -24,14 +24,14 @@ import type {
   OutboundMessage,
   SegmentOutcome,
 } from '../channels/channel.ts';
-import { dispatchBodies, type DispatchBody } from '../core/batches.ts';
-import type { Directory } from '../core/directory.ts';
-import type { Sign } from '../core/health.ts';
-import type { Links } from '../core/links.ts';
-import { listLookup } from '../core/list-lookup.ts';
-import { type Outcome, record, recordedOf } from '../core/messages.ts';
-import { batchIdOf, type Channel, chunkCapacity, indexOf, messageIdOf, messageStatus } from '../core/model.ts';
-import type { PackageLoader } from '../core/packages.ts';
+import { dispatchBodies, type DispatchBody } from '../core/queue/batches.ts';
+import type { Directory } from '../core/config/directory.ts';
+import type { Sign } from '../core/catalogue/health.ts';
+import type { Links } from '../core/content/links.ts';
+import { listLookup } from '../core/catalogue/list-lookup.ts';
+import { type Outcome, record, recordedOf } from '../core/outcome/messages.ts';
+import { batchIdOf, type Channel, chunkCapacity, indexOf, messageIdOf, messageStatus } from '../core/model/model.ts';
+import type { PackageLoader } from '../core/content/package.ts';
 import {
   claim as claimChunks,
   type Claim,
@@ -50,9 +50,9 @@ import {
   showState,
   standing,
   takeLeases,
-} from '../core/queue.ts';
-import { sourceNumber } from '../core/routing.ts';
-import type { Signals } from '../core/signals.ts';
+} from '../core/queue/queue.ts';
+import { sourceNumber } from '../core/queue/routing.ts';
+import type { Signals } from '../core/config/signals.ts';
 import { type Db, isConnectionLoss, isUnknownCommit } from '../db/db.ts';
 import type { Log } from '../log.ts';
 import { groupBy } from '../std/group.ts';

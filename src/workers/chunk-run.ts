@@ -6,10 +6,10 @@
  * reservation are ever handed out, so that after a crash whatever lies above it was certainly not sent.
  */
 import type { OutboundMessage, SegmentOutcome } from '../channels/channel.ts';
-import type { DispatchBody } from '../core/batches.ts';
-import type { Outcome } from '../core/messages.ts';
-import { messageIdOf, messageStatus } from '../core/model.ts';
-import type { Claim } from '../core/queue.ts';
+import type { DispatchBody } from '../core/queue/batches.ts';
+import type { Outcome } from '../core/outcome/messages.ts';
+import { messageIdOf, messageStatus } from '../core/model/model.ts';
+import type { Claim } from '../core/queue/queue.ts';
 
 /** What the chunk's messages have in common. */
 export interface RunPolicy {

@@ -1,15 +1,15 @@
 /**
  * Has a worker for every channel that is on (`channel-worker.ts`), and does what is done for a channel whether or not it has connections:
  * puts what was planned in line when it is due, takes back what lost nodes have claimed, ends what has lived too long, and moves what
- * waits for an unhealthy channel to others (`core/rerouting.ts`).
+ * waits for an unhealthy channel to others (`core/queue/rerouting.ts`).
  */
 import { performance } from 'node:perf_hooks';
-import { dispatchBodies } from '../core/batches.ts';
-import { type Outcome, record, recordedOf } from '../core/messages.ts';
-import { indexOf } from '../core/model.ts';
-import { lockExpired, neverClaimed, putInLine, recoverChunks, removeExpired } from '../core/queue.ts';
-import type { NumberPlan } from '../core/number-plan.ts';
-import { reroute } from '../core/rerouting.ts';
+import { dispatchBodies } from '../core/queue/batches.ts';
+import { type Outcome, record, recordedOf } from '../core/outcome/messages.ts';
+import { indexOf } from '../core/model/model.ts';
+import { lockExpired, neverClaimed, putInLine, recoverChunks, removeExpired } from '../core/queue/queue.ts';
+import type { NumberPlan } from '../core/numbers/number-plan.ts';
+import { reroute } from '../core/queue/rerouting.ts';
 import { groupBy } from '../std/group.ts';
 import { type ChannelWorker, type ChannelWorkerDeps, createChannelWorker } from './channel-worker.ts';
 import { decideWithoutSending } from './chunk-run.ts';

@@ -2,10 +2,10 @@ import { pino } from 'pino';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type Platform, startAimPlatform } from '../../test/aim-platform.ts';
 import { until } from '../../test/platform.ts';
-import { audit } from '../core/audit.ts';
-import { chunkIdOf, messageIdOf } from '../core/model.ts';
-import { createRetention } from '../core/retention.ts';
-import { createSignals } from '../core/signals.ts';
+import { audit } from '../core/watch/audit.ts';
+import { chunkIdOf, messageIdOf } from '../core/model/model.ts';
+import { createRetention } from '../core/watch/retention.ts';
+import { createSignals } from '../core/config/signals.ts';
 import { shanghaiDay } from '../std/shanghai.ts';
 import { createJanitor } from './janitor.ts';
 

@@ -3,14 +3,14 @@
  * nobody decides on rejected, old days dropped and what belonged to them purged, old request ids and counters forgotten. Every task is
  * idempotent and may run on several nodes at once.
  */
-import { purgeRequestIds } from '../core/batches.ts';
-import { type CounterKey, purgeCounters } from '../core/caps.ts';
-import type { Directory } from '../core/directory.ts';
-import { expire, findOverdue, waitingSince } from '../core/messages.ts';
-import type { Retention } from '../core/retention.ts';
-import { expireReviews } from '../core/review.ts';
-import { overdueEndedBefore, setOverdueEndedBefore } from '../core/settings.ts';
-import type { Signals } from '../core/signals.ts';
+import { purgeRequestIds } from '../core/queue/batches.ts';
+import { type CounterKey, purgeCounters } from '../core/screening/caps.ts';
+import type { Directory } from '../core/config/directory.ts';
+import { expire, findOverdue, waitingSince } from '../core/outcome/messages.ts';
+import type { Retention } from '../core/watch/retention.ts';
+import { expireReviews } from '../core/intake/review.ts';
+import { overdueEndedBefore, setOverdueEndedBefore } from '../core/config/settings.ts';
+import type { Signals } from '../core/config/signals.ts';
 import type { Db } from '../db/db.ts';
 import type { Log } from '../log.ts';
 import { addDays, shanghaiDay } from '../std/shanghai.ts';

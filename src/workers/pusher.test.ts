@@ -1,12 +1,12 @@
 /** Pushes in the MMS dialect to a customer's real HTTP server: what arrives, how often, and what a bad server costs the others. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { audit } from '../core/audit.ts';
-import { messageStatus } from '../core/model.ts';
-import { createOutbox, reportsFrom } from '../core/outbox.ts';
-import { changeSettings } from '../core/settings.ts';
-import { change } from '../core/management.ts';
-import { changeAccount } from '../core/accounts.ts';
+import { audit } from '../core/watch/audit.ts';
+import { messageStatus } from '../core/model/model.ts';
+import { createOutbox, reportsFrom } from '../core/events/outbox.ts';
+import { changeSettings } from '../core/config/settings.ts';
+import { change } from '../core/config/management.ts';
+import { changeAccount } from '../core/catalogue/accounts.ts';
 import {
   demoAccount,
   demoSubscription,

@@ -10,10 +10,21 @@
  */
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Directory } from '../core/directory.ts';
-import type { Medium } from '../core/model.ts';
-import type { Endpoint, Fate, Load, LostClaim, Outbox, Parcel, PushBody, PushClaim, PushDialect, PushResult } from '../core/outbox.ts';
-import type { Signals } from '../core/signals.ts';
+import type { Directory } from '../core/config/directory.ts';
+import type { Medium } from '../core/model/model.ts';
+import type {
+  Endpoint,
+  Fate,
+  Load,
+  LostClaim,
+  Outbox,
+  Parcel,
+  PushBody,
+  PushClaim,
+  PushDialect,
+  PushResult,
+} from '../core/events/outbox.ts';
+import type { Signals } from '../core/config/signals.ts';
 import type { Log } from '../log.ts';
 import type { Answer, Post } from './post.ts';
 

@@ -4,9 +4,9 @@
  */
 import type { CarrierInbound, CarrierReport } from '../channels/channel.ts';
 import type { ReadReply } from '../channels/mm7/door.ts';
-import type { Inbound } from '../core/inbound.ts';
-import type { Report, Reports } from '../core/reports.ts';
-import type { Signals } from '../core/signals.ts';
+import type { Inbound } from '../core/outcome/inbound.ts';
+import type { Report, Reports } from '../core/outcome/reports.ts';
+import type { Signals } from '../core/config/signals.ts';
 import type { Log } from '../log.ts';
 import type { Recent, RecentEntry } from './recent.ts';
 

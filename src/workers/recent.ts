@@ -3,7 +3,7 @@
  * generations for each channel, of which the older is forgotten when the younger is full. What has been forgotten, or was sent by
  * another node, is found by a query.
  */
-import type { Sent } from '../core/messages.ts';
+import type { Sent } from '../core/outcome/messages.ts';
 
 export interface RecentEntry {
   readonly sent: Sent;

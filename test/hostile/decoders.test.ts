@@ -5,8 +5,8 @@
 import { readFileSync } from 'node:fs';
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { charactersOf, matches, parsePattern, subjectOf } from '../../src/core/content-templates.ts';
-import { parseNumber, usualForm } from '../../src/core/numbers.ts';
+import { charactersOf, matches, parsePattern, subjectOf } from '../../src/core/screening/content-templates.ts';
+import { parseNumber, usualForm } from '../../src/core/model/numbers.ts';
 import { canonicalForm, parseForm, TooManyParameters } from '../../src/http/form.ts';
 import {
   cmpp,

@@ -7,12 +7,12 @@
  */
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { changeSubscription, createSubscription, payIn } from '../../src/core/accounts.ts';
-import { createCap } from '../../src/core/caps.ts';
-import { createContentTemplate } from '../../src/core/content-rules.ts';
-import { change } from '../../src/core/management.ts';
-import { createSignature } from '../../src/core/templates.ts';
-import { createToken } from '../../src/core/tokens.ts';
+import { changeSubscription, createSubscription, payIn } from '../../src/core/catalogue/accounts.ts';
+import { createCap } from '../../src/core/screening/caps.ts';
+import { createContentTemplate } from '../../src/core/screening/content-rules.ts';
+import { change } from '../../src/core/config/management.ts';
+import { createSignature } from '../../src/core/content/templates.ts';
+import { createToken } from '../../src/core/config/tokens.ts';
 import { md5 } from '../../harness/customers.ts';
 import { picture } from '../media.ts';
 import { type MmsPlatform, startMmsPlatform } from '../mms-platform.ts';

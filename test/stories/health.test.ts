@@ -5,10 +5,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it, type TestContext } from 'vitest';
 import { createIsmg, type Ismg, type PhoneMessage } from '../../simulators/ismg.ts';
-import { changeChannel, changePool, createChannel, getChannel, type StoredChannel } from '../../src/core/catalogue.ts';
-import { change } from '../../src/core/management.ts';
-import type { HealthRules } from '../../src/core/model.ts';
-import { createToken } from '../../src/core/tokens.ts';
+import { changeChannel, changePool, createChannel, getChannel, type StoredChannel } from '../../src/core/catalogue/catalogue.ts';
+import { change } from '../../src/core/config/management.ts';
+import type { HealthRules } from '../../src/core/model/model.ts';
+import { createToken } from '../../src/core/config/tokens.ts';
 import {
   type Client,
   type Customer,

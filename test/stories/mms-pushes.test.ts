@@ -1,8 +1,8 @@
 /** The schedule of MMS pushes when the process that pushes is killed: in the middle of a try, and between tries. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import { change } from '../../src/core/management.ts';
-import { changeSettings } from '../../src/core/settings.ts';
+import { change } from '../../src/core/config/management.ts';
+import { changeSettings } from '../../src/core/config/settings.ts';
 import { startMmsPlatform, startPushServer } from '../mms-platform.ts';
 import { startNode, until } from '../platform.ts';
 

@@ -4,11 +4,11 @@
 import { afterEach, expect, it } from 'vitest';
 import { callMms } from '../../harness/customers.ts';
 import { createMmsc, type PhoneMms } from '../../simulators/mmsc.ts';
-import { changeAccount, createAccount, createSubscription, payIn } from '../../src/core/accounts.ts';
-import { createChannel, createPool, createProduct } from '../../src/core/catalogue.ts';
-import { change } from '../../src/core/management.ts';
-import { changeSettings } from '../../src/core/settings.ts';
-import { createSignature } from '../../src/core/templates.ts';
+import { changeAccount, createAccount, createSubscription, payIn } from '../../src/core/catalogue/accounts.ts';
+import { createChannel, createPool, createProduct } from '../../src/core/catalogue/catalogue.ts';
+import { change } from '../../src/core/config/management.ts';
+import { changeSettings } from '../../src/core/config/settings.ts';
+import { createSignature } from '../../src/core/content/templates.ts';
 import { picture } from '../media.ts';
 import { startPushServer } from '../mms-platform.ts';
 import type { Node } from '../../harness/processes.ts';

@@ -5,9 +5,9 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createIsmg, type Ismg } from '../../simulators/ismg.ts';
 import type { App } from '../../src/app.ts';
-import { changeChannel, changePool, createChannel } from '../../src/core/catalogue.ts';
-import { change } from '../../src/core/management.ts';
-import { importPorted } from '../../src/core/portability.ts';
+import { changeChannel, changePool, createChannel } from '../../src/core/catalogue/catalogue.ts';
+import { change } from '../../src/core/config/management.ts';
+import { importPorted } from '../../src/core/numbers/portability.ts';
 import { clientOf, type Platform, plainNumbers, startPlatform, until } from '../platform.ts';
 
 let platform: Platform;

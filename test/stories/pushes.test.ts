@@ -5,9 +5,9 @@ import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it, type TestContext } from 'vitest';
-import { changeSubscription } from '../../src/core/accounts.ts';
-import { change } from '../../src/core/management.ts';
-import { createOutbox } from '../../src/core/outbox.ts';
+import { changeSubscription } from '../../src/core/catalogue/accounts.ts';
+import { change } from '../../src/core/config/management.ts';
+import { createOutbox } from '../../src/core/events/outbox.ts';
 import { shanghaiDay } from '../../src/std/shanghai.ts';
 import { clientOf, createPuller, freePort, numberOf, type Platform, plainNumbers, startPlatform, until } from '../platform.ts';
 

@@ -4,7 +4,7 @@
  */
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { App } from '../../src/app.ts';
-import { createInbound } from '../../src/core/inbound.ts';
+import { createInbound } from '../../src/core/outcome/inbound.ts';
 import { concatHeader, cutText, splitHeader } from '../../src/protocols/text.ts';
 import {
   type Client,

@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { App } from '../../src/app.ts';
-import { createReports } from '../../src/core/reports.ts';
+import { createReports } from '../../src/core/outcome/reports.ts';
 import {
   type Client,
   type Customer,

@@ -5,16 +5,16 @@
 import { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { App } from '../../src/app.ts';
-import { changeAccount, changeSubscription } from '../../src/core/accounts.ts';
-import { addNumbers, ensureBlocklist } from '../../src/core/blocklists.ts';
-import { createCap } from '../../src/core/caps.ts';
-import { changeChannel, changeProduct, createPool } from '../../src/core/catalogue.ts';
-import { createContentTemplate } from '../../src/core/content-rules.ts';
-import { change } from '../../src/core/management.ts';
-import { createNumberPlan, dropImportedRanges, importRanges, readRanges } from '../../src/core/number-plan.ts';
-import type { SendingWindow } from '../../src/core/model.ts';
-import { approve, expireReviews, listReviews, reject } from '../../src/core/review.ts';
-import { createSignature } from '../../src/core/templates.ts';
+import { changeAccount, changeSubscription } from '../../src/core/catalogue/accounts.ts';
+import { addNumbers, ensureBlocklist } from '../../src/core/catalogue/blocklists.ts';
+import { createCap } from '../../src/core/screening/caps.ts';
+import { changeChannel, changeProduct, createPool } from '../../src/core/catalogue/catalogue.ts';
+import { createContentTemplate } from '../../src/core/screening/content-rules.ts';
+import { change } from '../../src/core/config/management.ts';
+import { createNumberPlan, dropImportedRanges, importRanges, readRanges } from '../../src/core/numbers/number-plan.ts';
+import type { SendingWindow } from '../../src/core/model/model.ts';
+import { approve, expireReviews, listReviews, reject } from '../../src/core/intake/review.ts';
+import { createSignature } from '../../src/core/content/templates.ts';
 import { type Client, type Customer, clientOf, type Platform, plainNumbers, startPlatform, until } from '../platform.ts';
 
 const priceE4 = 500n;

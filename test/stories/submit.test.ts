@@ -5,8 +5,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { App } from '../../src/app.ts';
-import { changeProduct, createChannel, createPool } from '../../src/core/catalogue.ts';
-import { change } from '../../src/core/management.ts';
+import { changeProduct, createChannel, createPool } from '../../src/core/catalogue/catalogue.ts';
+import { change } from '../../src/core/config/management.ts';
 import { startMeddler } from '../meddler.ts';
 import { type Client, type Customer, clientOf, type Platform, plainNumbers, startPlatform } from '../platform.ts';
 

@@ -1,0 +1,406 @@
+/**
+ * What the operator sells and over what it goes: products, pools, channels. The only writer of `products`, `pools`, `pool_channels`
+ * and `channels`.
+ *
+ * Writers belong into a transaction and raise the configuration's version first; why is told in accounts.ts. What a channel's
+ * connections are doing is not known here: that is rows of `channel_leases`, read by reporting.ts.
+ */
+import type { Sql } from '../../db/db.ts';
+import type { SecretBox } from '../../std/secret-box.ts';
+import type { PoolMember } from '../config/directory.ts';
+import { raiseVersion } from '../config/directory.ts';
+import type { Page, PageRequest } from '../config/management.ts';
+import { afterId, Denial, found, nextConfigId, pageOf } from '../config/management.ts';
+import type { Verdict } from './health.ts';
+import {
+  type Carrier,
+  type Channel,
+  defaultHealthRules,
+  type HealthRules,
+  type Medium,
+  type Product,
+  type ProductLimits,
+  type Province,
+  type SendingWindow,
+} from '../model/model.ts';
+
+// ── products ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export type StoredProduct = Product & { readonly createdAt: Date };
+
+export interface ProductSettings {
+  readonly name?: string;
+  readonly poolId?: bigint | null;
+  readonly signatureRequired?: boolean;
+  readonly strictSignatures?: boolean;
+  readonly templatesOnly?: boolean;
+  readonly sendingWindow?: SendingWindow | null;
+  readonly chargeOn?: Product['chargeOn'];
+  readonly inDoubt?: Product['inDoubt'];
+  readonly ttlHours?: number;
+  readonly limits?: ProductLimits;
+}
+
+/** Medium and unit stay for ever: balances are counted in the unit. */
+export interface NewProduct extends ProductSettings {
+  readonly id?: bigint;
+  readonly name: string;
+  readonly medium: Medium;
+  readonly unit: Product['unit'];
+}
+
+/** Makes a product. In doubt, an AIM or SMS is sent again unless told otherwise, an MMS given up. */
+export async function createProduct(sql: Sql, product: NewProduct): Promise<StoredProduct> {
+  await raiseVersion(sql);
+  const id = product.id ?? (await nextConfigId(sql));
+  const [taken] = await sql`select 1 from products where id = ${id}`;
+  if (taken) throw new Denial('conflict', 'there is a product with this id already');
+  await checkPool(sql, product.poolId);
+  await sql`
+    insert into products (id, name, medium, unit, pool_id, signature_required, strict_signatures, templates_only, sending_window, charge_on,
+                          in_doubt, ttl_hours, limits)
+    values (${id}, ${product.name}, ${product.medium}, ${product.unit}, ${product.poolId ?? null}, ${product.signatureRequired ?? true},
+            ${product.strictSignatures ?? false}, ${product.templatesOnly ?? false},
+            ${product.sendingWindow ? sql.json(product.sendingWindow) : null},
+            ${product.chargeOn ?? 'delivered'}, ${product.inDoubt ?? (product.medium === 'mms' ? 'give_up' : 'resend')},
+            ${product.ttlHours ?? 24}, ${sql.json(product.limits ?? {})})`;
+  return getProduct(sql, null, id);
+}
+
+/** Changes what is named and leaves the rest; messages that are already accepted keep what they were accepted under. */
+export async function changeProduct(sql: Sql, id: bigint, wanted: ProductSettings): Promise<StoredProduct> {
+  await raiseVersion(sql);
+  const product = { ...(await getProduct(sql, null, id)), ...wanted };
+  await checkPool(sql, product.poolId);
+  await sql`
+    update products
+    set name = ${product.name}, pool_id = ${product.poolId}, signature_required = ${product.signatureRequired},
+        strict_signatures = ${product.strictSignatures}, templates_only = ${product.templatesOnly},
+        sending_window = ${product.sendingWindow ? sql.json(product.sendingWindow) : null},
+        charge_on = ${product.chargeOn}, in_doubt = ${product.inDoubt}, ttl_hours = ${product.ttlHours}, limits = ${sql.json(product.limits)}
+    where id = ${id}`;
+  return getProduct(sql, null, id);
+}
+
+/** One product; for an account, only if it subscribes to it. */
+export async function getProduct(sql: Sql, accountId: bigint | null, id: bigint): Promise<StoredProduct> {
+  const [product] = await sql<StoredProduct[]>`${visibleProducts(sql, accountId)} and p.id = ${id}`;
+  return found(product, 'product');
+}
+
+/** Products by id: those an account subscribes to, or all of them for the operator (`accountId` null). */
+export async function listProducts(sql: Sql, accountId: bigint | null, page: PageRequest): Promise<Page<StoredProduct>> {
+  const rows = await sql<StoredProduct[]>`
+    ${visibleProducts(sql, accountId)} and p.id > ${afterId(page)} order by p.id limit ${page.limit + 1}`;
+  return pageOf(rows, page, ({ id }) => [id]);
+}
+
+const visibleProducts = (sql: Sql, accountId: bigint | null) => sql`
+  select p.id, p.name, p.medium, p.unit, p.pool_id as "poolId", p.signature_required as "signatureRequired",
+         p.strict_signatures as "strictSignatures", p.templates_only as "templatesOnly", p.sending_window as "sendingWindow", p.charge_on as "chargeOn",
+         p.in_doubt as "inDoubt", p.ttl_hours as "ttlHours", p.limits, p.created_at as "createdAt"
+  from products p
+  where (${accountId}::bigint is null
+         or exists (select 1 from subscriptions s where s.account_id = ${accountId} and s.product_id = p.id))`;
+
+async function checkPool(sql: Sql, poolId: bigint | null | undefined): Promise<void> {
+  if (poolId === null || poolId === undefined) return;
+  const [pool] = await sql`select 1 from pools where id = ${poolId}`;
+  if (!pool) throw new Denial('invalid', 'poolId: no such pool');
+}
+
+// ── pools ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Channels that may stand in for each other: of those that fit a number, the lowest priority number goes first, then weight decides. */
+export interface Pool {
+  readonly id: bigint;
+  readonly name: string;
+  readonly channels: readonly PoolMember[];
+}
+
+export async function createPool(sql: Sql, pool: { id?: bigint; name: string; channels: readonly PoolMember[] }): Promise<Pool> {
+  await raiseVersion(sql);
+  const id = pool.id ?? (await nextConfigId(sql));
+  const [taken] = await sql`select 1 from pools where id = ${id}`;
+  if (taken) throw new Denial('conflict', 'there is a pool with this id already');
+  await sql`insert into pools (id, name) values (${id}, ${pool.name})`;
+  await fillPool(sql, id, pool.channels);
+  return getPool(sql, id);
+}
+
+/** Changes what is named; `channels` replaces all its members at once. */
+export async function changePool(sql: Sql, id: bigint, wanted: { name?: string; channels?: readonly PoolMember[] }): Promise<Pool> {
+  await raiseVersion(sql);
+  const { name } = await getPool(sql, id);
+  await sql`update pools set name = ${wanted.name ?? name} where id = ${id}`;
+  if (wanted.channels) {
+    await sql`delete from pool_channels where pool_id = ${id}`;
+    await fillPool(sql, id, wanted.channels);
+  }
+  return getPool(sql, id);
+}
+
+async function fillPool(sql: Sql, id: bigint, members: readonly PoolMember[]): Promise<void> {
+  const channelIds = members.map(({ channelId }) => channelId);
+  if (new Set(channelIds).size < channelIds.length) throw new Denial('invalid', 'channels: a channel is named twice');
+  const known = await sql`select 1 from channels where id = any(${channelIds}::bigint[])`;
+  if (known.length < channelIds.length) throw new Denial('invalid', 'channels: no such channel');
+  await sql`
+    insert into pool_channels (pool_id, channel_id, priority, weight)
+    select ${id}, t.* from unnest(${channelIds}::bigint[], ${members.map(({ priority }) => priority)}::int[],
+                                  ${members.map(({ weight }) => weight)}::int[]) as t`;
+}
+
+async function getPool(sql: Sql, id: bigint): Promise<Pool> {
+  const [pool] = await withMembers(sql, await sql<{ id: bigint; name: string }[]>`select id, name from pools where id = ${id}`);
+  return found(pool, 'pool');
+}
+
+export async function listPools(sql: Sql, page: PageRequest): Promise<Page<Pool>> {
+  const rows = await sql<{ id: bigint; name: string }[]>`
+    select id, name from pools where id > ${afterId(page)} order by id limit ${page.limit + 1}`;
+  return pageOf(await withMembers(sql, rows), page, ({ id }) => [id]);
+}
+
+async function withMembers(sql: Sql, pools: readonly { id: bigint; name: string }[]): Promise<Pool[]> {
+  const members = await sql<(PoolMember & { poolId: bigint })[]>`
+    select pool_id as "poolId", channel_id as "channelId", priority, weight from pool_channels
+    where pool_id = any(${pools.map(({ id }) => id)}::bigint[])
+    order by priority, channel_id`;
+  return pools.map((pool) => ({
+    ...pool,
+    channels: members
+      .filter(({ poolId }) => poolId === pool.id)
+      .map(({ channelId, priority, weight }) => ({ channelId, priority, weight })),
+  }));
+}
+
+// ── channels ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** Settings of a CMPP connection; what is left out has the protocol's usual value, which channels/cmpp.ts knows. */
+interface CmppChannelSettings {
+  readonly host: string;
+  readonly port: number;
+  /** Six characters, given by the carrier (企业代码). */
+  readonly spId: string;
+  readonly serviceId: string;
+  /** Segments per second, for each connection. */
+  readonly ratePerSecond: number;
+  readonly version?: '2.0' | '3.0';
+  /** Segments sent and not yet answered, for each connection. */
+  readonly window?: number;
+  readonly feeUserType?: number;
+  readonly feeType?: string;
+  readonly feeCode?: string;
+  readonly msgLevel?: number;
+  readonly longReferenceBits?: 8 | 16;
+  readonly stripCountryCode?: boolean;
+  readonly strictAuthenticator?: boolean;
+}
+
+/** Settings of an MM7 connection; what is left out has the protocol's usual value, which channels/mm7/connection.ts knows. */
+interface Mm7ChannelSettings {
+  readonly url: string;
+  readonly vaspId: string;
+  readonly vasId: string;
+  /** Recipients per second, for each connection. */
+  readonly ratePerSecond: number;
+  readonly serviceCode?: string;
+  readonly authentication?: 'none' | 'basic' | 'digest';
+  readonly username?: string;
+  readonly version?: string;
+  readonly namespace?: string;
+  readonly prefixes?: 'default' | 'prefixed';
+  readonly senderStyle?: 'shortCode' | 'number' | 'text' | 'none';
+  readonly numberStyle?: 'plus' | 'e164' | 'national';
+  readonly sourceStyle?: 'location' | 'cid';
+  readonly soapAction?: string;
+  readonly messageClass?: 'Personal' | 'Advertisement' | 'Informational' | 'Auto';
+  readonly readReply?: boolean;
+  readonly validityHours?: number;
+  readonly recipientsPerRequest?: number;
+  /** Requests under way at once. */
+  readonly concurrency?: number;
+  readonly probe?: 'post' | 'connect';
+  /** Who may post reports and replies: from which addresses, or as whom (with the channel's password), or both. Nobody, if neither. */
+  readonly allowedAddresses?: string[];
+  readonly callbackUsername?: string;
+}
+
+export interface StoredChannel extends Channel {
+  readonly settings: (CmppChannelSettings | Mm7ChannelSettings) & Readonly<Record<string, unknown>>;
+  readonly forcedHealth: 'healthy' | 'unhealthy' | null;
+  /** Why it is unhealthy or probing; empty when healthy. */
+  readonly healthReason: string;
+  readonly healthAt: Date;
+  /** The node that found it so, or `operator`; null if nobody has looked yet. */
+  readonly healthBy: string | null;
+  /** When it will be tried with messages; null if it is not to be, or as soon as it has a session again. */
+  readonly healthProbeAt: Date | null;
+  readonly createdAt: Date;
+}
+
+export interface ChannelSettings {
+  readonly name?: string;
+  readonly enabled?: boolean;
+  readonly connections?: number;
+  readonly carriers?: readonly Carrier[];
+  /** Null: all of them. */
+  readonly provinces?: readonly Province[] | null;
+  /** What it counts as, whatever it does; null: as it is found to be. */
+  readonly forcedHealth?: 'healthy' | 'unhealthy' | null;
+  /** What is left out has its default. */
+  readonly healthRules?: Partial<HealthRules>;
+  readonly accessNumber?: string;
+  readonly settings?: CmppChannelSettings | Mm7ChannelSettings;
+  /** The password of the login. */
+  readonly secret?: string;
+}
+
+export type NewChannel = { readonly id?: bigint; readonly protocol: Channel['protocol'] } & ChannelSettings &
+  Required<Pick<ChannelSettings, 'name' | 'carriers' | 'accessNumber' | 'settings' | 'secret'>>;
+
+/** Makes a channel; a node takes its connections up within a second or so. The secret is stored sealed and never shown. */
+export async function createChannel(sql: Sql, box: SecretBox, channel: NewChannel): Promise<StoredChannel> {
+  await raiseVersion(sql);
+  const id = channel.id ?? (await nextConfigId(sql));
+  const [taken] = await sql`select 1 from channels where id = ${id}`;
+  if (taken) throw new Denial('conflict', 'there is a channel with this id already');
+  checkSettings(channel.protocol, channel.settings);
+  await sql`
+    insert into channels (id, name, protocol, enabled, connections, carriers, provinces, health_forced, health_rules, access_number, settings, secret)
+    values (${id}, ${channel.name}, ${channel.protocol}, ${channel.enabled ?? true}, ${channel.connections ?? 1}, ${channel.carriers}::text[],
+            ${channel.provinces ?? null}::text[], ${channel.forcedHealth ?? null}, ${sql.json(ownRules(channel.healthRules))}, ${channel.accessNumber},
+            ${sql.json(channel.settings)}, ${box.seal(channel.secret)})`;
+  return getChannel(sql, id);
+}
+
+/** Changes what is named and leaves the rest; `settings` and `healthRules` are replaced as a whole. */
+export async function changeChannel(sql: Sql, box: SecretBox, id: bigint, { secret, ...wanted }: ChannelSettings): Promise<StoredChannel> {
+  await raiseVersion(sql);
+  const channel = { ...(await getChannel(sql, id)), ...wanted };
+  checkSettings(channel.protocol, channel.settings);
+  await sql`
+    update channels
+    set name = ${channel.name}, enabled = ${channel.enabled}, connections = ${channel.connections}, carriers = ${channel.carriers}::text[],
+        provinces = ${channel.provinces}::text[], health_forced = ${channel.forcedHealth},
+        health_forced_at = case when health_forced is distinct from ${channel.forcedHealth} then now() else health_forced_at end,
+        health_rules = ${sql.json(ownRules(channel.healthRules))}, access_number = ${channel.accessNumber}, settings = ${sql.json(channel.settings)},
+        secret = coalesce(${secret === undefined ? null : box.seal(secret)}, secret)
+    where id = ${id}`;
+  return getChannel(sql, id);
+}
+
+/** What differs from the defaults, so that a better default reaches whoever has not chosen. */
+function ownRules(rules: Partial<HealthRules> = {}): Partial<HealthRules> {
+  const all = { ...defaultHealthRules, ...rules };
+  if (all.leastOutcomes > all.outcomes) throw new Denial('invalid', 'healthRules: leastOutcomes is more than outcomes');
+  if (all.pauseSeconds > all.longestPauseSeconds) throw new Denial('invalid', 'healthRules: pauseSeconds is more than longestPauseSeconds');
+  return Object.fromEntries(Object.entries(all).filter(([name, value]) => value !== defaultHealthRules[name as keyof HealthRules]));
+}
+
+function checkSettings(protocol: Channel['protocol'], settings: CmppChannelSettings | Mm7ChannelSettings): void {
+  if ('url' in settings !== (protocol === 'mm7')) throw new Denial('invalid', `settings: not those of ${protocol}`);
+}
+
+export async function getChannel(sql: Sql, id: bigint): Promise<StoredChannel> {
+  const [channel] = await sql<StoredChannel[]>`select ${channelColumns(sql)} from channels where id = ${id}`;
+  return withRules(found(channel, 'channel'));
+}
+
+export async function listChannels(sql: Sql, page: PageRequest): Promise<Page<StoredChannel>> {
+  const rows = await sql<StoredChannel[]>`
+    select ${channelColumns(sql)} from channels where id > ${afterId(page)} order by id limit ${page.limit + 1}`;
+  return pageOf(rows.map(withRules), page, ({ id }) => [id]);
+}
+
+const withRules = (channel: StoredChannel): StoredChannel => ({
+  ...channel,
+  healthRules: { ...defaultHealthRules, ...channel.healthRules },
+});
+
+const channelColumns = (sql: Sql) => sql`
+  id, name, protocol, enabled, connections, carriers, provinces, coalesce(health_forced, health) as health, health_forced as "forcedHealth",
+  health_forced is not null as "isHealthForced", case when health_forced is null then health_cause end as "healthCause",
+  case when health_forced is null then health_reason else 'forced' end as "healthReason",
+  case when health_forced is null then greatest(health_at, health_forced_at) else health_forced_at end as "healthAt",
+  case when health_forced is null then health_by else 'operator' end as "healthBy",
+  case when health_forced is null then health_probe_at end as "healthProbeAt",
+  health_rules as "healthRules", access_number as "accessNumber", settings, created_at as "createdAt"`;
+
+// ── health ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+// Decisions are conditional: on the state that they were reached in, on the channel being on, and on nobody having forced its health.
+
+export interface HealthChange {
+  readonly channelId: bigint;
+  readonly health: Channel['health'];
+  readonly reason: string;
+}
+
+/** Failing again while it is probed, or before it was well for the longest pause, makes the next pause longer. */
+const triesOf = (sql: Sql, longestSeconds: unknown) => sql`
+  case when c.health = 'probing' or (c.health_by is not null and c.health_at > now() - make_interval(secs => ${longestSeconds as number}))
+       then least(c.health_tries + 1, 20) else 0 end`;
+
+/** Writes what a node has concluded about a channel, if it is still in the state that the node saw. */
+export async function settleHealth(sql: Sql, node: string, seen: Channel, verdict: Verdict): Promise<HealthChange[]> {
+  const { pauseSeconds, longestPauseSeconds: longest } = seen.healthRules;
+  await raiseVersion(sql);
+  return verdict.health === 'healthy'
+    ? sql<HealthChange[]>`
+        update channels
+        set health = 'healthy', health_cause = null, health_reason = '', health_at = now(), health_by = ${node}, health_probe_at = null
+        where id = ${seen.id} and health = ${seen.health} and enabled and health_forced is null
+        returning id as "channelId", health, health_reason as reason`
+    : sql<HealthChange[]>`
+        with t as (select c.id, ${triesOf(sql, longest)} as tries from channels c where c.id = ${seen.id})
+        update channels c
+        set health = 'unhealthy', health_cause = ${verdict.cause}, health_reason = ${verdict.reason}, health_at = now(), health_by = ${node},
+            health_tries = t.tries,
+            health_probe_at = now() + make_interval(secs => least(${longest}::float8, ${pauseSeconds}::float8 * power(2, t.tries)))
+        from t
+        where c.id = t.id and c.health = ${seen.health} and c.enabled and c.health_forced is null
+        returning c.id as "channelId", c.health, c.health_reason as reason`;
+}
+
+/**
+ * Which channels' health their sessions, or time, should change now. No session on any node for too long makes a channel unhealthy, and
+ * one that came back and stood for some seconds makes it healthy; one that failed with messages is probed after its pause. A channel that
+ * no node serves is not judged.
+ */
+const dueTurns = (sql: Sql, channels: readonly Channel[]) => sql`
+  select c.id, r.silent, r.longest,
+         case when c.health <> 'unhealthy' then 'unhealthy'
+              when coalesce(c.health_cause, 'no_session') = 'no_session' then 'healthy' else 'probing' end as health
+  from unnest(${channels.map(({ id }) => id)}::bigint[], ${channels.map(({ healthRules }) => healthRules.sessionSeconds)}::float8[],
+              ${channels.map(({ healthRules }) => healthRules.steadySeconds)}::float8[],
+              ${channels.map(({ healthRules }) => healthRules.longestPauseSeconds)}::float8[]) as r(id, silent, steady, longest)
+  join channels c on c.id = r.id
+  join (select channel_id, max(up_at) as up_at, min(up_since) filter (where until >= now()) as up_since,
+               min(since) filter (where until >= now()) as since
+        from channel_nodes group by channel_id) n on n.channel_id = c.id
+  where c.enabled and c.health_forced is null and case
+    when c.health <> 'unhealthy' then
+      n.since <= now() - make_interval(secs => r.silent) and coalesce(n.up_at, '-infinity') <= now() - make_interval(secs => r.silent)
+    when coalesce(c.health_cause, 'no_session') = 'no_session' then n.up_since <= now() - make_interval(secs => r.steady)
+    else c.health_probe_at <= now() and n.up_since is not null end`;
+
+/** Whether `changeDueHealth` would change anything. */
+export async function someHealthIsDue(sql: Sql, channels: readonly Channel[]): Promise<boolean> {
+  return channels.length > 0 && (await sql`${dueTurns(sql, channels)} limit 1`).length > 0;
+}
+
+/** Changes the health of the channels of which it is due; says which. */
+export async function changeDueHealth(sql: Sql, node: string, channels: readonly Channel[]): Promise<HealthChange[]> {
+  await raiseVersion(sql);
+  return sql<HealthChange[]>`
+    with due as materialized (${dueTurns(sql, channels)})
+    update channels c
+    set health = due.health, health_at = now(), health_by = ${node}, health_probe_at = null,
+        health_cause = case due.health when 'unhealthy' then 'no_session' when 'healthy' then null else c.health_cause end,
+        health_reason = case due.health when 'unhealthy' then 'no session for ' || due.silent || ' seconds' when 'healthy' then '' else c.health_reason end,
+        health_tries = case due.health when 'unhealthy' then ${triesOf(sql, sql`due.longest`)} else c.health_tries end
+    from due
+    where c.id = due.id
+    returning c.id as "channelId", c.health, c.health_reason as reason`;
+}

@@ -1,0 +1,44 @@
+/**
+ * What a short link opens: the card of the template its message was submitted with, filled with that number's values.
+ *
+ * A code leads to a message's id, that to the row of its chunk, that to everything else; nothing is stored per link. Only reads. Does
+ * not ask whether the template may still be used: withdrawing one stops new messages, not the cards of those that were sent.
+ */
+import type { Db } from '../../db/db.ts';
+import { type Button, type Card, fillCard, mediaOf } from './card.ts';
+import type { Links } from './links.ts';
+import { batchIdOf, chunkOfMessage, indexOf } from '../model/model.ts';
+
+export interface OpenedCard {
+  readonly template: bigint;
+  /** Filled with the number's values, buttons that may not be followed left out. */
+  readonly card: Card;
+  readonly buttons: readonly Button[];
+  readonly media: ReturnType<typeof mediaOf>;
+  readonly expiresAt: Date;
+}
+
+export interface Cards {
+  /** The card behind a code; null if there is none, if the message was refused by screening, or if its time is over. */
+  open(code: string): Promise<OpenedCard | null>;
+}
+
+export function createCards({ db, links, clock }: { db: Db; links: Links; clock: () => Date }): Cards {
+  return {
+    async open(code) {
+      const messageId = links.decode(code);
+      if (messageId === null) return null;
+      // The account is found here, from the chunk: a code is all that a phone has. One row by the first column of the primary key.
+      const [row] = await db.sql<{ template: bigint; card: Card; values: string[] | null; expiresAt: Date }[]>`
+        select t.id as template, t.card, c.parameters -> ${indexOf(messageId)}::int as values,
+               least(b.created_at + make_interval(days => t.link_days), t.valid_until) as "expiresAt"
+        from chunks c
+        join batches b on b.id = ${batchIdOf(messageId)} and b.account_id = c.account_id
+        join templates t on t.account_id = c.account_id and t.id = b.template_id
+        where c.id = ${chunkOfMessage(messageId)} and not c.intercepted and t.medium = 'aim' and ${indexOf(messageId)}::int < cardinality(c.phones)`;
+      if (!row || row.expiresAt <= clock()) return null;
+      const card = fillCard(row.card, row.values ?? []);
+      return { template: row.template, card, buttons: card.buttons ?? [], media: mediaOf(card), expiresAt: row.expiresAt };
+    },
+  };
+}

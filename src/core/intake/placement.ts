@@ -1,0 +1,208 @@
+/**
+ * From judged recipients to chunks: each goes to a channel that may carry it, or waits for a person, or has ended already. Makes rows
+ * and prices and writes nothing itself but through the modules that own the tables; accepting a submission and releasing one from
+ * review both come through here.
+ */
+import type { Sql } from '../../db/db.ts';
+import { groupBy } from '../../std/group.ts';
+import { shanghaiDay } from '../../std/shanghai.ts';
+import { type ChunkBody, insertChunks } from '../queue/batches.ts';
+import type { Directory, Tenancy } from '../config/directory.ts';
+import { type Outcome, record } from '../outcome/messages.ts';
+import { chunkCapacity, chunkIdOf, messageIdOf, messageStatus, Refusal } from '../model/model.ts';
+import type { Phone } from '../numbers/number-plan.ts';
+import { usualForm } from '../model/numbers.ts';
+import { enqueue, type QueueRow } from '../queue/queue.ts';
+import { byPlace, pick, type Route, route } from '../queue/routing.ts';
+import type { Verdict } from '../screening/rules.ts';
+
+/** Recipients of one batch in columns, with what screening says of each. */
+export interface Judged {
+  readonly phones: readonly (Phone | null)[];
+  /** As the customer wrote them. */
+  readonly written: readonly string[];
+  readonly values: readonly (readonly string[])[];
+  readonly verdicts: readonly (Verdict | null)[];
+}
+
+/** What a message is billed. */
+export interface Price {
+  readonly segments: number;
+  readonly priceE4: bigint;
+}
+
+/** What becomes one chunk: recipients of one channel and one price, or of none because they wait for a person or have ended. */
+export interface Slice extends Price {
+  readonly kind: 'send' | 'review' | 'ended';
+  /** Null unless it is sent. */
+  readonly channelId: bigint | null;
+  readonly indexes: readonly number[];
+}
+
+/** Chunk numbers of a batch. */
+const mostChunks = 64;
+const free: Price = { segments: 0, priceE4: 0n };
+
+/**
+ * Cuts recipients into what will be chunks. `priceOf` must give equal prices as one object; those that screening intercepts are free, or,
+ * if they were `held` before (in review), keep their price, which their end gives back.
+ */
+export function slicesOf(
+  directory: Directory,
+  { product }: Tenancy,
+  { phones, verdicts }: Judged,
+  priceOf: (index: number) => Price,
+  { held = false }: { held?: boolean } = {},
+): Slice[] {
+  const slices: Slice[] = [];
+  const indexes = [...phones.keys()];
+  const ended = indexes.filter((index) => verdicts[index]?.review === false);
+  for (const [price, own] of groupBy(ended, (index) => (held ? priceOf(index) : free)))
+    for (const part of cut(own)) slices.push({ kind: 'ended', channelId: null, ...price, indexes: part });
+  const waiting = indexes.filter((index) => verdicts[index]?.review);
+  for (const [price, own] of groupBy(waiting, priceOf))
+    for (const part of cut(own)) slices.push({ kind: 'review', channelId: null, ...price, indexes: part });
+  const passing = indexes.filter((index) => !verdicts[index]);
+  for (const [price, own] of groupBy(passing, priceOf)) {
+    if (own.some((index) => !phones[index])) throw new Error('screening let a number pass that is none');
+    const routed = byPlace(phones, own).map(({ place, indexes }) => ({ found: route(directory, product, place), indexes }));
+    // Places that go through the same channels share chunks, now and if those cannot take them: a chunk moves whole.
+    for (const alike of groupBy(routed, ({ found }) => channelsOf(found)).values()) {
+      const found = alike[0]?.found;
+      // A channel may have become unhealthy since the number was screened: then it waits there, or is moved.
+      if (!found || !('serving' in found)) throw new Error('screening let a number pass that no channel serves');
+      for (const part of cut(alike.flatMap(({ indexes }) => indexes).sort((a, b) => a - b)))
+        slices.push({ kind: 'send', channelId: pick(found.candidates, Math.random()).id, ...price, indexes: part });
+    }
+  }
+  return slices;
+}
+
+const channelsOf = (found: Route): string =>
+  'serving' in found ? `${found.candidates.map(({ channel }) => channel.id).join()}/${found.serving.join()}` : '';
+
+function cut(indexes: readonly number[]): number[][] {
+  const parts: number[][] = [];
+  for (let from = 0; from < indexes.length; from += chunkCapacity) parts.push(indexes.slice(from, from + chunkCapacity));
+  return parts;
+}
+
+/** What must be held for these. */
+export const priceOfSlices = (slices: readonly Slice[]): bigint =>
+  slices.reduce((sum, { priceE4, indexes }) => sum + priceE4 * BigInt(indexes.length), 0n);
+
+/** Whose chunks, and when they are to be sent. */
+export interface Placing {
+  readonly batchId: bigint;
+  readonly tenancy: Tenancy;
+  readonly sendAt: Date | null;
+  /** The first chunk's number. */
+  readonly firstNumber: number;
+  /** A decision after review: what has ended now was held until now, and was not part of the first answer. */
+  readonly afterReview: boolean;
+}
+
+/** Rows of one batch, ready to be stored. */
+export interface Placed {
+  readonly chunks: readonly ChunkBody[];
+  readonly queue: readonly QueueRow[];
+  /** Messages that screening ended. */
+  readonly ended: readonly Outcome[];
+}
+
+/** The rows of slices. Refuses what would need more chunks than a batch may have. */
+export function rowsOf(
+  { batchId, tenancy, sendAt, firstNumber, afterReview }: Placing,
+  judged: Judged,
+  slices: readonly Slice[],
+  at: Date,
+): Placed {
+  const { phones, written, values, verdicts } = judged;
+  if (firstNumber + slices.length > mostChunks) throw new Refusal('invalid', `这些号码分属的线路过多(${slices.length}),请分批提交`);
+  const accountId = tenancy.account.id;
+  const subscriptionId = tenancy.subscription.id;
+  const phoneOf = (index: number): bigint => phones[index]?.e164 ?? 0n;
+  /** As written, where that differs from the usual form. */
+  const formOf = (index: number): string | null => {
+    const phone = phones[index];
+    const form = written[index] ?? '';
+    return phone && usualForm(phone.e164) === form ? null : form;
+  };
+  const chunks: ChunkBody[] = [];
+  const queue: QueueRow[] = [];
+  const ended: Outcome[] = [];
+  slices.forEach(({ kind, channelId, segments, priceE4, indexes }, ordinal) => {
+    const id = chunkIdOf(batchId, firstNumber + ordinal);
+    // The day of sending; what has ended ends today.
+    const day = shanghaiDay(kind === 'ended' || sendAt === null || sendAt < at ? at : sendAt);
+    const common = { accountId, subscriptionId, day, segments, priceE4 };
+    const forms = indexes.map(formOf);
+    const parameters = indexes.map((index) => values[index] ?? []);
+    const judgements = kind === 'send' ? null : indexes.map((index) => verdicts[index]);
+    chunks.push({
+      id,
+      ...common,
+      intercepted: kind === 'ended' && !afterReview,
+      review: kind === 'review',
+      phones: indexes.map(phoneOf),
+      forms: forms.some((form) => form !== null) ? forms : null,
+      parameters: parameters.some(({ length }) => length > 0) ? parameters : null,
+      codes: judgements?.map((verdict) => verdict?.code ?? '') ?? null,
+      verdicts: judgements?.map((verdict) => ({ rule: verdict?.rule, ...verdict?.entry })) ?? null,
+    });
+    if (channelId !== null) queue.push({ channelId, chunkId: id, n: indexes.length });
+    if (kind !== 'ended') return;
+    indexes.forEach((index, position) =>
+      ended.push({
+        id: messageIdOf(id, position),
+        common,
+        phone: phoneOf(index),
+        form: forms[position] ?? null,
+        channelId: null,
+        carrierId: null,
+        status: messageStatus.intercepted,
+        code: verdicts[index]?.code ?? '',
+        paid: false,
+        parts: [],
+      }),
+    );
+  });
+  return { chunks, queue, ended };
+}
+
+/** Stores chunks of batches of one subscription, puts them in line, and ends what screening ended. In the transaction of the caller. */
+export async function place(
+  sql: Sql,
+  directory: Directory,
+  { account, subscription, product }: Tenancy,
+  rows: readonly Placed[],
+  sendAt: Date | null,
+  at: Date,
+): Promise<void> {
+  const readyAt = sendAt && sendAt > at ? sendAt : at;
+  await Promise.all([
+    insertChunks(
+      sql,
+      rows.flatMap(({ chunks }) => chunks),
+    ),
+    record(
+      sql,
+      directory,
+      rows.flatMap(({ ended }) => ended),
+      at,
+      false,
+    ),
+    enqueue(
+      sql,
+      {
+        accountId: account.id,
+        subscriptionId: subscription.id,
+        class: subscription.class,
+        readyAt,
+        expiresAt: new Date(readyAt.getTime() + product.ttlHours * 3600_000),
+        planned: readyAt > at,
+      },
+      rows.flatMap(({ queue }) => queue),
+    ),
+  ]);
+}

@@ -1,0 +1,410 @@
+/**
+ * Accepting a submission: check the template, normalise, screen, route, price, and then one transaction that stores the batch, its
+ * chunks, its queue rows, its intercepted messages with their events, and holds the money. The customer is answered after the commit.
+ *
+ * Small submissions of one subscription share transactions: while one is under way the next ones gather, so the lock of the balance
+ * row is paid once per group and a lone submission never waits. What is refused stores nothing.
+ */
+import { performance } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Db, type Sql, isConnectionLoss, isUniqueViolation, isUnknownCommit } from '../../db/db.ts';
+import { billedSegments } from '../../protocols/text.ts';
+import { groupBy } from '../../std/group.ts';
+import { shanghaiDay } from '../../std/shanghai.ts';
+import { type BatchRow, existing, findRequestId, insertBatches, nextBatchIds, rebuildReceipt, reserveRequestId } from '../queue/batches.ts';
+import type { ContentRules } from '../screening/content-rules.ts';
+import type { Directory, Tenancy } from '../config/directory.ts';
+import { balanceOf, hold, insufficient } from '../money/ledger.ts';
+import { linkCodeLength } from '../content/links.ts';
+import { createGatheringLookup } from '../catalogue/list-lookup.ts';
+import { type Receipt, Refusal, type RequestKey, type StoredPackage, type Submission } from '../model/model.ts';
+import type { NumberPlan, Phone } from '../numbers/number-plan.ts';
+import { storeMedia, textOf } from '../content/package.ts';
+import { type Judged, place, type Price, priceOfSlices, rowsOf, type Slice, slicesOf } from './placement.ts';
+import { withPorted } from '../numbers/portability.ts';
+import { insertReviews, reviewOf } from './review.ts';
+import { judge, judgeCounting, mayCount } from '../screening/rules.ts';
+import type { Signals } from '../config/signals.ts';
+import { unusable } from '../content/templates.ts';
+
+export type Submit = (tenancy: Tenancy, submission: Submission) => Promise<Receipt>;
+
+interface SubmitDeps {
+  readonly db: Db;
+  readonly directory: Directory;
+  readonly signals: Signals;
+  readonly contentRules: Pick<ContentRules, 'judge'>;
+  readonly numberPlan: Pick<NumberPlan, 'read'>;
+  readonly clock: () => Date;
+  /** What `$url$` becomes, without the code. */
+  readonly linkBase: string;
+  /** Counts for the operator. */
+  count(what: 'accepted' | 'intercepted', n: number, labels: Readonly<Record<string, string>>): void;
+}
+
+/** Most recipients that one shared transaction takes in; larger submissions have one of their own. */
+const groupRecipients = 1000;
+const placeholder = '$url$';
+/** How long a submission waits for a database that went away while committing it: a server that was killed is back within that time. */
+const unknownForMs = 30_000;
+
+/** Billed, for numbers at home and abroad. */
+interface Segments {
+  readonly mainland: number;
+  readonly foreign: number;
+}
+
+/** What is sent, whatever its kind. */
+interface Content {
+  /** What carries the signature, and people search for. */
+  readonly text: string;
+  /** What rules on content look at: of a package its title too. */
+  readonly words: string;
+  readonly package: StoredPackage | null;
+  readonly segments: Segments;
+}
+
+/** A submission that has passed every check; what it holds is for its distinct recipients. */
+interface Plan {
+  readonly tenancy: Tenancy;
+  readonly submission: Submission;
+  readonly content: Content;
+  readonly judged: Judged;
+  readonly priceOf: (index: number) => Price;
+  readonly slices: readonly Slice[];
+  readonly holdE4: bigint;
+}
+
+interface Waiting {
+  readonly plan: Plan;
+  resolve(receipt: Receipt): void;
+  reject(error: unknown): void;
+}
+
+export function createSubmit(deps: SubmitDeps): Submit {
+  const { db, directory, signals, contentRules, numberPlan, clock, linkBase, count: tally } = deps;
+  const findTemplate = createTemplateCache(db, directory);
+  const onList = createGatheringLookup(db.sql);
+  const lines = new Map<bigint, Waiting[]>();
+
+  /** The checks that a kind of content asks for, and what it costs. */
+  async function examine({ account }: Tenancy, { content, recipients }: Submission): Promise<Content> {
+    if (content.kind === 'package') {
+      const { package: stored } = content;
+      const text = textOf(stored.frames);
+      return { text, words: `${stored.subject}\n${text}`, package: stored, segments: { mainland: 1, foreign: 1 } };
+    }
+    const { templateId, text } = content;
+    const template = await findTemplate(account.id, templateId);
+    if (!template) throw new Refusal('template_not_found', `模板 ${templateId} 不存在`);
+    if (template.state !== 'approved') throw new Refusal('template_not_approved', `模板 ${templateId} ${unusable[template.state]}`);
+    if (template.validUntil !== null && template.validUntil <= clock())
+      throw new Refusal('template_not_approved', `模板 ${templateId} 已过期`);
+    checkParameters(recipients, template.parameters.length);
+    const first = text.indexOf(placeholder);
+    if (first < 0) throw new Refusal('placeholder_missing', 'content 中没有 $url$');
+    if (text.includes(placeholder, first + 1)) throw new Refusal('placeholder_missing', 'content 中 $url$ 只能出现一次');
+    return { text, words: text, package: null, segments: segmentsOf(text, linkBase) };
+  }
+
+  async function plan(tenancy: Tenancy, submission: Submission): Promise<Plan> {
+    const content = await examine(tenancy, submission);
+    const written = distinct(submission, numberPlan);
+    const recipients = { ...written, phones: await withPorted(db.sql, directory, written.phones) };
+    const inquiry = {
+      tenancy,
+      content: content.text,
+      words: content.words,
+      phones: recipients.phones,
+      sendAt: submission.sendAt ?? clock(),
+    };
+    const judged = { ...recipients, verdicts: await judge({ onList, directory, contentRules }, inquiry) };
+    const priceOf = pricing(tenancy, content.segments, recipients.phones);
+    return priced({ tenancy, submission, content, judged, priceOf });
+  }
+
+  function priced(plan: Omit<Plan, 'slices' | 'holdE4'>): Plan {
+    const slices = slicesOf(directory, plan.tenancy, plan.judged, plan.priceOf);
+    return { ...plan, slices, holdE4: priceOfSlices(slices) };
+  }
+
+  /** Plans of one subscription after the rules that count, which may find that fewer numbers pass. */
+  async function count(sql: Sql, plans: readonly Plan[], at: Date): Promise<readonly Plan[]> {
+    const [first] = plans;
+    if (!first) return plans;
+    const batches = plans.map(({ content, judged }) => ({ ...judged, content: content.text }));
+    const verdicts = await judgeCounting({ sql, directory }, first.tenancy, batches, at);
+    return plans.map((plan, index) => {
+      const counted = verdicts[index];
+      return counted?.some((verdict, at) => verdict !== plan.judged.verdicts[at])
+        ? priced({ ...plan, judged: { ...plan.judged, verdicts: counted } })
+        : plan;
+    });
+  }
+
+  /** Stores plans of one subscription, all or none. */
+  async function commit(plans: readonly Plan[]): Promise<Receipt[]> {
+    const [first] = plans;
+    if (!first) return [];
+    const { account, subscription } = first.tenancy;
+    const ids = await nextBatchIds(db.sql, plans.length);
+    const at = clock();
+    // What is planned is stored by itself.
+    const { sendAt } = first.submission;
+    const store = () =>
+      db.transaction(async (sql) => {
+        for (const [index, plan] of plans.entries()) {
+          const requestId = requestIdOf(plan);
+          const subject = { kind: 'batch', id: ids[index] ?? 0n } as const;
+          if (requestId && !(await reserveRequestId(sql, account.id, { ...requestId, subject }, at))) throw new Repeated();
+        }
+        for (const { submission } of plans)
+          if (submission.content.kind === 'package') await storeMedia(sql, account.id, submission.content.media, at);
+        const counted = await count(sql, plans, at);
+        const stored = counted.map((plan, index) => materialise(plan, ids[index] ?? 0n, at));
+        await Promise.all([
+          insertBatches(
+            sql,
+            stored.map(({ batch }) => batch),
+            at,
+          ),
+          place(
+            sql,
+            directory,
+            first.tenancy,
+            stored.map(({ rows }) => rows),
+            sendAt,
+            at,
+          ),
+          insertReviews(
+            sql,
+            stored.flatMap(({ review }) => review ?? []),
+            at,
+            directory.settings().reviewWithinHours,
+          ),
+          hold(
+            sql,
+            account.id,
+            subscription.id,
+            stored.map(({ plan, batch }) => ({ batchId: batch.id, amountE4: plan.holdE4 })),
+            at,
+          ),
+        ]);
+        return stored;
+      });
+    // A commit that was lost on its way and did happen holds our own request ids.
+    const stored = await untilKnown(store).catch(async (error: unknown) => {
+      if (!(error instanceof Repeated) || (await existing(db.sql, account.id, ids)).size === 0) throw error;
+      return null;
+    });
+    if (!stored) {
+      signals.emit('queue');
+      signals.emit('push');
+      return Promise.all(ids.map((id) => rebuildReceipt(db.sql, account.id, id)));
+    }
+    const queued = stored.flatMap(({ rows }) => rows.queue);
+    const ended = stored.flatMap(({ rows }) => rows.ended);
+    tally(
+      'accepted',
+      queued.reduce((sum, { n }) => sum + n, 0),
+      { medium: first.tenancy.product.medium },
+    );
+    for (const [code, own] of groupBy(ended, ({ code }) => code ?? '')) tally('intercepted', own.length, { code });
+    if (queued.length > 0 && !sendAt) signals.emit('queue');
+    if (ended.length > 0) signals.emit('push');
+    return stored.map(({ receipt }) => receipt);
+  }
+
+  /** Stores a group. If the balance does not cover all of it, each is tried by itself, in order. */
+  async function commitGroup(group: readonly Waiting[]): Promise<void> {
+    try {
+      const receipts = await commit(group.map(({ plan }) => plan));
+      group.forEach(({ resolve }, index) => resolve(receipts[index] as Receipt));
+    } catch (error) {
+      const [only] = group;
+      if (group.length === 1 && only) return only.reject(error);
+      if (!(error instanceof Refusal)) {
+        for (const { reject } of group) reject(error);
+        return;
+      }
+      for (const one of group) {
+        // An empty balance is common enough among failures to be asked about before writing anything, where the price is final.
+        const { tenancy, content, holdE4 } = one.plan;
+        const { account, subscription } = tenancy;
+        const isFinal = !mayCount(directory, tenancy, content.text);
+        if (isFinal && (await balanceOf(db.sql, account.id, subscription.id)) < holdE4) one.reject(insufficient(holdE4));
+        else await commitGroup([one]);
+      }
+    }
+  }
+
+  /** Works off a subscription's line, one group at a time. */
+  async function workOff(subscriptionId: bigint, line: Waiting[]): Promise<void> {
+    while (line.length > 0) {
+      let recipients = 0;
+      let count = 0;
+      while (count < line.length && (count === 0 || recipients + (line[count]?.plan.judged.phones.length ?? 0) <= groupRecipients)) {
+        recipients += line[count]?.plan.judged.phones.length ?? 0;
+        count++;
+      }
+      const group = line.splice(0, count);
+      await commitGroup(group).catch((error) => {
+        for (const { reject } of group) reject(error); // those already told are not told again
+      });
+    }
+    lines.delete(subscriptionId);
+  }
+
+  function join(plan: Plan): Promise<Receipt> {
+    return new Promise((resolve, reject) => {
+      const waiting = { plan, resolve, reject };
+      const { id } = plan.tenancy.subscription;
+      const line = lines.get(id);
+      if (line) {
+        line.push(waiting);
+        return;
+      }
+      const fresh = [waiting];
+      lines.set(id, fresh);
+      // The rest of this turn's requests may join the first group.
+      setImmediate(() => void workOff(id, fresh));
+    });
+  }
+
+  return async (tenancy, submission) => {
+    const { account } = tenancy;
+    const requestId = requestIdOf({ tenancy, submission });
+    const repeated = async (): Promise<Receipt | null> => {
+      const first = requestId && (await findRequestId(db.sql, account.id, requestId, clock()));
+      return first === null ? null : rebuildReceipt(db.sql, account.id, first.id);
+    };
+    const before = await repeated();
+    if (before) return before;
+    const ready = await plan(tenancy, submission);
+    if (!requestId && !submission.sendAt && ready.judged.phones.length <= groupRecipients) return join(ready);
+    try {
+      const [receipt] = await commit([ready]);
+      return receipt as Receipt;
+    } catch (error) {
+      const first = error instanceof Repeated ? await repeated() : null;
+      if (first) return first;
+      throw error;
+    }
+  };
+}
+
+/**
+ * Runs a transaction until it is known to be committed. If the connection breaks while it commits, the same batches are stored once more:
+ * where the first try did happen, or is still about to, their keys say so, and the answer is null.
+ */
+async function untilKnown<T>(store: () => Promise<T>): Promise<T | null> {
+  let lastTry = 0;
+  for (;;) {
+    try {
+      return await store();
+    } catch (error) {
+      if (lastTry > 0 && isUniqueViolation(error)) return null;
+      const isOpen = isUnknownCommit(error) || (lastTry > 0 && isConnectionLoss(error));
+      lastTry ||= performance.now() + unknownForMs;
+      if (!isOpen || performance.now() > lastTry) throw error;
+      await sleep(100);
+    }
+  }
+}
+
+/** Thrown inside the transaction when the request id was taken by a request that committed first. */
+class Repeated extends Error {}
+
+/** A key that asks for the first answer again is one subscription's; one that forbids repeats is its account's. */
+function requestIdOf({ tenancy, submission }: Pick<Plan, 'tenancy' | 'submission'>): RequestKey | null {
+  const { request } = submission;
+  return request && request.digest !== null ? { ...request, key: `${tenancy.subscription.id}:${request.key}` } : request;
+}
+
+interface TemplateHead {
+  readonly state: 'pending' | 'approved' | 'rejected' | 'withdrawn';
+  readonly parameters: readonly string[];
+  readonly validUntil: Date | null;
+}
+
+/** Remembers what a submission needs of a template until any configuration changes; bounded. */
+function createTemplateCache(db: Db, directory: Directory) {
+  const most = 10_000;
+  const cache = new Map<string, TemplateHead>();
+  directory.onChange(() => cache.clear());
+  return async (accountId: bigint, id: bigint): Promise<TemplateHead | null> => {
+    const key = `${accountId}:${id}`;
+    const cached = cache.get(key);
+    if (cached) return cached;
+    const version = directory.version();
+    const [row] = await db.sql<TemplateHead[]>`
+      select state, parameters, valid_until as "validUntil" from templates
+      where account_id = ${accountId} and id = ${id} and medium = 'aim'`;
+    if (row && version === directory.version()) {
+      if (cache.size >= most) cache.clear();
+      cache.set(key, row);
+    }
+    return row ?? null;
+  };
+}
+
+function checkParameters(recipients: Submission['recipients'], wanted: number): void {
+  const wrong = recipients.find(({ values }) => values.length !== wanted);
+  if (wrong) throw new Refusal('parameters_mismatch', `${wrong.written} 有 ${wrong.values.length} 个动参,模板需要 ${wanted} 个`);
+}
+
+/** A number that appears twice is sent once: the first occurrence counts. */
+function distinct({ recipients }: Submission, numberPlan: Pick<NumberPlan, 'read'>): Omit<Judged, 'verdicts'> {
+  const seen = new Set<bigint | string>();
+  const phones: (Phone | null)[] = [];
+  const written: string[] = [];
+  const values: (readonly string[])[] = [];
+  for (const recipient of recipients) {
+    const phone = numberPlan.read(recipient.written);
+    const key = phone?.e164 ?? recipient.written;
+    if (seen.has(key)) continue;
+    seen.add(key);
+    phones.push(phone);
+    written.push(recipient.written);
+    values.push(recipient.values);
+  }
+  return { phones, written, values };
+}
+
+/** What a text is billed once each number has its own short link. */
+export function segmentsOf(text: string, linkBase: string): Segments {
+  const shown = text.replace(placeholder, () => `${linkBase}/${'0'.repeat(linkCodeLength)}`);
+  return { mainland: billedSegments(shown, true), foreign: billedSegments(shown, false) };
+}
+
+/** What a message to each of these numbers is billed: abroad a text may take other segments than at home. */
+export function pricing({ subscription }: Tenancy, segments: Segments, phones: readonly (Phone | null)[]): (index: number) => Price {
+  const of = (count: number): Price => ({ segments: count, priceE4: subscription.priceE4 * BigInt(count) });
+  const mainland = of(segments.mainland);
+  const foreign = of(segments.foreign);
+  return (index) => (phones[index]?.carriers.includes('international') ? foreign : mainland);
+}
+
+/** The rows of a plan, once its batch has a number. */
+function materialise(plan: Plan, batchId: bigint, at: Date) {
+  const { tenancy, submission, content, judged, slices } = plan;
+  const { phones, written, verdicts } = judged;
+  const batch: BatchRow = {
+    id: batchId,
+    accountId: tenancy.account.id,
+    subscriptionId: tenancy.subscription.id,
+    templateId: submission.content.templateId,
+    content: content.text,
+    package: content.package,
+    ext: submission.ext,
+    recipients: phones.length,
+    day: shanghaiDay(at),
+    sendAt: submission.sendAt,
+  };
+  const rows = rowsOf({ batchId, tenancy, sendAt: submission.sendAt, firstNumber: 0, afterReview: false }, judged, slices, at);
+  const intercepted = verdicts.flatMap((verdict, index) =>
+    verdict?.review === false ? [{ written: written[index] ?? '', code: verdict.code }] : [],
+  );
+  const receipt: Receipt = { batchId, intercepted };
+  return { plan, batch, rows, review: reviewOf(batch, judged, slices), receipt };
+}

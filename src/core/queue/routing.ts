@@ -1,0 +1,136 @@
+/**
+ * Which channel may carry a message: product → pool → channels that are on and serve the number's carrier and province; among those
+ * that are healthy the lowest priority number, then weight. Also what a source number on the wire is made of.
+ *
+ * A channel that is being probed gets a tenth of its weight, beside the healthy ones of the best priority and whatever its own is: enough
+ * to show that it is well, and not so much that many wait for the answer. Alone it gets all.
+ */
+import type { Directory, PoolMember, Tenancy } from '../config/directory.ts';
+import type { Channel, Product } from '../model/model.ts';
+import type { Phone } from '../numbers/number-plan.ts';
+
+interface Candidate {
+  readonly channel: Channel;
+  readonly weight: number;
+}
+
+export type Route =
+  | {
+      readonly kind: 'channels';
+      readonly candidates: readonly Candidate[];
+      /** Every channel that could carry it, whatever its priority and health: where it may go if it cannot go as planned. */
+      readonly serving: readonly bigint[];
+    }
+  | { readonly kind: 'no_pool' } // the product has no channel pool
+  | { readonly kind: 'no_carrier'; readonly poolId: bigint } // the pool has no channel for this carrier
+  | { readonly kind: 'no_province'; readonly poolId: bigint } // none of those serves this province
+  | {
+      readonly kind: 'unhealthy'; // those that do are all unhealthy
+      readonly poolId: bigint;
+      readonly candidates: readonly Candidate[];
+      readonly serving: readonly bigint[];
+    };
+
+/** Where a number is. */
+export type Place = Pick<Phone, 'carriers' | 'province'>;
+
+/** Numbers of one place, and where they stand in their list. */
+interface OfPlace {
+  readonly place: Place;
+  readonly indexes: number[];
+}
+
+/**
+ * Which of these numbers are of the same place, so that what depends on nothing else is decided once for all of them. Numbers of a carrier
+ * share its object, and by that they are told apart: it is done for thousands of them at a time. Places may come twice.
+ */
+export function byPlace(phones: readonly (Phone | null)[], indexes: Iterable<number> = phones.keys()): readonly OfPlace[] {
+  const found: OfPlace[] = [];
+  const known = new Map<Phone['carriers'], Map<string | null, OfPlace>>();
+  for (const index of indexes) {
+    const place = phones[index];
+    if (!place) continue;
+    let provinces = known.get(place.carriers);
+    if (!provinces) known.set(place.carriers, (provinces = new Map()));
+    let same = provinces.get(place.province);
+    if (!same) {
+      same = { place, indexes: [] };
+      provinces.set(place.province, same);
+      found.push(same);
+    }
+    same.indexes.push(index);
+  }
+  return found;
+}
+
+type Member = Candidate & { readonly priority: number };
+
+const probingShare = 0.1;
+
+const servesCarrier = ({ carriers }: Channel, place: Place): boolean => carriers.some((carrier) => place.carriers.includes(carrier));
+
+const servesProvince = ({ provinces }: Channel, { province }: Place): boolean =>
+  !provinces || (province !== null && provinces.includes(province));
+
+export function route(directory: Directory, product: Product, place: Place): Route {
+  const { poolId } = product;
+  const pool = poolId === null ? undefined : directory.pool(poolId);
+  if (poolId === null || !pool) return { kind: 'no_pool' };
+  const ofCarrier = enabled(directory, pool).filter(({ channel }) => servesCarrier(channel, place));
+  if (ofCarrier.length === 0) return { kind: 'no_carrier', poolId };
+  const serving = ofCarrier.filter(({ channel }) => servesProvince(channel, place));
+  if (serving.length === 0) return { kind: 'no_province', poolId };
+  const ids = serving.map(({ channel }) => channel.id);
+  const able = serving.filter(({ channel }) => channel.health !== 'unhealthy');
+  if (able.length === 0) return { kind: 'unhealthy', poolId, candidates: best(serving), serving: ids };
+  return { kind: 'channels', candidates: candidatesOf(able), serving: ids };
+}
+
+function candidatesOf(able: readonly Member[]): readonly Candidate[] {
+  const healthy = best(able.filter(({ channel }) => channel.health === 'healthy'));
+  const [first] = healthy;
+  if (!first) return best(able);
+  const probing = able.filter(({ channel, priority }) => channel.health === 'probing' && priority <= first.priority);
+  return [...healthy, ...probing.map(({ channel, weight }) => ({ channel, weight: weight * probingShare }))];
+}
+
+const enabled = (directory: Directory, pool: readonly PoolMember[]): Member[] =>
+  pool.flatMap(({ channelId, ...member }) => {
+    const channel = directory.channel(channelId);
+    return channel?.enabled ? [{ channel, ...member }] : [];
+  });
+
+function best(members: readonly Member[]): readonly Member[] {
+  const priority = members.reduce((least, member) => Math.min(least, member.priority), Number.POSITIVE_INFINITY);
+  return members.filter((member) => member.priority === priority);
+}
+
+/** Healthy channels of a pool beside this one, to which what waits for it may go. */
+export const alternatives = (directory: Directory, poolId: bigint, channelId: bigint): readonly Member[] =>
+  enabled(directory, directory.pool(poolId) ?? []).filter(({ channel }) => channel.id !== channelId && channel.health === 'healthy');
+
+/** Of these the ones that serve all of the places, and of those the ones to pick from by weight; empty if there is none. */
+export const servingAll = (members: readonly Member[], places: readonly Place[]): readonly Candidate[] =>
+  best(members.filter(({ channel }) => places.every((place) => servesCarrier(channel, place) && servesProvince(channel, place))));
+
+/** Picks one by weight; `dice` is in [0, 1). */
+export function pick(candidates: readonly Candidate[], dice: number): Channel {
+  let left = dice * candidates.reduce((sum, { weight }) => sum + weight, 0);
+  for (const { channel, weight } of candidates) {
+    left -= weight;
+    if (left < 0) return channel;
+  }
+  const last = candidates.at(-1);
+  if (!last) throw new Error('there is no channel to pick from');
+  return last.channel;
+}
+
+/** The number a phone sees: access number, extension, the customer's own digits. */
+export const sourceNumber = (channel: Channel, extension: string, ext: string): string => channel.accessNumber + extension + ext;
+
+/** The longest source number that a submission with this `ext` could get; over 20 digits it must be refused. */
+export function sourceNumberLength(directory: Directory, { product, subscription }: Tenancy, ext: string): number {
+  const members = (product.poolId === null ? undefined : directory.pool(product.poolId)) ?? [];
+  const lengths = members.map(({ channelId }) => directory.channel(channelId)?.accessNumber.length ?? 0);
+  return Math.max(0, ...lengths) + subscription.extension.length + ext.length;
+}

@@ -1,0 +1,663 @@
+/**
+ * What became of things: read-only queries for the people who look, customers and operator alike. Writes nothing.
+ *
+ * Every query on a customer's rows takes the account as an argument and names it in every level, and a range of days where a table is
+ * partitioned by day. The exceptions are the operator's: whose batch a number is, the channels' queues, and orphaned reports, which
+ * belong to nobody yet.
+ */
+import type { Fragment, Sql } from '../../db/db.ts';
+import type { FrozenDay } from '../queue/batches.ts';
+import type { Page, PageRequest } from '../config/management.ts';
+import { belowId, found, keyOf, mapPage, pageOf } from '../config/management.ts';
+import type { EventKind, EventKindName, MessageStatus, StoredPackage } from '../model/model.ts';
+import { batchIdOf, chunkOfMessage, eventKind, eventKindName, indexOf, messageStatus } from '../model/model.ts';
+import { parseNumber, usualForm } from '../model/numbers.ts';
+import { eventsOf, opened } from '../events/outbox.ts';
+
+/** Calendar days in Asia/Shanghai, both included. */
+export interface DayRange {
+  readonly fromDay: string;
+  readonly toDay: string;
+}
+
+// ── batches ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface BatchSummary {
+  readonly id: bigint;
+  readonly accountId: bigint;
+  readonly subscriptionId: bigint;
+  readonly templateId: bigint | null;
+  readonly content: string;
+  readonly ext: string;
+  /** Of a multimedia message; `content` is then its words. */
+  readonly package: StoredPackage | null;
+  /** Distinct numbers, intercepted ones included. */
+  readonly recipients: number;
+  readonly createdAt: Date;
+  /** When it was planned to be sent; null: at once. */
+  readonly sendAt: Date | null;
+  readonly cancelledAt: Date | null;
+  /** When its content and recipients went, past retention; its totals stay. Until then null. */
+  readonly purgedAt: Date | null;
+}
+
+type MessageStatusName = 'queued' | 'in_review' | keyof typeof messageStatus;
+
+/** What a message without a row has for a status: it is in line, or waits for a person. */
+const queued = 0;
+const inReview = -1;
+type RowlessStatus = typeof queued | typeof inReview;
+const statusNames: Readonly<Record<RowlessStatus | MessageStatus, MessageStatusName>> = {
+  [queued]: 'queued',
+  [inReview]: 'in_review',
+  [messageStatus.sent]: 'sent',
+  [messageStatus.delivered]: 'delivered',
+  [messageStatus.undelivered]: 'undelivered',
+  [messageStatus.rejected]: 'rejected',
+  [messageStatus.expired]: 'expired',
+  [messageStatus.unknown]: 'unknown',
+  [messageStatus.intercepted]: 'intercepted',
+  [messageStatus.cancelled]: 'cancelled',
+};
+
+export interface BatchDetail extends BatchSummary {
+  /** How many of its messages are in each state; they sum to `recipients`. */
+  readonly totals: Readonly<Record<MessageStatusName, number>>;
+  /** What its messages have finally cost; messages that are not final count nothing yet. */
+  readonly costE4: bigint;
+}
+
+/** An account's batches that were accepted in these days, the latest day first, and in a day the newest first. */
+export async function listBatches(
+  sql: Sql,
+  accountId: bigint,
+  filter: DayRange & { subscriptionId: bigint | null },
+  page: PageRequest,
+): Promise<Page<BatchSummary>> {
+  const [after] = keyOf(page, ['id']) ?? [];
+  const earlier = after
+    ? sql`(day, id) < ((select day from batches where account_id = ${accountId} and id = ${after}), ${after})`
+    : sql`true`;
+  const rows = await sql<BatchSummary[]>`
+    select ${batchColumns(sql)} from batches
+    where account_id = ${accountId} and day between ${filter.fromDay}::date and ${filter.toDay}::date
+      and (${filter.subscriptionId}::bigint is null or subscription_id = ${filter.subscriptionId}) and ${earlier}
+    order by day desc, id desc limit ${page.limit + 1}`;
+  return pageOf(rows, page, ({ id }) => [id]);
+}
+
+/**
+ * One batch with its totals: of days past retention as they were frozen, else counted from the rows. What has no message row yet is queued.
+ */
+export async function getBatch(sql: Sql, accountId: bigint, id: bigint): Promise<BatchDetail> {
+  const [days] = await sql<[{ first: string; last: string }]>`
+    select min(day) as first, max(day) as last from chunks
+    where account_id = ${accountId} and id between ${id * 64n} and ${id * 64n + 63n}`;
+  const counted = await sql<Count[]>`
+    select day, status::int, count(*) as n, coalesce(sum(cost_e4), 0)::bigint as "costE4" from messages
+    where account_id = ${accountId} and id between ${id * 32768n} and ${id * 32768n + 32767n}
+      and day between ${days.first}::date and ${days.last}::date
+    group by day, status`;
+  // Read last: a day is frozen before it goes, so what was not there to be counted is frozen here.
+  const [batch] = await sql<(BatchSummary & { frozen: Readonly<Record<string, FrozenDay>> | null })[]>`
+    select ${batchColumns(sql)}, frozen from batches where account_id = ${accountId} and id = ${id}`;
+  const { recipients, frozen, ...summary } = found(batch, 'batch');
+  const counts = [...counted.filter(({ day }) => !(day in (frozen ?? {}))), ...Object.entries(frozen ?? {}).flatMap(countsOf)];
+  const totals = {
+    queued: recipients,
+    in_review: 0,
+    sent: 0,
+    delivered: 0,
+    undelivered: 0,
+    rejected: 0,
+    expired: 0,
+    unknown: 0,
+    intercepted: 0,
+    cancelled: 0,
+  };
+  for (const { status, n } of counts) {
+    totals[statusNames[status]] += Number(n);
+    totals.queued -= Number(n);
+  }
+  const [waiting] = await sql<{ recipients: number }[]>`
+    select recipients from review_items where account_id = ${accountId} and batch_id = ${id} and state = 'pending'`;
+  totals.in_review = waiting?.recipients ?? 0;
+  totals.queued -= totals.in_review;
+  return { ...summary, recipients, totals, costE4: counts.reduce((sum, { costE4 }) => sum + costE4, 0n) };
+}
+
+interface Count {
+  readonly day: string;
+  readonly status: MessageStatus;
+  readonly n: bigint;
+  readonly costE4: bigint;
+}
+
+const countsOf = ([day, statuses]: readonly [string, FrozenDay]): Count[] =>
+  Object.entries(statuses).map(([status, [n, cost]]) => ({
+    day,
+    status: Number(status) as MessageStatus,
+    n: BigInt(n),
+    costE4: BigInt(cost),
+  }));
+
+/** Whose batch this is; for the operator, who finds batches and messages by number alone. */
+export async function accountOfBatch(sql: Sql, id: bigint): Promise<bigint> {
+  const [batch] = await sql<{ accountId: bigint }[]>`select account_id as "accountId" from batches where id = ${id}`;
+  return found(batch, 'batch or message').accountId;
+}
+
+const batchColumns = (sql: Sql) => sql`
+  id, account_id as "accountId", subscription_id as "subscriptionId", template_id as "templateId", content, package, ext,
+  recipients, created_at as "createdAt", send_at as "sendAt", cancelled_at as "cancelledAt", purged_at as "purgedAt"`;
+
+// ── messages ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface MessageSummary {
+  readonly id: bigint;
+  readonly accountId: bigint;
+  readonly subscriptionId: bigint;
+  readonly day: string;
+  /** The number as the customer wrote it. */
+  readonly phone: string;
+  readonly status: MessageStatusName;
+  /** The final code, as the customer sees it; null while there is none. */
+  readonly code: string | null;
+  /** The channel really used, or, while queued, the one it waits for; null if it was intercepted. */
+  readonly channelId: bigint | null;
+  /** Billed. */
+  readonly segments: number;
+  /** What was held for it. */
+  readonly priceE4: bigint;
+  /** What it finally cost; null while it is not final. */
+  readonly costE4: bigint | null;
+  readonly sentAt: Date | null;
+  readonly finalAt: Date | null;
+}
+
+type MessageRow = Omit<MessageSummary, 'phone' | 'status'> & { phone: bigint; form: string | null; status: RowlessStatus | MessageStatus };
+
+/**
+ * An account's messages to one number, newest first: those with an outcome by their planned sending day, and those still waiting in
+ * the account's unfinished chunks. A number that is not valid is found as the customer wrote it.
+ */
+export async function searchMessages(
+  sql: Sql,
+  accountId: bigint,
+  { phone, fromDay, toDay }: DayRange & { phone: string },
+  page: PageRequest,
+): Promise<Page<MessageSummary>> {
+  const e164 = parseNumber(phone) ?? 0n;
+  const below = belowId(page);
+  // One statement, so one snapshot: a message that is being sent at this moment is found in one of the two places.
+  const rows = await sql<MessageRow[]>`
+    with found as (
+      select m.id, m.day, m.subscription_id, m.form, m.status, m.code, m.channel_id, m.segments, m.price_e4, m.cost_e4, m.sent_at, m.final_at
+      from messages m
+      where m.account_id = ${accountId} and m.phone = ${e164} and m.day between ${fromDay}::date and ${toDay}::date
+        and (m.phone <> 0 or m.form = ${phone})),
+    waiting as (
+      select c.id * 512 + array_position(c.phones, ${e164}) - 1 as id, c.day, c.subscription_id,
+             c.forms ->> (array_position(c.phones, ${e164}) - 1) as form, q.channel_id, c.segments, c.price_e4
+      from dispatch_queue q join chunks c on c.account_id = ${accountId} and c.id = q.chunk_id
+      where q.account_id = ${accountId} and c.day between ${fromDay}::date and ${toDay}::date and c.phones @> array[${e164}]::bigint[]),
+    held as (
+      select c.id * 512 + array_position(c.phones, ${e164}) - 1 as id, c.day, c.subscription_id,
+             c.forms ->> (array_position(c.phones, ${e164}) - 1) as form, null::bigint as channel_id, c.segments, c.price_e4
+      from review_items r join chunks c
+        on c.account_id = ${accountId} and c.id between r.batch_id * 64 and r.batch_id * 64 + 63 and c.review
+      where r.account_id = ${accountId} and r.state = 'pending' and c.day between ${fromDay}::date and ${toDay}::date
+        and c.phones @> array[${e164}]::bigint[])
+    select id, ${accountId}::bigint as "accountId", subscription_id as "subscriptionId", day, ${e164}::bigint as phone, form, status::int,
+           code, channel_id as "channelId", segments::int, price_e4 as "priceE4", cost_e4 as "costE4", sent_at as "sentAt", final_at as "finalAt"
+    from (
+      select * from found
+      union all
+      select id, day, subscription_id, form, ${queued}::smallint, null, channel_id, segments, price_e4, null, null, null from waiting
+      where id not in (select id from found)
+      union all
+      select id, day, subscription_id, form, ${inReview}::smallint, null, channel_id, segments, price_e4, null, null, null from held) m
+    where id < ${below}
+    order by id desc limit ${page.limit + 1}`;
+  return pageOf(rows.map(summaryOf), page, ({ id }) => [id]);
+}
+
+function summaryOf({ phone, form, status, ...message }: MessageRow): MessageSummary {
+  return { ...message, phone: form ?? usualForm(phone), status: statusNames[status] };
+}
+
+/** A moment in a message's life; `detail` is the code, or how the customer got its report. */
+interface Moment {
+  readonly at: Date;
+  readonly what: 'accepted' | 'sent' | 'final' | 'late_report' | 'read' | 'report_waiting' | 'report_pulled' | 'report_pushed';
+  readonly detail: string;
+}
+
+/** A segment of a message of several: the carrier's id of it, and what the carrier reported about it so far. */
+interface Part {
+  readonly number: number;
+  readonly channelId: bigint;
+  readonly carrierId: string | null;
+  readonly code: string | null;
+}
+
+export interface MessageDetail extends MessageSummary {
+  readonly batchId: bigint;
+  /** Of a message of one segment. */
+  readonly carrierId: string | null;
+  readonly parts: readonly Part[];
+  /** Which rule of screening and which entry of it fired; null unless it was intercepted. */
+  readonly verdict: unknown;
+  /** In order of time. */
+  readonly timeline: readonly Moment[];
+}
+
+/** One message of an account, with everything known about it. There is none any more once its day is dropped. */
+export async function getMessage(sql: Sql, accountId: bigint, id: bigint): Promise<MessageDetail> {
+  const batchId = batchIdOf(id);
+  const at = indexOf(id);
+  const [chunk] = await sql<(MessageRow & { acceptedAt: Date; verdict: unknown })[]>`
+    select ${id}::bigint as id, ${accountId}::bigint as "accountId", c.subscription_id as "subscriptionId", c.day,
+           c.phones[${at + 1}::int] as phone, c.forms ->> ${at}::int as form,
+           case when c.review then ${inReview}::int else ${queued}::int end as status, null as code,
+           (select q.channel_id from dispatch_queue q
+            where q.channel_id in (select id from channels) and q.chunk_id = c.id and q.account_id = ${accountId}) as "channelId",
+           c.segments::int, c.price_e4 as "priceE4", null as "costE4", null as "sentAt", null as "finalAt",
+           b.created_at as "acceptedAt", c.verdicts -> ${at}::int as verdict
+    from chunks c join batches b on b.account_id = ${accountId} and b.id = ${batchId}
+    where c.account_id = ${accountId} and c.id = ${chunkOfMessage(id)} and ${at}::int < cardinality(c.phones)`;
+  const { acceptedAt, verdict, ...planned } = found(chunk, 'message');
+  const { day } = planned;
+
+  const [recorded] = await sql<(Partial<MessageRow> & { carrierId: string | null })[]>`
+    select status::int, code, channel_id as "channelId", carrier_id as "carrierId", cost_e4 as "costE4", sent_at as "sentAt",
+           final_at as "finalAt"
+    from messages where account_id = ${accountId} and id = ${id} and day = ${day}::date`;
+  if (!recorded) {
+    // Asked last: what is frozen now may have been dropped before we looked.
+    const [gone] = await sql`select 1 from batches where account_id = ${accountId} and id = ${batchId} and frozen ? ${day}::text`;
+    if (gone) found(undefined, 'message');
+  }
+  const parts = await sql<Part[]>`
+    select seg::int as number, channel_id as "channelId", carrier_id as "carrierId", code from segments
+    where account_id = ${accountId} and id = ${id} and day = ${day}::date order by seg`;
+  const late = await sql<{ at: Date; what: 'late_report' | 'read'; code: string }[]>`
+    select at, what, code from late_reports where account_id = ${accountId} and id = ${id} order by at`;
+  const own = sql`account_id = ${accountId} and kind = ${eventKind.report} and day = ${day}::date`;
+  const reports = await sql<Passage[]>`
+    select replay::int, due_at as "dueAt", null::bigint as "pushId", null::timestamptz as "handedAt" from ${opened(sql, sql`parcels`, own, [id])}
+    union all
+    select replay::int, null, push_id, handed_at from ${opened(sql, sql`handovers`, own, [id])}`;
+
+  const { carrierId = null, ...outcome } = recorded ?? {};
+  const message = summaryOf({ ...planned, ...outcome });
+  const timeline: Moment[] = [{ at: acceptedAt, what: 'accepted', detail: '' }];
+  if (message.sentAt) timeline.push({ at: message.sentAt, what: 'sent', detail: '' });
+  if (message.finalAt) timeline.push({ at: message.finalAt, what: 'final', detail: message.code ?? '' });
+  for (const { at, what, code } of late) timeline.push({ at, what, detail: code });
+  timeline.push(...reports.map((passage) => momentOf(passage, message.finalAt)));
+  timeline.sort((a, b) => a.at.getTime() - b.at.getTime());
+  return { ...message, batchId, carrierId, parts, verdict, timeline };
+}
+
+/** One time that a message's report waited, or was handed over. */
+interface Passage {
+  readonly replay: number;
+  readonly dueAt: Date | null;
+  readonly pushId: bigint | null;
+  readonly handedAt: Date | null;
+}
+
+function momentOf({ replay, dueAt, pushId, handedAt }: Passage, finalAt: Date | null): Moment {
+  const again = replay > 0 ? `, replay ${replay}` : '';
+  if (handedAt === null)
+    return replay === 0
+      ? { at: finalAt ?? new Date(0), what: 'report_waiting', detail: 'since the message ended' }
+      : { at: dueAt ?? new Date(0), what: 'report_waiting', detail: `to be handed over again${again}` };
+  if (pushId === null) return { at: handedAt, what: 'report_pulled', detail: `by the customer${again}` };
+  return { at: handedAt, what: 'report_pushed', detail: `by push ${pushId}${again}` };
+}
+
+// ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface Event {
+  /** The message's id, the reply's, or the template's. */
+  readonly id: bigint;
+  readonly kind: EventKindName;
+  /** 0 of an audit. */
+  readonly subscriptionId: bigint;
+  /** `failed`: pushed in vain as often as the dialect allows. `kept`: nobody can pull it and there was no URL. Both wait for a replay. */
+  readonly state: 'waiting' | 'failed' | 'kept' | 'handed_over';
+  /** Waiting: whether it will be pushed or must be pulled. */
+  readonly route: 'pull' | 'push';
+  /** The push that took it; null if it was pulled, or waits. */
+  readonly pushId: bigint | null;
+  /** How often a push of it was begun, since it last began to wait. */
+  readonly tries: number;
+  /** When it is pushed next; null if it is not. */
+  readonly dueAt: Date | null;
+  readonly phone: string;
+  readonly code: string | null;
+  readonly costE4: bigint | null;
+  /** When what it tells of happened. */
+  readonly at: Date;
+  readonly handedAt: Date | null;
+  /** How often the operator or the customer had it handed over again. */
+  readonly replays: number;
+}
+
+export interface EventFilter extends DayRange {
+  readonly kind: EventKindName;
+  readonly subscriptionId: bigint | null;
+  readonly state: Event['state'] | null;
+  readonly phone: bigint | null;
+  readonly batchId: bigint | null;
+}
+
+/**
+ * What is or was owed to an account, newest message or reply first. An event that waits to be handed over again is waiting.
+ *
+ * Walks the account's parcels downwards and opens those of a few batches at a time: all that is in a parcel is of one batch.
+ */
+export async function searchEvents(sql: Sql, accountId: bigint, filter: EventFilter, page: PageRequest): Promise<Page<Event>> {
+  const { kind: kindName, phone, batchId, ...rest } = filter;
+  const search = { ...rest, accountId, kind: eventKind[kindName] };
+  const wanted = page.limit + 1;
+  const low = batchId === null ? 0n : batchId * 32768n;
+  const below = belowId(page);
+  let high = batchId === null || below <= low + 32767n ? below - 1n : low + 32767n;
+  const found: EventRow[] = [];
+  if (phone === null) {
+    while (found.length < wanted) {
+      const next = await nextOf(sql, search, low, high, wanted);
+      if (next.low === null || next.high === null) break;
+      const range = sql`id between ${next.low} and ${next.high}`;
+      found.push(...(await eventRows(sql, search, null, range, next.high < high ? next.high : high, wanted)));
+      high = next.low - 1n;
+    }
+  } else {
+    const ids = (await eventsOf(sql, accountId, search.kind, { ...rest, phone })).filter((id) => id >= low && id <= high);
+    ids.sort((a, b) => (a < b ? 1 : -1));
+    for (let at = 0; at < ids.length && found.length < wanted; at += wanted)
+      found.push(...(await eventRows(sql, search, ids.slice(at, at + wanted), sql`true`, high, wanted)));
+  }
+  return pageOf(await tell(sql, search, found.slice(0, wanted)), page, ({ id }) => [id]);
+}
+
+interface EventSearch extends DayRange {
+  readonly accountId: bigint;
+  readonly kind: EventKind;
+  readonly subscriptionId: bigint | null;
+  readonly state: Event['state'] | null;
+}
+
+const fits = (sql: Sql, { accountId, kind, fromDay, toDay, subscriptionId }: EventSearch) => sql`
+  account_id = ${accountId} and kind = ${kind} and day between ${fromDay}::date and ${toDay}::date
+  and (${subscriptionId}::bigint is null or subscription_id = ${subscriptionId})`;
+
+/** Whether a parcel is in the state that is looked for. */
+const isWanted = (sql: Sql, state: Event['state'] | null) =>
+  ({
+    waiting: sql`(route in (1, 2) or (route = 0 and endpoint <> 0))`,
+    failed: sql`route = 3`,
+    kept: sql`(route = 0 and endpoint = 0)`,
+    handed_over: sql`false`,
+    any: sql`true`,
+  })[state ?? 'any'];
+
+/** The next batches, downwards, whose parcels must be opened to find so many events; nulls if there are none. It may take more: see `eventRows`. */
+async function nextOf(sql: Sql, search: EventSearch, low: bigint, high: bigint, wanted: number) {
+  const { state } = search;
+  const [row] = await sql<[{ low: bigint | null; high: bigint | null }]>`
+    with newest as (
+      (select id, cardinality(indexes) as n from parcels
+       where ${fits(sql, search)} and id between ${low} and ${high} and ${isWanted(sql, state)} order by id desc limit ${wanted})
+      union all
+      (select id, case when replay = 0 then cardinality(indexes) else 0 end from handovers
+       where ${fits(sql, search)} and id between ${low} and ${high} and ${state === null || state === 'handed_over'}
+       order by id desc limit ${wanted})),
+    summed as (select id, sum(n) over (order by id desc) as n from newest order by id desc limit ${wanted})
+    select coalesce(max(id) filter (where n >= ${wanted}), min(id)) / 32768 * 32768 as low, max(id) / 32768 * 32768 + 32767 as high from summed`;
+  return row;
+}
+
+type EventRow = Omit<Event, 'kind' | 'phone' | 'route' | 'code' | 'costE4'> & { route: number };
+
+/** Events in rows that are in this range, or these alone, up to the highest. */
+async function eventRows(
+  sql: Sql,
+  search: EventSearch,
+  ids: readonly bigint[] | null,
+  range: Fragment,
+  highest: bigint,
+  limit: number,
+): Promise<EventRow[]> {
+  const { state } = search;
+  const wanted = sql`${fits(sql, search)} and ${range}`;
+  // What waits again is not handed over, so it must be seen even when only what was handed over is looked for.
+  const waiting = state === null || state === 'handed_over' ? wanted : sql`${wanted} and ${isWanted(sql, state)}`;
+  return sql<EventRow[]>`
+    with events as (
+      select event_id, case when route = 3 then 'failed' when route = 0 and endpoint = 0 then 'kept' else 'waiting' end as state,
+             subscription_id, route, null::bigint as push_id, at, null::timestamptz as handed_at, replay, tries,
+             case when route = 1 then due_at end as due_at
+      from ${opened(sql, sql`parcels`, waiting, ids)} where event_id <= ${highest}
+      union all
+      select event_id, 'handed_over', subscription_id, 0, push_id, at, handed_at, replay, 0, null
+      from ${opened(sql, sql`handovers`, wanted, ids)} where event_id <= ${highest} and ${state === null || state === 'handed_over'}),
+    latest as (select distinct on (event_id) * from events order by event_id desc, replay desc)
+    select event_id as id, state, subscription_id as "subscriptionId", route::int, push_id as "pushId", at, handed_at as "handedAt",
+           replay::int as replays, tries::int, due_at as "dueAt"
+    from latest where ${state}::text is null or state = ${state} order by event_id desc limit ${limit}`;
+}
+
+/** Adds what the events say. */
+async function tell(sql: Sql, { accountId, kind, fromDay, toDay }: EventSearch, rows: readonly EventRow[]): Promise<Event[]> {
+  interface Told {
+    readonly id: bigint;
+    readonly phone: bigint | null;
+    readonly form: string | null;
+    readonly code: string | null;
+    readonly costE4: bigint | null;
+  }
+  const ids = rows.map(({ id }) => id);
+  const of = {
+    [eventKind.report]: sql<Told[]>`
+      select id, phone, form, code, cost_e4 as "costE4" from messages
+      where account_id = ${accountId} and day between ${fromDay}::date and ${toDay}::date and id = any(${ids}::bigint[])`,
+    [eventKind.reply]: sql<Told[]>`
+      select id, phone, null as form, null as code, null as "costE4" from replies
+      where account_id = ${accountId} and id = any(${ids}::bigint[])`,
+    [eventKind.audit]: sql<Told[]>`
+      select id, null as phone, null as form, case when state = 'rejected' then 'FAIL' else 'SUCCESS' end as code, null as "costE4"
+      from templates where account_id = ${accountId} and id = any(${ids}::bigint[])`,
+  };
+  const told = new Map((await of[kind]).map((one) => [one.id, one]));
+  return rows.map(({ route, ...row }) => {
+    const { phone = null, form = null, code = null, costE4 = null } = told.get(row.id) ?? {};
+    return {
+      ...row,
+      kind: eventKindName[kind],
+      route: route === 0 && row.pushId === null ? 'pull' : 'push',
+      phone: form ?? (phone === null ? '' : usualForm(phone)),
+      code,
+      costE4,
+    };
+  });
+}
+
+// ── replies ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface Reply {
+  readonly id: bigint;
+  /** Null: nobody's. */
+  readonly subscriptionId: bigint | null;
+  readonly channelId: bigint;
+  /** Empty where what the carrier gave was no number. */
+  readonly phone: string;
+  /** The number the person wrote to. */
+  readonly dest: string;
+  /** The same less the channel's access number. */
+  readonly ext: string;
+  readonly content: string;
+  /** Of the latest message to this phone from that number. */
+  readonly batchId: bigint | null;
+  readonly optOut: boolean;
+  readonly receivedAt: Date;
+}
+
+/** The account of replies that no extension claims. */
+export const unassigned = 0n;
+
+/** An account's replies, newest first; those of `unassigned` are the operator's. */
+export async function listReplies(
+  sql: Sql,
+  accountId: bigint,
+  filter: { subscriptionId: bigint | null; phone: bigint | null },
+  page: PageRequest,
+): Promise<Page<Reply>> {
+  const rows = await sql<(Omit<Reply, 'phone'> & { phone: bigint })[]>`
+    select id, subscription_id as "subscriptionId", channel_id as "channelId", phone, dest, ext, content, batch_id as "batchId",
+           opt_out as "optOut", received_at as "receivedAt"
+    from replies
+    where account_id = ${accountId} and id < ${belowId(page)}
+      and (${filter.subscriptionId}::bigint is null or subscription_id = ${filter.subscriptionId})
+      and (${filter.phone}::bigint is null or phone = ${filter.phone})
+    order by id desc limit ${page.limit + 1}`;
+  return mapPage(
+    pageOf(rows, page, ({ id }) => [id]),
+    ({ phone, ...reply }) => ({ ...reply, phone: phone === 0n ? '' : usualForm(phone) }),
+  );
+}
+
+// ── pushes ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface PushAttempt {
+  readonly id: bigint;
+  /** 0: it went to a URL of the account. */
+  readonly subscriptionId: bigint;
+  readonly kind: EventKindName;
+  /** Empty if the process was lost and the URL with it. */
+  readonly url: string;
+  /** How many it carried. */
+  readonly events: number;
+  /** Of one that carried one. */
+  readonly eventId: bigint | null;
+  readonly state: 'done' | 'failed';
+  readonly startedAt: Date;
+  readonly finishedAt: Date | null;
+  readonly httpStatus: number | null;
+  /** The beginning of what the customer's server said, or why it said nothing. */
+  readonly answer: string | null;
+}
+
+/** Every try to push to an account, newest first. */
+export async function listPushes(
+  sql: Sql,
+  accountId: bigint,
+  filter: { subscriptionId: bigint | null; kind: EventKindName | null; state: PushAttempt['state'] | null; eventId: bigint | null },
+  page: PageRequest,
+): Promise<Page<PushAttempt>> {
+  const kind = filter.kind && eventKind[filter.kind];
+  const rows = await sql<(Omit<PushAttempt, 'kind'> & { kind: EventKind })[]>`
+    select id, subscription_id as "subscriptionId", kind::int, url, events, event_id as "eventId", state, started_at as "startedAt", finished_at as "finishedAt", http_status as "httpStatus", answer
+    from pushes
+    where account_id = ${accountId} and id < ${belowId(page)}
+      and (${filter.subscriptionId}::bigint is null or subscription_id = ${filter.subscriptionId})
+      and (${kind}::int is null or kind = ${kind}) and (${filter.state}::text is null or state = ${filter.state})
+      and ${filter.eventId === null ? sql`true` : sql`event_id = ${filter.eventId}`}
+    order by id desc limit ${page.limit + 1}`;
+  return mapPage(
+    pageOf(rows, page, ({ id }) => [id]),
+    ({ kind, ...push }) => ({ ...push, kind: eventKindName[kind] }),
+  );
+}
+
+// ── ledger ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface LedgerEntry {
+  readonly kind: 'top_up' | 'hold' | 'release' | 'settle' | 'opening';
+  /** Null for a top-up, and for what stands for many batches. */
+  readonly batchId: bigint | null;
+  /** How it moved the balance, and what is held. */
+  readonly amountE4: bigint;
+  readonly heldE4: bigint;
+  readonly note: string | null;
+  readonly at: Date;
+}
+
+/** The entries of one subscription, newest first. */
+export async function listLedger(sql: Sql, accountId: bigint, subscriptionId: bigint, page: PageRequest): Promise<Page<LedgerEntry>> {
+  const after = keyOf(page, ['micros', 'id', 'text', 'integer']);
+  const earlier = after
+    ? sql`(at, batch_id, kind, seq) < ('epoch'::timestamptz + ${after[0]}::bigint * interval '1 microsecond', ${after[1]}, ${after[2]}, ${after[3]})`
+    : sql`true`;
+  const rows = await sql<(LedgerEntry & { batchId: bigint; seq: bigint; micros: bigint })[]>`
+    select kind, batch_id as "batchId", amount_e4 as "amountE4", held_e4 as "heldE4", note, at, seq,
+           (extract(epoch from at) * 1000000)::bigint as micros
+    from ledger_entries
+    where account_id = ${accountId} and subscription_id = ${subscriptionId} and ${earlier}
+    order by at desc, batch_id desc, kind desc, seq desc limit ${page.limit + 1}`;
+  return mapPage(
+    pageOf(rows, page, ({ micros, batchId, kind, seq }) => [micros, batchId, kind, seq]),
+    ({ kind, batchId, amountE4, heldE4, note, at }) => ({ kind, batchId: batchId === 0n ? null : batchId, amountE4, heldE4, note, at }),
+  );
+}
+
+// ── the operator's own ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+export interface OrphanReport {
+  readonly channelId: bigint;
+  readonly carrierId: string;
+  readonly code: string;
+  /** As the carrier wrote it. */
+  readonly phone: string;
+  readonly receivedAt: Date;
+  readonly nextTryAt: Date;
+}
+
+/** Reports that match no message (yet), in the order of their keys. */
+export async function listOrphans(sql: Sql, page: PageRequest): Promise<Page<OrphanReport>> {
+  const after = keyOf(page, ['id', 'text', 'text']);
+  const later = after ? sql`(channel_id, carrier_id, code) > (${after[0]}, ${after[1]}, ${after[2]})` : sql`true`;
+  const rows = await sql<OrphanReport[]>`
+    select channel_id as "channelId", carrier_id as "carrierId", code, phone, received_at as "receivedAt", next_try_at as "nextTryAt"
+    from orphan_reports where ${later}
+    order by channel_id, carrier_id, code limit ${page.limit + 1}`;
+  return pageOf(rows, page, ({ channelId, carrierId, code }) => [channelId, carrierId, code]);
+}
+
+/** What a channel is doing. */
+export interface ChannelActivity {
+  readonly connections: readonly {
+    readonly connection: number;
+    /** The node that works it; null while none does. */
+    readonly node: string | null;
+    readonly state: string;
+    readonly reason: string;
+    readonly since: Date;
+  }[];
+  /** Chunks and messages that wait or are being sent; a message leaves the count with its chunk. */
+  readonly queuedChunks: bigint;
+  readonly queuedMessages: bigint;
+}
+
+/** The connections of these channels and what waits in front of each channel. */
+export async function channelActivity(sql: Sql, channelIds: readonly bigint[]): Promise<ReadonlyMap<bigint, ChannelActivity>> {
+  const leases = await sql<(ChannelActivity['connections'][number] & { channelId: bigint })[]>`
+    select channel_id as "channelId", connection::int, case when until > now() then node end as node,
+           case when until > now() then state else 'down' end as state, reason, state_at as since
+    from channel_leases where channel_id = any(${channelIds}::bigint[]) order by channel_id, connection`;
+  const queues = await sql<{ channelId: bigint; chunks: bigint; messages: bigint }[]>`
+    select channel_id as "channelId", count(*) as chunks, sum(n)::bigint as messages
+    from dispatch_queue where channel_id = any(${channelIds}::bigint[]) group by channel_id`;
+  return new Map(
+    channelIds.map((id) => {
+      const queue = queues.find(({ channelId }) => channelId === id);
+      const connections = leases
+        .filter(({ channelId }) => channelId === id)
+        .map(({ connection, node, state, reason, since }) => ({ connection, node, state, reason, since }));
+      return [id, { connections, queuedChunks: queue?.chunks ?? 0n, queuedMessages: queue?.messages ?? 0n }];
+    }),
+  );
+}
