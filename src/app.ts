@@ -39,7 +39,7 @@ import type { Config } from './config.ts';
 import type { Log } from './log.ts';
 import { createMetrics } from './metrics.ts';
 import { createSecretBox } from './std/secret-box.ts';
-import { createCarrierPosts } from './workers/carrier-posts.ts';
+import { createCarrierPosts } from './workers/doors.ts';
 import { createDispatcher } from './workers/dispatcher.ts';
 import { createChannelHealth } from './workers/health.ts';
 import { createJanitor } from './workers/janitor.ts';

@@ -11,8 +11,8 @@ import { lockExpired, neverClaimed, putInLine, recoverChunks, removeExpired } fr
 import type { NumberPlan } from '../core/numbers/number-plan.ts';
 import { reroute } from '../core/queue/rerouting.ts';
 import { groupBy } from '../std/group.ts';
-import { type ChannelWorker, type ChannelWorkerDeps, createChannelWorker } from './channel-worker.ts';
-import { decideWithoutSending } from './chunk-run.ts';
+import { type ChannelWorker, type ChannelWorkerDeps, createChannelWorker } from './channel/worker.ts';
+import { decideWithoutSending } from './channel/chunk-run.ts';
 
 export interface DispatcherDeps extends ChannelWorkerDeps {
   readonly numberPlan: Pick<NumberPlan, 'of'>;

@@ -5,11 +5,11 @@
  * An index moves: to be sent → in flight → outcome (or back to be sent, if its fate allows) → recorded. Only indexes below the
  * reservation are ever handed out, so that after a crash whatever lies above it was certainly not sent.
  */
-import type { OutboundMessage, SegmentOutcome } from '../channels/channel.ts';
-import type { DispatchBody } from '../core/queue/batches.ts';
-import type { Outcome } from '../core/outcome/messages.ts';
-import { messageIdOf, messageStatus } from '../core/model/model.ts';
-import type { Claim } from '../core/queue/queue.ts';
+import type { OutboundMessage, SegmentOutcome } from '../../channels/channel.ts';
+import type { DispatchBody } from '../../core/queue/batches.ts';
+import type { Outcome } from '../../core/outcome/messages.ts';
+import { messageIdOf, messageStatus } from '../../core/model/model.ts';
+import type { Claim } from '../../core/queue/queue.ts';
 
 /** What the chunk's messages have in common. */
 export interface RunPolicy {

@@ -23,15 +23,15 @@ import type {
   ConnectionState,
   OutboundMessage,
   SegmentOutcome,
-} from '../channels/channel.ts';
-import { dispatchBodies, type DispatchBody } from '../core/queue/batches.ts';
-import type { Directory } from '../core/config/directory.ts';
-import type { Sign } from '../core/catalogue/health.ts';
-import type { Links } from '../core/content/links.ts';
-import { listLookup } from '../core/catalogue/list-lookup.ts';
-import { type Outcome, record, recordedOf } from '../core/outcome/messages.ts';
-import { batchIdOf, type Channel, chunkCapacity, indexOf, messageIdOf, messageStatus } from '../core/model/model.ts';
-import type { PackageLoader } from '../core/content/package.ts';
+} from '../../channels/channel.ts';
+import { dispatchBodies, type DispatchBody } from '../../core/queue/batches.ts';
+import type { Directory } from '../../core/config/directory.ts';
+import type { Sign } from '../../core/catalogue/health.ts';
+import type { Links } from '../../core/content/links.ts';
+import { listLookup } from '../../core/catalogue/list-lookup.ts';
+import { type Outcome, record, recordedOf } from '../../core/outcome/messages.ts';
+import { batchIdOf, type Channel, chunkCapacity, indexOf, messageIdOf, messageStatus } from '../../core/model/model.ts';
+import type { PackageLoader } from '../../core/content/package.ts';
 import {
   claim as claimChunks,
   type Claim,
@@ -50,15 +50,15 @@ import {
   showState,
   standing,
   takeLeases,
-} from '../core/queue/queue.ts';
-import { sourceNumber } from '../core/queue/routing.ts';
-import type { Signals } from '../core/config/signals.ts';
-import { type Db, isConnectionLoss, isUnknownCommit } from '../db/db.ts';
-import type { Log } from '../log.ts';
-import { groupBy } from '../std/group.ts';
+} from '../../core/queue/queue.ts';
+import { sourceNumber } from '../../core/queue/routing.ts';
+import type { Signals } from '../../core/config/signals.ts';
+import { type Db, isConnectionLoss, isUnknownCommit } from '../../db/db.ts';
+import type { Log } from '../../log.ts';
+import { groupBy } from '../../std/group.ts';
 import { type ChunkRun, createChunkRun, decideWithoutSending } from './chunk-run.ts';
-import type { ChannelHealth } from './health.ts';
-import type { Recent, RecentEntry } from './recent.ts';
+import type { ChannelHealth } from '../health.ts';
+import type { Recent, RecentEntry } from '../recent.ts';
 
 export interface ChannelWorkerDeps {
   readonly db: Db;
