@@ -4,7 +4,7 @@
  */
 import type { FastifyInstance } from 'fastify';
 import { type Faults, type Protocol, readFaults } from '../simulators/carrier.ts';
-import { type HttpPart, jsonType, plainFailure } from '../src/http/dialect.ts';
+import { type HttpPart, jsonType, plainFailure } from '../src/http/part.ts';
 
 const scopes = ['all', 'cmpp', 'mm7'] as const;
 

@@ -5,7 +5,7 @@
 import type { FastifyInstance } from 'fastify';
 import type { PhoneMessage } from '../simulators/ismg.ts';
 import type { PhoneMms } from '../simulators/mmsc.ts';
-import { type HttpPart, jsonType, plainFailure } from '../src/http/dialect.ts';
+import { type HttpPart, jsonType, plainFailure } from '../src/http/part.ts';
 
 export interface Phones {
   received(message: PhoneMessage): void;

@@ -223,7 +223,7 @@ describe('the documents', () => {
 
   it('docs/api/aim.md has every code with its text, and every status of ours', () => {
     const page = read('docs/api/aim.md');
-    const texts = [...read('src/http/aim-3yit.ts').matchAll(/^ {2}(\d{5}): '(.+)',$/gm)].map(([, code, text]) => [code, text]);
+    const texts = [...read('src/http/dialects/yit3/aim.ts').matchAll(/^ {2}(\d{5}): '(.+)',$/gm)].map(([, code, text]) => [code, text]);
     expect(texts.length).toBeGreaterThan(10);
     const shown = tableRows(page, '`code`').map(([code, text]) => [codesOf(code)[0], codesOf(text)[0]]);
     expect(shown).toEqual([['0', 'success'], ...texts]);

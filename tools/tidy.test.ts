@@ -39,7 +39,7 @@ const rooms: readonly { room: string; mayImport: readonly string[] }[] = [
   // The sandbox adds routes of its own to the server, as a dialect does.
   {
     room: 'sandbox',
-    mayImport: ['src/app.ts', 'src/http/dialect.ts', 'src/config.ts', 'src/log.ts', 'src/core', 'src/db', 'src/std', 'simulators'],
+    mayImport: ['src/app.ts', 'src/http/part.ts', 'src/config.ts', 'src/log.ts', 'src/core', 'src/db', 'src/std', 'simulators'],
   },
   // What tests, benchmarks and crash runs share: it starts processes and speaks to them from outside.
   { room: 'harness', mayImport: ['src/std'] },
@@ -51,7 +51,7 @@ const rooms: readonly { room: string; mayImport: readonly string[] }[] = [
 ];
 
 /** One customer API each; none knows another. */
-const dialects = ['src/http/ihuyi-mms-v1.ts', 'src/http/aim-3yit.ts'];
+const dialects = ['src/http/dialects/ihuyi/mms-v1.ts', 'src/http/dialects/yit3/aim.ts'];
 
 /** Things that only some files may touch. src/main.ts hands the environment to src/config.ts, which reads it. */
 const reserved = {
@@ -402,7 +402,7 @@ describe('the checks themselves', () => {
     ['src/core/a.ts', `export { x } from '../channels/cmpp.ts';`],
     ['src/core/a.ts', `const x = await import('../channels/cmpp.ts');`],
     ['src/http/server.ts', `import { x } from '../db/db.ts';`],
-    ['src/http/aim-3yit.ts', `import { x } from './ihuyi-mms-v1.ts';`],
+    ['src/http/dialects/yit3/aim.ts', `import { x } from '../ihuyi/mms-v1.ts';`],
     ['src/core/a.ts', `import { x } from './b.test.ts';`],
     ['simulators/a.ts', `import { x } from '../src/core/b.ts';`],
     ['src/utils/a.ts', ''],
@@ -444,25 +444,22 @@ describe('the checks themselves', () => {
   const tables = new Set(['balances', 'batches']);
 
   it('writers: two files, a file outside core, and disagreement with ARCHITECTURE.md', () => {
-    const ledger = parsed(
-      'src/core/money/ledger.ts',
-      'sql<{ a: bigint }[]>`with x as (update balances set a = ${b} returning 1) select 1`;',
-    );
-    const submit = parsed('src/core/intake/submit.ts', 'db.sql`insert into balances values (${1})`;');
+    const ledger = parsed('src/core/ledger.ts', 'sql<{ a: bigint }[]>`with x as (update balances set a = ${b} returning 1) select 1`;');
+    const submit = parsed('src/core/submit.ts', 'db.sql`insert into balances values (${1})`;');
     const worker = parsed('src/workers/a.ts', "sql.unsafe('delete from batches');");
-    expect(checkWriters([ledger, submit], tables, undefined)).toEqual([expect.stringContaining('ledger.ts and src/core/intake/submit.ts')]);
+    expect(checkWriters([ledger, submit], tables, undefined)).toEqual([expect.stringContaining('ledger.ts and src/core/submit.ts')]);
     expect(checkWriters([worker], tables, undefined)).toEqual([expect.stringContaining('src/workers/a.ts writes batches')]);
     const owners = parseOwners(
-      '# A\n\n## Table owners\n\n| table | written by |\n|---|---|\n| `balances` | `core/intake/submit.ts` |\n| gone | ledger |\n\n## Next\n| x | y |\n',
+      '# A\n\n## Table owners\n\n| table | written by |\n|---|---|\n| `balances` | `core/submit.ts` |\n| gone | ledger |\n\n## Next\n| x | y |\n',
     );
     expect(owners).toEqual(
       new Map([
-        ['balances', 'src/core/intake/submit.ts'],
-        ['gone', 'src/core/money/ledger.ts'],
+        ['balances', 'src/core/submit.ts'],
+        ['gone', 'src/core/ledger.ts'],
       ]),
     );
     expect(checkWriters([ledger], tables, owners)).toEqual([
-      'balances is written by src/core/money/ledger.ts, but ARCHITECTURE.md says src/core/intake/submit.ts',
+      'balances is written by src/core/ledger.ts, but ARCHITECTURE.md says src/core/submit.ts',
       'batches is missing from the table owners in ARCHITECTURE.md',
       'ARCHITECTURE.md names an owner of gone, which is no table',
     ]);

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { afterEach, describe, expect, it } from 'vitest';
 import { cert, key } from '../../test/certificate.ts';
-import { type HttpPart, jsonType, problemStatus } from './dialect.ts';
+import { type HttpPart, jsonType, problemStatus } from './part.ts';
 import { createServer, type Server, type ServerOptions } from './server.ts';
 
 const servers: Server[] = [];

@@ -23,7 +23,7 @@ import Fastify from 'fastify';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import { clientAddress, createFailureLimiter, isListed, isLoopbackHost, networkOf, normaliseAddress } from './auth.ts';
-import { type Answer, type HttpPart, jsonType, plainFailure, type Problem } from './dialect.ts';
+import { type Answer, type HttpPart, jsonType, plainFailure, type Problem } from './part.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {

@@ -7,7 +7,7 @@ import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { charactersOf, matches, parsePattern, subjectOf } from '../../src/core/screening/content-templates.ts';
 import { parseNumber, usualForm } from '../../src/core/model/numbers.ts';
-import { canonicalForm, parseForm, TooManyParameters } from '../../src/http/form.ts';
+import { canonicalForm, parseForm, TooManyParameters } from '../../src/http/dialects/yit3/form.ts';
 import {
   cmpp,
   cmppFrames,

@@ -1,7 +1,7 @@
 /**
  * The rules of screening through the MMS API. Each row sends a message that passes, lets an operator make a policy through the management
  * API, and sends the same once more, beside a neighbour that the policy lets through. What is an AIM message's alone is no row here: an MMS
- * whose signature is missing or not registered, or that has no valid number, is refused with the request (ihuyi-mms-v1.test.ts).
+ * whose signature is missing or not registered, or that has no valid number, is refused with the request (mms-v1.test.ts).
  */
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { callMms } from '../../harness/customers.ts';

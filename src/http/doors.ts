@@ -2,7 +2,7 @@
  * Where carriers that speak HTTP post to us: reports and replies over MM7. Hands the raw request to whoever speaks the protocol and
  * sends back its answer; knows nothing of what is inside.
  */
-import { type HttpPart, plainFailure } from './dialect.ts';
+import { type HttpPart, plainFailure } from './part.ts';
 
 export interface CarrierPost {
   readonly contentType: string;

@@ -1,9 +1,9 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import Fastify from 'fastify';
 import { expect, it } from 'vitest';
-import { magicOf } from '../../sandbox/magic.ts';
-import { codes, explain } from '../core/watch/codes.ts';
-import { codesPage, createCodePages } from './code-pages.ts';
+import { magicOf } from '../../../sandbox/magic.ts';
+import { codes, explain } from '../../core/watch/codes.ts';
+import { codesPage, createCodePages } from './codes.ts';
 
 const server = Fastify();
 await createCodePages().routes(server);
@@ -34,16 +34,17 @@ it('lists each code once, with every word in both languages', () => {
 it('knows every code that the sources can answer or report', () => {
   const known = new Set(codes.map(({ code }) => code));
   const found = new Set<string>();
-  for (const room of ['../core/', './', '../workers/'])
-    for (const file of readdirSync(new URL(room, import.meta.url)).filter((name) => /^[a-z0-9-]+\.ts$/.test(name) && name !== 'codes.ts'))
-      for (const [code] of read(room + file).matchAll(/WL:[A-Z]+/g)) found.add(code);
+  for (const room of ['../../core/', '../', '../../workers/'])
+    for (const file of readdirSync(new URL(room, import.meta.url), { recursive: true, encoding: 'utf8' }))
+      if (/\.ts$/.test(file) && !/\.test\.ts$|(^|\/)codes\.ts$/.test(file))
+        for (const [code] of read(room + file).matchAll(/WL:[A-Z]+/g)) found.add(code);
   expect(found.size).toBeGreaterThanOrEqual(20);
-  for (const [, code = ''] of read('./aim-3yit.ts').matchAll(/^ {2}(1\d{4}): '/gm)) found.add(code);
-  for (const [, code = ''] of read('./ihuyi-mms-v1.ts').matchAll(/^ {2}\| '([A-Z]\w+)'/gm)) found.add(code);
+  for (const [, code = ''] of read('../dialects/yit3/aim.ts').matchAll(/^ {2}(1\d{4}): '/gm)) found.add(code);
+  for (const [, code = ''] of read('../dialects/ihuyi/mms-v1.ts').matchAll(/^ {2}\| '([A-Z]\w+)'/gm)) found.add(code);
   expect(found.size).toBeGreaterThanOrEqual(53);
   expect([...found].filter((code) => !known.has(code))).toEqual([]);
 });
 
 it('docs/codes.md says what the tables say', async () => {
-  await expect(codesPage(magicOf)).toMatchFileSnapshot('../../docs/codes.md');
+  await expect(codesPage(magicOf)).toMatchFileSnapshot('../../../docs/codes.md');
 });

@@ -1,16 +1,16 @@
 /**
  * The routes of the management API for what texts are judged by: content templates and lists of sensitive words. They go by the rules of
- * console-shared.ts. A change is answered when this node judges by it.
+ * shared.ts. A change is answered when this node judges by it.
  */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { Static } from 'typebox';
-import * as content from '../core/screening/content-rules.ts';
-import { change, mapPage } from '../core/config/management.ts';
-import { fold } from '../core/screening/sensitive-words.ts';
-import { shanghaiTime } from '../std/shanghai.ts';
-import * as contract from './console-contract.ts';
-import { listOf, ref } from './console-contract.ts';
-import { type Api, type ConsoleDeps, idOrNull, operatorOnly, pageRequest, Problem, scopeOf } from './console-shared.ts';
+import * as content from '../../core/screening/content-rules.ts';
+import { change, mapPage } from '../../core/config/management.ts';
+import { fold } from '../../core/screening/sensitive-words.ts';
+import { shanghaiTime } from '../../std/shanghai.ts';
+import * as contract from './contract.ts';
+import { listOf, ref } from './contract.ts';
+import { type Api, type ConsoleDeps, idOrNull, operatorOnly, pageRequest, Problem, scopeOf } from './shared.ts';
 
 export function addContentRoutes(api: Api, deps: ConsoleDeps): void {
   addContentTemplates(api, deps);

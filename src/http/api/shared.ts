@@ -1,6 +1,6 @@
 /**
- * What the routes of the management API share. Each `console-….ts` beside this one has those of some things: for each route, what it takes
- * and gives (console-contract.ts), who may call it, and which function of the core does it; and at its end, how the core's rows become the
+ * What the routes of the management API share. Each file beside this one has the routes of some things: for each route, what it takes
+ * and gives (contract.ts), who may call it, and which function of the core does it; and at its end, how the core's rows become the
  * contract's JSON.
  *
  * Whose things a request is about is decided by one of two: `scopeOf`, where the operator may mean everybody's, and `accountOf`, where
@@ -9,19 +9,19 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, RawServerDefault } from 'fastify';
-import type { ContentRules } from '../core/screening/content-rules.ts';
-import { yuan } from '../core/money/ledger.ts';
-import type { Management, PageRequest } from '../core/config/management.ts';
-import { Denial, found } from '../core/config/management.ts';
-import type { StoredFrame } from '../core/model/model.ts';
-import { parseNumber } from '../core/model/numbers.ts';
-import type { NumberPlan, Phone } from '../core/numbers/number-plan.ts';
-import type { Outbox } from '../core/events/outbox.ts';
-import { findMedia } from '../core/content/package.ts';
-import type { DayRange } from '../core/watch/reporting.ts';
-import type { Signals } from '../core/config/signals.ts';
-import type { Caller, TokenHolder } from '../core/config/tokens.ts';
-import { addDays, shanghaiDay, shanghaiTime } from '../std/shanghai.ts';
+import type { ContentRules } from '../../core/screening/content-rules.ts';
+import { yuan } from '../../core/money/ledger.ts';
+import type { Management, PageRequest } from '../../core/config/management.ts';
+import { Denial, found } from '../../core/config/management.ts';
+import type { StoredFrame } from '../../core/model/model.ts';
+import { parseNumber } from '../../core/model/numbers.ts';
+import type { NumberPlan, Phone } from '../../core/numbers/number-plan.ts';
+import type { Outbox } from '../../core/events/outbox.ts';
+import { findMedia } from '../../core/content/package.ts';
+import type { DayRange } from '../../core/watch/reporting.ts';
+import type { Signals } from '../../core/config/signals.ts';
+import type { Caller, TokenHolder } from '../../core/config/tokens.ts';
+import { addDays, shanghaiDay, shanghaiTime } from '../../std/shanghai.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {

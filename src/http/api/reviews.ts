@@ -1,24 +1,14 @@
 /** The routes of the management API for what waits for a person, and for what would become of a submission. */
 import type { Static } from 'typebox';
-import * as accounts from '../core/catalogue/accounts.ts';
-import { yuan } from '../core/money/ledger.ts';
-import { found, mapPage } from '../core/config/management.ts';
-import { preview } from '../core/intake/preview.ts';
-import * as review from '../core/intake/review.ts';
-import { shanghaiTime } from '../std/shanghai.ts';
-import * as contract from './console-contract.ts';
-import { listOf, ref } from './console-contract.ts';
-import {
-  type Api,
-  type ConsoleDeps,
-  futureOf,
-  idOrNull,
-  operatorOnly,
-  pageRequest,
-  placeView,
-  scopeOf,
-  timeOrNull,
-} from './console-shared.ts';
+import * as accounts from '../../core/catalogue/accounts.ts';
+import { yuan } from '../../core/money/ledger.ts';
+import { found, mapPage } from '../../core/config/management.ts';
+import { preview } from '../../core/intake/preview.ts';
+import * as review from '../../core/intake/review.ts';
+import { shanghaiTime } from '../../std/shanghai.ts';
+import * as contract from './contract.ts';
+import { listOf, ref } from './contract.ts';
+import { type Api, type ConsoleDeps, futureOf, idOrNull, operatorOnly, pageRequest, placeView, scopeOf, timeOrNull } from './shared.ts';
 
 export function addReviews(api: Api, deps: ConsoleDeps): void {
   const { db, clock, signals } = deps;

@@ -1,8 +1,8 @@
 /** The AIM dialect as a customer's program meets it, against the real application: every code in its order, every form of every field. */
 import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Answer, demoPasswordHash, type Platform, sign, startAimPlatform } from '../../test/aim-platform.ts';
-import { aimPush, readRecipients } from './aim-3yit.ts';
+import { type Answer, demoPasswordHash, type Platform, sign, startAimPlatform } from '../../../../test/aim-platform.ts';
+import { aimPush, readRecipients } from './aim.ts';
 
 let platform: Platform;
 beforeAll(async () => {

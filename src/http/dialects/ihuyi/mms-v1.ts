@@ -8,9 +8,9 @@
  * Numbers that a client did not quote count by their digits as they were written, since the signature covers those: JSON.parse rounds
  * beyond 2^53, so they are read from the text itself.
  */
-import { explain } from '../core/watch/codes.ts';
+import { explain } from '../../../core/watch/codes.ts';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { ApiAccount, Directory, Tenancy } from '../core/config/directory.ts';
+import type { ApiAccount, Directory, Tenancy } from '../../../core/config/directory.ts';
 import {
   type Account,
   defaultPackageLimits,
@@ -22,14 +22,14 @@ import {
   type RequestKey,
   type StoredFrame,
   type Submission,
-} from '../core/model/model.ts';
-import { parseNumber } from '../core/model/numbers.ts';
-import type { PushDialect } from '../core/events/outbox.ts';
-import { checkLimits, type PackageDraft, readPackage, signed } from '../core/content/package.ts';
-import type { NewPackageTemplate } from '../core/content/templates.ts';
-import { wallClock } from '../std/shanghai.ts';
-import { createFailureLimiter, isListed, isMd5Of } from './auth.ts';
-import { type HttpPart, jsonType, type Problem, problemStatus } from './dialect.ts';
+} from '../../../core/model/model.ts';
+import { parseNumber } from '../../../core/model/numbers.ts';
+import type { PushDialect } from '../../../core/events/outbox.ts';
+import { checkLimits, type PackageDraft, readPackage, signed } from '../../../core/content/package.ts';
+import type { NewPackageTemplate } from '../../../core/content/templates.ts';
+import { wallClock } from '../../../std/shanghai.ts';
+import { createFailureLimiter, isListed, isMd5Of } from '../../auth.ts';
+import { type HttpPart, jsonType, type Problem, problemStatus } from '../../part.ts';
 
 interface MmsDeps {
   readonly directory: Directory;

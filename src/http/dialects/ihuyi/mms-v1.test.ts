@@ -1,9 +1,9 @@
 /** The MMS dialect as a customer's program meets it, against the real application: every code in its order, every rule of content. */
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { bomb, film, picture, sound } from '../../test/media.ts';
-import { md5 } from '../../harness/customers.ts';
-import { apiKey, demoAccount, type MmsPlatform, signatureOf, startMmsPlatform } from '../../test/mms-platform.ts';
+import { bomb, film, picture, sound } from '../../../../test/media.ts';
+import { md5 } from '../../../../harness/customers.ts';
+import { apiKey, demoAccount, type MmsPlatform, signatureOf, startMmsPlatform } from '../../../../test/mms-platform.ts';
 
 let platform: MmsPlatform;
 let image: string;
@@ -397,8 +397,8 @@ describe('templates', () => {
     ['SignNameNotApproved', 'sign_name', { sign_name: '别人' }],
   ])('are refused with %s (%s)', async (code, reason, parameters) => {
     if (parameters['api_id'] === 'mms-nothing') {
-      const { createAccount } = await import('../core/catalogue/accounts.ts');
-      const { change } = await import('../core/config/management.ts');
+      const { createAccount } = await import('../../../core/catalogue/accounts.ts');
+      const { change } = await import('../../../core/config/management.ts');
       const { management } = platform.app;
       await change(management, (sql) => createAccount(sql, management.box, { name: 'nothing', apiId: 'mms-nothing', apiKey }));
     }

@@ -1,10 +1,10 @@
 /** The routes of the management API for templates and signatures. */
 import { type Static, Type } from 'typebox';
-import { change, mapPage } from '../core/config/management.ts';
-import * as templates from '../core/content/templates.ts';
-import { shanghaiTime } from '../std/shanghai.ts';
-import * as contract from './console-contract.ts';
-import { listOf, ref } from './console-contract.ts';
+import { change, mapPage } from '../../core/config/management.ts';
+import * as templates from '../../core/content/templates.ts';
+import { shanghaiTime } from '../../std/shanghai.ts';
+import * as contract from './contract.ts';
+import { listOf, ref } from './contract.ts';
 import {
   accountOf,
   type Api,
@@ -16,7 +16,7 @@ import {
   scopeOf,
   sendMedia,
   timeOrNull,
-} from './console-shared.ts';
+} from './shared.ts';
 
 export function addTemplates(api: Api, deps: ConsoleDeps): void {
   const { db, clock, signals } = deps;

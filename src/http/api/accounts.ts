@@ -1,14 +1,14 @@
 /** The routes of the management API for accounts and their subscriptions: prices, payments, ledgers, passwords and keys. */
 import type { Static } from 'typebox';
-import * as accounts from '../core/catalogue/accounts.ts';
-import { yuan } from '../core/money/ledger.ts';
-import { change, Denial, mapPage } from '../core/config/management.ts';
-import { usualForm } from '../core/model/numbers.ts';
-import * as reporting from '../core/watch/reporting.ts';
-import type { Caller } from '../core/config/tokens.ts';
-import { shanghaiTime } from '../std/shanghai.ts';
-import * as contract from './console-contract.ts';
-import { listOf, ref } from './console-contract.ts';
+import * as accounts from '../../core/catalogue/accounts.ts';
+import { yuan } from '../../core/money/ledger.ts';
+import { change, Denial, mapPage } from '../../core/config/management.ts';
+import { usualForm } from '../../core/model/numbers.ts';
+import * as reporting from '../../core/watch/reporting.ts';
+import type { Caller } from '../../core/config/tokens.ts';
+import { shanghaiTime } from '../../std/shanghai.ts';
+import * as contract from './contract.ts';
+import { listOf, ref } from './contract.ts';
 import {
   accountOf,
   type Api,
@@ -21,7 +21,7 @@ import {
   Problem,
   scopeOf,
   textOrNull,
-} from './console-shared.ts';
+} from './shared.ts';
 
 export function addAccounts(api: Api, deps: ConsoleDeps): void {
   const { db, box } = deps;

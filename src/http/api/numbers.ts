@@ -1,29 +1,19 @@
 /**
  * The routes of the management API for numbers: whose network they are on and where, which have been ported, and files of millions of
- * them. They go by the rules of console-shared.ts and are the operator's. Files are streamed: see core/config/imports.ts.
+ * them. They go by the rules of shared.ts and are the operator's. Files are streamed: see core/config/imports.ts.
  */
 import { Readable } from 'node:stream';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { Static } from 'typebox';
-import * as blocklists from '../core/catalogue/blocklists.ts';
-import { change, Denial, mapPage } from '../core/config/management.ts';
-import { dropImportedRanges, importedTable, importRanges, readRanges } from '../core/numbers/number-plan.ts';
-import { usualForm } from '../core/model/numbers.ts';
-import * as portability from '../core/numbers/portability.ts';
-import { shanghaiTime } from '../std/shanghai.ts';
-import * as contract from './console-contract.ts';
-import { listOf, ref } from './console-contract.ts';
-import {
-  type Api,
-  type ConsoleDeps,
-  operatorOnly,
-  optionalPhone,
-  pageRequest,
-  phoneOf,
-  phonesOf,
-  placeView,
-  Problem,
-} from './console-shared.ts';
+import * as blocklists from '../../core/catalogue/blocklists.ts';
+import { change, Denial, mapPage } from '../../core/config/management.ts';
+import { dropImportedRanges, importedTable, importRanges, readRanges } from '../../core/numbers/number-plan.ts';
+import { usualForm } from '../../core/model/numbers.ts';
+import * as portability from '../../core/numbers/portability.ts';
+import { shanghaiTime } from '../../std/shanghai.ts';
+import * as contract from './contract.ts';
+import { listOf, ref } from './contract.ts';
+import { type Api, type ConsoleDeps, operatorOnly, optionalPhone, pageRequest, phoneOf, phonesOf, placeView, Problem } from './shared.ts';
 
 export function addNumbers(api: Api, deps: ConsoleDeps): void {
   addLookup(api, deps);

@@ -1,15 +1,15 @@
 /** The routes of the management API for what has happened: batches, messages, replies, events and pushes. */
 import { type Static, Type } from 'typebox';
-import * as accounts from '../core/catalogue/accounts.ts';
-import { cancelBatch } from '../core/intake/cancellation.ts';
-import { yuan } from '../core/money/ledger.ts';
-import { mapPage } from '../core/config/management.ts';
-import { batchIdOf } from '../core/model/model.ts';
-import * as reporting from '../core/watch/reporting.ts';
-import type { Caller } from '../core/config/tokens.ts';
-import { shanghaiTime } from '../std/shanghai.ts';
-import * as contract from './console-contract.ts';
-import { listOf, ref } from './console-contract.ts';
+import * as accounts from '../../core/catalogue/accounts.ts';
+import { cancelBatch } from '../../core/intake/cancellation.ts';
+import { yuan } from '../../core/money/ledger.ts';
+import { mapPage } from '../../core/config/management.ts';
+import { batchIdOf } from '../../core/model/model.ts';
+import * as reporting from '../../core/watch/reporting.ts';
+import type { Caller } from '../../core/config/tokens.ts';
+import { shanghaiTime } from '../../std/shanghai.ts';
+import * as contract from './contract.ts';
+import { listOf, ref } from './contract.ts';
 import {
   accountOf,
   type Api,
@@ -27,7 +27,7 @@ import {
   sendMedia,
   textOrNull,
   timeOrNull,
-} from './console-shared.ts';
+} from './shared.ts';
 
 export function addRecords(api: Api, deps: ConsoleDeps): void {
   const { db, clock, directory, signals } = deps;

@@ -1,12 +1,12 @@
 /** The routes of the management API for products, pools and channels, and for reports of carriers that match no message. */
 import type { Static } from 'typebox';
-import * as catalogue from '../core/catalogue/catalogue.ts';
-import { change, mapPage } from '../core/config/management.ts';
-import * as reporting from '../core/watch/reporting.ts';
-import { shanghaiTime } from '../std/shanghai.ts';
-import * as contract from './console-contract.ts';
-import { listOf, ref } from './console-contract.ts';
-import { type Api, type ConsoleDeps, idOrNull, one, operatorOnly, pageRequest, scopeOf, timeOrNull } from './console-shared.ts';
+import * as catalogue from '../../core/catalogue/catalogue.ts';
+import { change, mapPage } from '../../core/config/management.ts';
+import * as reporting from '../../core/watch/reporting.ts';
+import { shanghaiTime } from '../../std/shanghai.ts';
+import * as contract from './contract.ts';
+import { listOf, ref } from './contract.ts';
+import { type Api, type ConsoleDeps, idOrNull, one, operatorOnly, pageRequest, scopeOf, timeOrNull } from './shared.ts';
 
 export function addCatalogue(api: Api, deps: ConsoleDeps): void {
   const { db, box } = deps;

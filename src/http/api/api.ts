@@ -1,7 +1,7 @@
 /**
  * The management API under /v1 as a whole: who calls, what a request must look like, how an answer says that something is wrong, and
- * the OpenAPI document. The routes themselves are in the other `console-….ts`, by what they are about, their JSON in
- * console-contract.ts.
+ * the OpenAPI document. The routes themselves are in the other files of this folder, by what they are about, their JSON in
+ * contract.ts.
  *
  * A caller shows a bearer token and is the operator or an account; that, and whether a route is the operator's only, is decided before
  * a body is read. Requests are checked against the contract as they are: nothing is coerced, dropped or filled in, but that a query and
@@ -13,24 +13,24 @@ import type { FastifyBodyParser, FastifyInstance, FastifyReply, FastifyRequest, 
 import { type TSchema, Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 import type { TLocalizedValidationError } from 'typebox/error';
-import { validateCard } from '../core/content/card.ts';
-import { Denial } from '../core/config/management.ts';
-import type { TokenHolder } from '../core/config/tokens.ts';
-import { findToken } from '../core/config/tokens.ts';
-import { addAccounts, addSubscriptions } from './console-accounts.ts';
-import { addBlocklists } from './console-blocklists.ts';
-import { addCaps } from './console-caps.ts';
-import { addCatalogue } from './console-catalogue.ts';
-import { addContentRoutes } from './console-content.ts';
-import { addNumbers } from './console-numbers.ts';
-import { namedSchemas, problemSchema, ref } from './console-contract.ts';
-import { addEvents, addRecords } from './console-records.ts';
-import { addReviews } from './console-reviews.ts';
-import { addSettings } from './console-settings.ts';
-import { type Api, type ConsoleDeps, Problem } from './console-shared.ts';
-import { addTemplates } from './console-templates.ts';
-import type { HttpPart } from './dialect.ts';
-import { jsonType, plainFailure } from './dialect.ts';
+import { validateCard } from '../../core/content/card.ts';
+import { Denial } from '../../core/config/management.ts';
+import type { TokenHolder } from '../../core/config/tokens.ts';
+import { findToken } from '../../core/config/tokens.ts';
+import { addAccounts, addSubscriptions } from './accounts.ts';
+import { addBlocklists } from './blocklists.ts';
+import { addCaps } from './caps.ts';
+import { addCatalogue } from './catalogue.ts';
+import { addContentRoutes } from './content.ts';
+import { addNumbers } from './numbers.ts';
+import { namedSchemas, problemSchema, ref } from './contract.ts';
+import { addEvents, addRecords } from './records.ts';
+import { addReviews } from './reviews.ts';
+import { addSettings } from './settings.ts';
+import { type Api, type ConsoleDeps, Problem } from './shared.ts';
+import { addTemplates } from './templates.ts';
+import type { HttpPart } from '../part.ts';
+import { jsonType, plainFailure } from '../part.ts';
 
 const routes = [
   addAccounts,

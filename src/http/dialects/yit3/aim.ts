@@ -7,14 +7,14 @@
  */
 import { createHash } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { Directory, Tenancy } from '../core/config/directory.ts';
-import { yuan } from '../core/money/ledger.ts';
-import { type Receipt, type Recipient, Refusal, type RefusalCode, type Submission, type Subscription } from '../core/model/model.ts';
-import type { Outbox, PushDialect, ReplyEvent, ReportEvents } from '../core/events/outbox.ts';
-import { sourceNumberLength } from '../core/queue/routing.ts';
-import { wallClock } from '../std/shanghai.ts';
-import { createFailureLimiter, isListed, isMd5Of, isSignature } from './auth.ts';
-import { type HttpPart, jsonType, type Problem, problemStatus } from './dialect.ts';
+import type { Directory, Tenancy } from '../../../core/config/directory.ts';
+import { yuan } from '../../../core/money/ledger.ts';
+import { type Receipt, type Recipient, Refusal, type RefusalCode, type Submission, type Subscription } from '../../../core/model/model.ts';
+import type { Outbox, PushDialect, ReplyEvent, ReportEvents } from '../../../core/events/outbox.ts';
+import { sourceNumberLength } from '../../../core/queue/routing.ts';
+import { wallClock } from '../../../std/shanghai.ts';
+import { createFailureLimiter, isListed, isMd5Of, isSignature } from '../../auth.ts';
+import { type HttpPart, jsonType, type Problem, problemStatus } from '../../part.ts';
 import { canonicalForm, encodeValue, type Form, parseForm, TooManyParameters } from './form.ts';
 
 interface AimDeps {

@@ -3,8 +3,8 @@
  * Public and the same for everybody; docs/codes.md is made from the same table.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import { type CodeEntry, type CodeKind, codes, explain } from '../core/watch/codes.ts';
-import { type HttpPart, jsonType, plainFailure } from './dialect.ts';
+import { type CodeEntry, type CodeKind, codes, explain } from '../../core/watch/codes.ts';
+import { type HttpPart, jsonType, plainFailure } from '../part.ts';
 
 const kinds: Readonly<Record<CodeKind, { readonly zh: string; readonly en: string }>> = {
   status: { zh: '消息状态', en: 'Statuses of messages' },

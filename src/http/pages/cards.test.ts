@@ -1,11 +1,11 @@
 /** Short links as a phone meets them: the page, its JSON, its buttons, and what a stranger gets. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { type Platform, startAimPlatform } from '../../test/aim-platform.ts';
-import { createLinks, type Links } from '../core/content/links.ts';
-import { change } from '../core/config/management.ts';
-import { chunkIdOf } from '../core/model/model.ts';
-import { linkSecret } from '../core/config/settings.ts';
-import { approveTemplate, createTemplate, withdrawTemplate } from '../core/content/templates.ts';
+import { type Platform, startAimPlatform } from '../../../test/aim-platform.ts';
+import { createLinks, type Links } from '../../core/content/links.ts';
+import { change } from '../../core/config/management.ts';
+import { chunkIdOf } from '../../core/model/model.ts';
+import { linkSecret } from '../../core/config/settings.ts';
+import { approveTemplate, createTemplate, withdrawTemplate } from '../../core/content/templates.ts';
 
 let platform: Platform;
 let links: Links;

@@ -11,8 +11,8 @@
  * - requests may hold only what is named here; null is written out in answers, never left out.
  */
 import { type Static, type TProperties, type TSchema, Type } from 'typebox';
-import { cardSchema } from '../core/content/card.ts';
-import { provinces } from '../core/model/model.ts';
+import { cardSchema } from '../../core/content/card.ts';
+import { provinces } from '../../core/model/model.ts';
 
 // ── bricks ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 

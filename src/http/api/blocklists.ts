@@ -1,12 +1,12 @@
-/** The routes of the management API for lists of numbers that must not be sent to. Files of millions go through console-numbers.ts. */
+/** The routes of the management API for lists of numbers that must not be sent to. Files of millions go through numbers.ts. */
 import type { Static } from 'typebox';
-import * as blocklists from '../core/catalogue/blocklists.ts';
-import { change, mapPage } from '../core/config/management.ts';
-import { usualForm } from '../core/model/numbers.ts';
-import { shanghaiTime } from '../std/shanghai.ts';
-import * as contract from './console-contract.ts';
-import { listOf, ref } from './console-contract.ts';
-import { type Api, type ConsoleDeps, idOrNull, operatorOnly, optionalPhone, pageRequest, phonesOf, scopeOf } from './console-shared.ts';
+import * as blocklists from '../../core/catalogue/blocklists.ts';
+import { change, mapPage } from '../../core/config/management.ts';
+import { usualForm } from '../../core/model/numbers.ts';
+import { shanghaiTime } from '../../std/shanghai.ts';
+import * as contract from './contract.ts';
+import { listOf, ref } from './contract.ts';
+import { type Api, type ConsoleDeps, idOrNull, operatorOnly, optionalPhone, pageRequest, phonesOf, scopeOf } from './shared.ts';
 
 export function addBlocklists(api: Api, deps: ConsoleDeps): void {
   const { db, clock } = deps;

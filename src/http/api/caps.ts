@@ -1,11 +1,11 @@
 /** The routes of the management API for frequency caps. They are the operator's; what they count by is in core/screening/caps.ts. */
 import type { Static } from 'typebox';
-import * as caps from '../core/screening/caps.ts';
-import { change, mapPage } from '../core/config/management.ts';
-import { shanghaiTime } from '../std/shanghai.ts';
-import * as contract from './console-contract.ts';
-import { listOf, ref } from './console-contract.ts';
-import { type Api, type ConsoleDeps, operatorOnly, pageRequest } from './console-shared.ts';
+import * as caps from '../../core/screening/caps.ts';
+import { change, mapPage } from '../../core/config/management.ts';
+import { shanghaiTime } from '../../std/shanghai.ts';
+import * as contract from './contract.ts';
+import { listOf, ref } from './contract.ts';
+import { type Api, type ConsoleDeps, operatorOnly, pageRequest } from './shared.ts';
 
 export function addCaps(api: Api, deps: ConsoleDeps): void {
   const { db } = deps;

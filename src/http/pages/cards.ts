@@ -8,10 +8,10 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { Cards, OpenedCard } from '../core/content/opened-card.ts';
-import type { Button, Card } from '../core/content/card.ts';
-import { createFailureLimiter } from './auth.ts';
-import { type HttpPart, jsonType, problemStatus } from './dialect.ts';
+import type { Cards, OpenedCard } from '../../core/content/opened-card.ts';
+import type { Button, Card } from '../../core/content/card.ts';
+import { createFailureLimiter } from '../auth.ts';
+import { type HttpPart, jsonType, problemStatus } from '../part.ts';
 
 interface CardPagesDeps {
   readonly cards: Cards;
