@@ -2,8 +2,8 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
-    include: ['src', 'test', 'simulators', 'sandbox', 'tools', 'bench', 'crash'].map((folder) => `${folder}/**/*.test.ts`),
-    globalSetup: ['test/postgres-server.ts'],
+    include: ['src', 'test', 'simulators', 'sandbox', 'tools'].map((folder) => `${folder}/**/*.test.ts`),
+    globalSetup: ['test/kit/postgres-server.ts'],
     pool: 'forks',
     maxWorkers: 2,
     // Stories measure real processes on whatever machine CI has; at home a failure is a failure at once.

@@ -4,8 +4,8 @@ import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { faultNames } from '../simulators/carrier.ts';
 import { packageRoot } from '../src/std/package-root.ts';
-import { until } from '../test/platform.ts';
-import { startTestSandbox, type TestSandbox } from '../test/sandbox.ts';
+import { until } from '../test/kit/platform.ts';
+import { startTestSandbox, type TestSandbox } from '../test/kit/sandbox.ts';
 
 let sandbox: TestSandbox;
 

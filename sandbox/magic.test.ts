@@ -5,12 +5,12 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { callMms, type Client, clientOf } from '../harness/customers.ts';
+import { callMms, type Client, clientOf } from '../test/kit/customers.ts';
 import { codes } from '../src/core/watch/codes.ts';
 import { packageRoot } from '../src/std/package-root.ts';
-import { type PushServer, startPushServer } from '../test/mms-platform.ts';
-import { expireOverdue, until } from '../test/platform.ts';
-import { startTestSandbox, type TestSandbox } from '../test/sandbox.ts';
+import { type PushServer, startPushServer } from '../test/kit/mms-platform.ts';
+import { expireOverdue, until } from '../test/kit/platform.ts';
+import { startTestSandbox, type TestSandbox } from '../test/kit/sandbox.ts';
 import {
   type Dialect,
   type Language,

@@ -12,8 +12,8 @@ import { promisify } from 'node:util';
 import ts from 'typescript';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { packageRoot } from '../src/std/package-root.ts';
-import { freePort, until } from './platform.ts';
-import { startTestSandbox, type TestSandbox } from './sandbox.ts';
+import { freePort, until } from './kit/platform.ts';
+import { startTestSandbox, type TestSandbox } from './kit/sandbox.ts';
 
 const run = promisify(execFile);
 const read = (file: string): string => readFileSync(path.join(packageRoot(), file), 'utf8');
@@ -181,7 +181,7 @@ describe('README.zh-CN.md', () => {
 
 // ── no document names what is not there ──────────────────────────────────────────────────────────────────────────────────────────
 
-const documents = [...filesIn('.', '.md'), ...filesIn('docs', '.md', true), ...filesIn('bench', '.md')];
+const documents = [...filesIn('.', '.md'), ...filesIn('docs', '.md', true), ...filesIn('test', '.md', true)];
 
 describe('the documents', () => {
   it('every relative link leads somewhere', () => {

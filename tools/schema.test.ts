@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createDb, type Db } from '../src/db/db.ts';
-import { type FreshDatabase, freshDatabase } from '../test/postgres.ts';
+import { type FreshDatabase, freshDatabase } from '../test/kit/postgres.ts';
 import { dumpSchema, schemaFile } from './dump-schema.ts';
 
 let database: FreshDatabase;

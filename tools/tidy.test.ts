@@ -41,13 +41,13 @@ const rooms: readonly { room: string; mayImport: readonly string[] }[] = [
     room: 'sandbox',
     mayImport: ['src/app.ts', 'src/http/part.ts', 'src/config.ts', 'src/log.ts', 'src/core', 'src/db', 'src/std', 'simulators'],
   },
-  // What tests, benchmarks and crash runs share: it starts processes and speaks to them from outside.
-  { room: 'harness', mayImport: ['src/std'] },
+  // What tests, benchmarks and crash runs share.
+  { room: 'test/kit', mayImport: ['src', 'simulators', 'sandbox'] },
   // It speaks HTTP as a customer does; into the database it writes only what would have happened long ago.
-  { room: 'bench', mayImport: ['harness', 'simulators', 'src/std', 'src/db'] },
-  { room: 'crash', mayImport: ['harness', 'simulators', 'src'] },
+  { room: 'test/bench', mayImport: ['test/kit', 'simulators', 'src/std', 'src/db'] },
+  { room: 'test/crash', mayImport: ['test/kit', 'simulators', 'src'] },
   { room: 'tools', mayImport: ['src', 'test'] },
-  { room: 'test', mayImport: ['src', 'simulators', 'sandbox', 'harness', 'bench', 'crash', 'tools'] },
+  { room: 'test', mayImport: ['src', 'simulators', 'sandbox', 'tools'] },
 ];
 
 /** One customer API each; none knows another. */
@@ -55,7 +55,7 @@ const dialects = ['src/http/dialects/ihuyi/mms-v1.ts', 'src/http/dialects/yit3/a
 
 /** Things that only some files may touch. src/main.ts hands the environment to src/config.ts, which reads it. */
 const reserved = {
-  environment: ['src/config.ts', 'src/main.ts', 'test/', 'tools/', 'simulators/', 'harness/', 'bench/', 'vitest.config.ts'],
+  environment: ['src/config.ts', 'src/main.ts', 'test/', 'tools/', 'simulators/', 'vitest.config.ts'],
   driver: ['src/db/db.ts'],
   sockets: [
     'src/channels/',
@@ -65,8 +65,6 @@ const reserved = {
     'src/db/embedded.ts',
     'simulators/',
     'sandbox/',
-    'bench/',
-    'crash/',
     'test/',
   ],
 };

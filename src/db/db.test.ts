@@ -4,7 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type FreshDatabase, freshDatabase } from '../../test/postgres.ts';
+import { type FreshDatabase, freshDatabase } from '../../test/kit/postgres.ts';
 import { createDb, type Db, isConnectionLoss, isUniqueViolation, isUnknownCommit, type Sql, type SqlValue } from './db.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded.ts';
 

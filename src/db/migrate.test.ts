@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { type FreshDatabase, freshDatabase } from '../../test/postgres.ts';
+import { type FreshDatabase, freshDatabase } from '../../test/kit/postgres.ts';
 import { packageRoot } from '../std/package-root.ts';
 import { createDb, type Db } from './db.ts';
 import { migrate } from './migrate.ts';

@@ -5,7 +5,7 @@ import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { afterEach, describe, expect, it } from 'vitest';
-import { cert, key } from '../../test/certificate.ts';
+import { cert, key } from '../../test/kit/certificate.ts';
 import { type HttpPart, jsonType, problemStatus } from './part.ts';
 import { createServer, type Server, type ServerOptions } from './server.ts';
 

@@ -1,7 +1,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { startManagement, type TestManagement } from '../../test/management.ts';
+import { startManagement, type TestManagement } from '../../test/kit/management.ts';
 import { createCarrierPosts } from './doors.ts';
 
 let management: TestManagement;

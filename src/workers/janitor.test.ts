@@ -1,7 +1,7 @@
 import { pino } from 'pino';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type Platform, startAimPlatform } from '../../test/aim-platform.ts';
-import { until } from '../../test/platform.ts';
+import { type Platform, startAimPlatform } from '../../test/kit/aim-platform.ts';
+import { until } from '../../test/kit/platform.ts';
 import { audit } from '../core/watch/audit.ts';
 import { chunkIdOf, messageIdOf } from '../core/model/model.ts';
 import { createRetention } from '../core/watch/retention.ts';

@@ -2,7 +2,7 @@ import http from 'node:http';
 import https from 'node:https';
 import net, { type AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { cert, key } from '../../test/certificate.ts';
+import { cert, key } from '../../test/kit/certificate.ts';
 import { createPost } from './post.ts';
 
 /** Listens on every address of this machine, so that whatever gets through arrives. */

@@ -14,8 +14,8 @@ import {
   type PushServer,
   startMmsPlatform,
   startPushServer,
-} from '../../test/mms-platform.ts';
-import { freePort, until } from '../../test/platform.ts';
+} from '../../test/kit/mms-platform.ts';
+import { freePort, until } from '../../test/kit/platform.ts';
 
 let platform: MmsPlatform;
 let server: PushServer;

@@ -11,7 +11,7 @@ import type { SegmentOutcome } from '../../src/channels/channel.ts';
 import { createCmppConnection } from '../../src/channels/cmpp.ts';
 import { cmpp, cmppFrames, command, commandOf, sequenceOf } from '../../src/protocols/cmpp.ts';
 import { createFrameReader } from '../../src/protocols/wire/framing.ts';
-import { until } from '../platform.ts';
+import { until } from '../kit/platform.ts';
 import { fuzzed, fuzzTimeoutMs } from './fuzz.ts';
 
 const account = { spId: '901234', secret: 'hostile' };

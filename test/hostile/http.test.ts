@@ -11,9 +11,9 @@ import { audit } from '../../src/core/watch/audit.ts';
 import { createChannel } from '../../src/core/catalogue/catalogue.ts';
 import { change } from '../../src/core/config/management.ts';
 import { createToken } from '../../src/core/config/tokens.ts';
-import { demoPasswordHash } from '../aim-platform.ts';
-import { picture } from '../media.ts';
-import { type MmsPlatform, signatureOf, startMmsPlatform } from '../mms-platform.ts';
+import { demoPasswordHash } from '../kit/aim-platform.ts';
+import { picture } from '../kit/media.ts';
+import { type MmsPlatform, signatureOf, startMmsPlatform } from '../kit/mms-platform.ts';
 import {
   exchange,
   fuzzed,

@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import type { Node } from '../../harness/processes.ts';
-import { clientOf, type Customer, type Platform, startPlatform, until } from '../platform.ts';
+import type { Node } from '../kit/processes.ts';
+import { clientOf, type Customer, type Platform, startPlatform, until } from '../kit/platform.ts';
 
 let platform: Platform;
 let node: Node;

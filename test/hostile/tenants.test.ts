@@ -13,9 +13,9 @@ import { createContentTemplate } from '../../src/core/screening/content-rules.ts
 import { change } from '../../src/core/config/management.ts';
 import { createSignature } from '../../src/core/content/templates.ts';
 import { createToken } from '../../src/core/config/tokens.ts';
-import { md5 } from '../../harness/customers.ts';
-import { picture } from '../media.ts';
-import { type MmsPlatform, startMmsPlatform } from '../mms-platform.ts';
+import { md5 } from '../kit/customers.ts';
+import { picture } from '../kit/media.ts';
+import { type MmsPlatform, startMmsPlatform } from '../kit/mms-platform.ts';
 
 /** Whose things they are, and who wants them. An account of each dialect. */
 const owner = { aim: 1n, mms: 11n };

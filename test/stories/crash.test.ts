@@ -1,10 +1,10 @@
-/** The crash run in short: every kind of fault once, whatever the machine is busy with, and every promise kept (crash/README.md). */
+/** The crash run in short: every kind of fault once, whatever the machine is busy with, and every promise kept (test/crash/README.md). */
 import { expect, it } from 'vitest';
-import { faults } from '../../crash/schedule.ts';
-import { runFile } from '../../harness/processes.ts';
+import { faults } from '../crash/schedule.ts';
+import { runFile } from '../kit/processes.ts';
 
 it('whatever is killed, paused or broken while customers work, every promise is kept', async ({ onTestFinished }) => {
-  const { done, stop } = runFile('crash/crash.js', ['--seconds', '30', '--seed', '20261122', '--json']);
+  const { done, stop } = runFile('test/crash/crash.js', ['--seconds', '30', '--seed', '20261122', '--json']);
   onTestFinished(stop);
   const { exitCode, output } = await done;
   const result = JSON.parse(output.trim().split('\n').at(-1) ?? '') as Record<string, unknown>;

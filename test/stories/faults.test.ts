@@ -3,7 +3,7 @@
  * twice, early, out of order or never. Every message still ends once, is reported once, and is charged if it was delivered.
  */
 import { expect, it } from 'vitest';
-import { clientOf, createPuller, plainNumbers, startPlatform, tally, until } from '../platform.ts';
+import { clientOf, createPuller, plainNumbers, startPlatform, tally, until } from '../kit/platform.ts';
 
 const priceE4 = 500n;
 const balanceE4 = 100_000_000n;

@@ -20,7 +20,7 @@ import {
   startPlatform,
   tally,
   until,
-} from '../platform.ts';
+} from '../kit/platform.ts';
 
 const priceE4 = 500n;
 const balanceE4 = 10_000_000_000n;

@@ -10,7 +10,7 @@ import { describe, expect, it } from 'vitest';
 import { createDb } from '../../src/db/db.ts';
 import { startEmbeddedPostgres } from '../../src/db/embedded.ts';
 import { migrate } from '../../src/db/migrate.ts';
-import { clientOf, createPuller, freePort, plainNumbers, startPlatform, tally, until } from '../platform.ts';
+import { clientOf, createPuller, freePort, plainNumbers, startPlatform, tally, until } from '../kit/platform.ts';
 
 const connections = 2;
 const inDoubtPerConnection = 128;

@@ -3,7 +3,17 @@
  * reported and charged exactly once, and phones see a message twice only within the bound of what was in doubt.
  */
 import { describe, expect, it, type TestContext } from 'vitest';
-import { clientOf, createPuller, numberOf, plainNumbers, type ReportRow, runCommand, startPlatform, tally, until } from '../platform.ts';
+import {
+  clientOf,
+  createPuller,
+  numberOf,
+  plainNumbers,
+  type ReportRow,
+  runCommand,
+  startPlatform,
+  tally,
+  until,
+} from '../kit/platform.ts';
 
 const connections = 2;
 /** Messages of one connection that a crash may leave in doubt: the dispatcher's reservation. */

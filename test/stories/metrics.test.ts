@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { pino } from 'pino';
 import { expect, it } from 'vitest';
 import { type App, connectionsPerNode } from '../../src/app.ts';
-import { clientOf, numberOf, type Platform, plainNumbers, startPlatform, until } from '../platform.ts';
+import { clientOf, numberOf, type Platform, plainNumbers, startPlatform, until } from '../kit/platform.ts';
 
 const metrics = { host: '127.0.0.1', port: 0 };
 

@@ -3,8 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { change } from '../../src/core/config/management.ts';
 import { changeSettings } from '../../src/core/config/settings.ts';
-import { startMmsPlatform, startPushServer } from '../mms-platform.ts';
-import { startNode, until } from '../platform.ts';
+import { startMmsPlatform, startPushServer } from '../kit/mms-platform.ts';
+import { startNode, until } from '../kit/platform.ts';
 
 it('killed in the middle of a try and between tries, an event is pushed three times, on schedule, and no more; others arrive once', async () => {
   const platform = await startMmsPlatform({ roles: ['api'] });

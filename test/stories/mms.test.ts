@@ -2,18 +2,18 @@
  * Multimedia messages from a customer's JSON to phones over MM7 and back as pushes: the whole way, also when the node is killed on it.
  */
 import { afterEach, expect, it } from 'vitest';
-import { callMms } from '../../harness/customers.ts';
+import { callMms } from '../kit/customers.ts';
 import { createMmsc, type PhoneMms } from '../../simulators/mmsc.ts';
 import { changeAccount, createAccount, createSubscription, payIn } from '../../src/core/catalogue/accounts.ts';
 import { createChannel, createPool, createProduct } from '../../src/core/catalogue/catalogue.ts';
 import { change } from '../../src/core/config/management.ts';
 import { changeSettings } from '../../src/core/config/settings.ts';
 import { createSignature } from '../../src/core/content/templates.ts';
-import { picture } from '../media.ts';
-import { startPushServer } from '../mms-platform.ts';
-import type { Node } from '../../harness/processes.ts';
-import { freePort, plainNumbers, startPlatform, until } from '../platform.ts';
-import { startTestSandbox } from '../sandbox.ts';
+import { picture } from '../kit/media.ts';
+import { startPushServer } from '../kit/mms-platform.ts';
+import type { Node } from '../kit/processes.ts';
+import { freePort, plainNumbers, startPlatform, until } from '../kit/platform.ts';
+import { startTestSandbox } from '../kit/sandbox.ts';
 
 const toClose: (() => void | Promise<void>)[] = [];
 afterEach(async () => {

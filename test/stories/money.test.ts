@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { App } from '../../src/app.ts';
-import { clientOf, createPuller, numberOf, type Platform, startPlatform, until } from '../platform.ts';
+import { clientOf, createPuller, numberOf, type Platform, startPlatform, until } from '../kit/platform.ts';
 
 const priceE4 = 300n;
 const balanceE4 = 10_000_000n;

@@ -8,7 +8,7 @@ import type { App } from '../../src/app.ts';
 import { changeChannel, changePool, createChannel } from '../../src/core/catalogue/catalogue.ts';
 import { change } from '../../src/core/config/management.ts';
 import { importPorted } from '../../src/core/numbers/portability.ts';
-import { clientOf, type Platform, plainNumbers, startPlatform, until } from '../platform.ts';
+import { clientOf, type Platform, plainNumbers, startPlatform, until } from '../kit/platform.ts';
 
 let platform: Platform;
 let unicom: Ismg;

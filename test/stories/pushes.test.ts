@@ -9,7 +9,7 @@ import { changeSubscription } from '../../src/core/catalogue/accounts.ts';
 import { change } from '../../src/core/config/management.ts';
 import { createOutbox } from '../../src/core/events/outbox.ts';
 import { shanghaiDay } from '../../src/std/shanghai.ts';
-import { clientOf, createPuller, freePort, numberOf, type Platform, plainNumbers, startPlatform, until } from '../platform.ts';
+import { clientOf, createPuller, freePort, numberOf, type Platform, plainNumbers, startPlatform, until } from '../kit/platform.ts';
 
 interface Received {
   readonly path: string;

@@ -7,7 +7,7 @@ import { describe, expect, it, type TestContext } from 'vitest';
 import { createIsmg } from '../../simulators/ismg.ts';
 import { changeChannel, changePool, createChannel } from '../../src/core/catalogue/catalogue.ts';
 import { change } from '../../src/core/config/management.ts';
-import { clientOf, createPuller, type Platform, type PlatformOptions, plainNumbers, startPlatform, tally, until } from '../platform.ts';
+import { clientOf, createPuller, type Platform, type PlatformOptions, plainNumbers, startPlatform, tally, until } from '../kit/platform.ts';
 
 const hour = 3600_000;
 

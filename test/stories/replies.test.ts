@@ -16,7 +16,7 @@ import {
   type ReplyRow,
   startPlatform,
   until,
-} from '../platform.ts';
+} from '../kit/platform.ts';
 
 let platform: Platform;
 let app: App;

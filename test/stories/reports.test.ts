@@ -16,7 +16,7 @@ import {
   plainNumbers,
   startPlatform,
   until,
-} from '../platform.ts';
+} from '../kit/platform.ts';
 
 const hour = 3600_000;
 

@@ -9,7 +9,7 @@ import { expect, it } from 'vitest';
 import { createDb } from '../../src/db/db.ts';
 import { startEmbeddedPostgres } from '../../src/db/embedded.ts';
 import { migrate } from '../../src/db/migrate.ts';
-import { clientOf, createPuller, freePort, plainNumbers, runCommand, startPlatform, tally, until } from '../platform.ts';
+import { clientOf, createPuller, freePort, plainNumbers, runCommand, startPlatform, tally, until } from '../kit/platform.ts';
 
 const settings = { shared_buffers: '32MB' };
 const quiet = (): void => {};

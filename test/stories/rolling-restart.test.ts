@@ -4,8 +4,8 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it } from 'vitest';
-import type { Node } from '../../harness/processes.ts';
-import { type Client, clientOf, createPuller, plainNumbers, startPlatform, until } from '../platform.ts';
+import type { Node } from '../kit/processes.ts';
+import { type Client, clientOf, createPuller, plainNumbers, startPlatform, until } from '../kit/platform.ts';
 
 const clients = 6;
 const perSubmit = 20;

@@ -4,8 +4,8 @@
  * whose signature is missing or not registered, or that has no valid number, is refused with the request (mms-v1.test.ts).
  */
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { callMms } from '../../harness/customers.ts';
-import { type MmsPlatform, startMmsPlatform } from '../mms-platform.ts';
+import { callMms } from '../kit/customers.ts';
+import { type MmsPlatform, startMmsPlatform } from '../kit/mms-platform.ts';
 
 let platform: MmsPlatform;
 

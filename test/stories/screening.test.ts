@@ -15,7 +15,7 @@ import { createNumberPlan, dropImportedRanges, importRanges, readRanges } from '
 import type { SendingWindow } from '../../src/core/model/model.ts';
 import { approve, expireReviews, listReviews, reject } from '../../src/core/intake/review.ts';
 import { createSignature } from '../../src/core/content/templates.ts';
-import { type Client, type Customer, clientOf, type Platform, plainNumbers, startPlatform, until } from '../platform.ts';
+import { type Client, type Customer, clientOf, type Platform, plainNumbers, startPlatform, until } from '../kit/platform.ts';
 
 const priceE4 = 500n;
 const text = '【鸿雁】您有一张优惠券 $url$';

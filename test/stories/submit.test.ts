@@ -7,8 +7,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { App } from '../../src/app.ts';
 import { changeProduct, createChannel, createPool } from '../../src/core/catalogue/catalogue.ts';
 import { change } from '../../src/core/config/management.ts';
-import { startMeddler } from '../meddler.ts';
-import { type Client, type Customer, clientOf, type Platform, plainNumbers, startPlatform } from '../platform.ts';
+import { startMeddler } from '../kit/meddler.ts';
+import { type Client, type Customer, clientOf, type Platform, plainNumbers, startPlatform } from '../kit/platform.ts';
 
 const priceE4 = 500n;
 

@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it, type TestContext } from 'vitest';
-import { clientOf, createPuller, numberOf, type Platform, plainNumbers, startPlatform, tally, until } from '../platform.ts';
+import { clientOf, createPuller, numberOf, type Platform, plainNumbers, startPlatform, tally, until } from '../kit/platform.ts';
 
 const connections = 2;
 const inDoubtPerConnection = 128;

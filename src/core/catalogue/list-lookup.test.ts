@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { startManagement, type TestManagement } from '../../../test/management.ts';
+import { startManagement, type TestManagement } from '../../../test/kit/management.ts';
 import type { Sql } from '../../db/db.ts';
 import { addNumbers, ensureBlocklist } from './blocklists.ts';
 import { createGatheringLookup, listLookup } from './list-lookup.ts';

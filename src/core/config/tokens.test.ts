@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { startManagement, type TestManagement } from '../../../test/management.ts';
+import { startManagement, type TestManagement } from '../../../test/kit/management.ts';
 import { createAccount } from '../catalogue/accounts.ts';
 import { change } from './management.ts';
 import { createToken, findToken } from './tokens.ts';

@@ -1,7 +1,7 @@
 /** Events in parcels: exact limits, many who take at once, replays of a part, and pages over all of it. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Platform, startAimPlatform } from '../../../test/aim-platform.ts';
-import { plainNumbers } from '../../../test/platform.ts';
+import { type Platform, startAimPlatform } from '../../../test/kit/aim-platform.ts';
+import { plainNumbers } from '../../../test/kit/platform.ts';
 import { shanghaiDay } from '../../std/shanghai.ts';
 import { audit } from '../watch/audit.ts';
 import type { Tenancy } from '../config/directory.ts';

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { startManagement, type TestManagement } from '../../../test/management.ts';
+import { startManagement, type TestManagement } from '../../../test/kit/management.ts';
 import { createDb, type Db } from '../../db/db.ts';
 import { balanceOf, conclude, hold, openBalance, takeRate, topUp, yuan } from './ledger.ts';
 import { Refusal } from '../model/model.ts';

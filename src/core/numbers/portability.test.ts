@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { startManagement, type TestManagement } from '../../../test/management.ts';
+import { startManagement, type TestManagement } from '../../../test/kit/management.ts';
 import { createChannel } from '../catalogue/catalogue.ts';
 import { change } from '../config/management.ts';
 import type { Carrier } from '../model/model.ts';

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { clientOf, numberOf, type Platform, startPlatform } from '../../../test/platform.ts';
+import { clientOf, numberOf, type Platform, startPlatform } from '../../../test/kit/platform.ts';
 import { dispatchBodies } from '../queue/batches.ts';
 import { balanceOf } from '../money/ledger.ts';
 import { type Outcome, record } from './messages.ts';

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
-import { startManagement, type TestManagement } from '../../../test/management.ts';
+import { startManagement, type TestManagement } from '../../../test/kit/management.ts';
 import { createAccount, createSubscription } from '../catalogue/accounts.ts';
 import { insertChunks } from './batches.ts';
 import { changeChannel, changePool, createChannel, createPool, createProduct } from '../catalogue/catalogue.ts';

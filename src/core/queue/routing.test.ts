@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { startManagement, type TestManagement } from '../../../test/management.ts';
+import { startManagement, type TestManagement } from '../../../test/kit/management.ts';
 import { changeChannel, changePool, createChannel, createPool, createProduct } from '../catalogue/catalogue.ts';
 import { change } from '../config/management.ts';
 import type { Channel, Product } from '../model/model.ts';

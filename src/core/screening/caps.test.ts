@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { startManagement, type TestManagement } from '../../../test/management.ts';
+import { startManagement, type TestManagement } from '../../../test/kit/management.ts';
 import { createDb, type Db } from '../../db/db.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
 import { createAccount, createSubscription } from '../catalogue/accounts.ts';

@@ -1,7 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { startManagement, type TestManagement } from '../../../test/management.ts';
-import { until } from '../../../test/platform.ts';
+import { startManagement, type TestManagement } from '../../../test/kit/management.ts';
+import { until } from '../../../test/kit/platform.ts';
 import { createAccount } from '../catalogue/accounts.ts';
 import {
   addWords,

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type Platform, startAimPlatform } from '../../../test/aim-platform.ts';
+import { type Platform, startAimPlatform } from '../../../test/kit/aim-platform.ts';
 import { shanghaiDay } from '../../std/shanghai.ts';
 import { record } from '../outcome/messages.ts';
 import { chunkIdOf, messageIdOf, messageStatus } from '../model/model.ts';

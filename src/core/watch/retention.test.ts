@@ -3,9 +3,9 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { picture } from '../../../test/media.ts';
-import { demoAccount, type MmsPlatform, startMmsPlatform } from '../../../test/mms-platform.ts';
-import { until } from '../../../test/platform.ts';
+import { picture } from '../../../test/kit/media.ts';
+import { demoAccount, type MmsPlatform, startMmsPlatform } from '../../../test/kit/mms-platform.ts';
+import { until } from '../../../test/kit/platform.ts';
 import { createDb } from '../../db/db.ts';
 import { addDays, shanghaiDay } from '../../std/shanghai.ts';
 import { audit } from './audit.ts';
@@ -378,8 +378,8 @@ it('a janitor that is killed at any instant leaves totals, balances and books as
   await at(300);
   const ahead = (platform.clock().getTime() - Date.now()) / dayMs;
 
-  const program = fileURLToPath(new URL('../../../test/retention-process.ts', import.meta.url));
-  const loader = new URL('../../../test/typescript-loader.mjs', import.meta.url).href;
+  const program = fileURLToPath(new URL('../../../test/kit/retention-process.ts', import.meta.url));
+  const loader = new URL('../../../test/kit/typescript-loader.mjs', import.meta.url).href;
   const args = ['--import', loader, program, platform.databaseUrl, String(ahead), JSON.stringify(defaultSettings)];
   const start = (): ChildProcess => spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   const days = () => sql()<{ name: string }[]>`

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Platform, startAimPlatform } from '../../../test/aim-platform.ts';
+import { type Platform, startAimPlatform } from '../../../test/kit/aim-platform.ts';
 import { createInbound } from '../../core/outcome/inbound.ts';
 import { createToken } from '../../core/config/tokens.ts';
 

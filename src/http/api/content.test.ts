@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type Platform, startAimPlatform } from '../../../test/aim-platform.ts';
+import { type Platform, startAimPlatform } from '../../../test/kit/aim-platform.ts';
 import { createToken } from '../../core/config/tokens.ts';
 
 /** Just enough of a type to look into answers; what they hold is what the tests are about. */

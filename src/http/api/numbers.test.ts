@@ -1,13 +1,13 @@
 import http from 'node:http';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { type Platform, startAimPlatform } from '../../../test/aim-platform.ts';
-import { testLog } from '../../../test/logs.ts';
+import { type Platform, startAimPlatform } from '../../../test/kit/aim-platform.ts';
+import { testLog } from '../../../test/kit/logs.ts';
 import { ensureBlocklist } from '../../core/catalogue/blocklists.ts';
 import { changeChannel } from '../../core/catalogue/catalogue.ts';
 import { change } from '../../core/config/management.ts';
 import { createToken } from '../../core/config/tokens.ts';
 import { type App, createApp } from '../../app.ts';
-import { until } from '../../../harness/processes.ts';
+import { until } from '../../../test/kit/processes.ts';
 
 /** Just enough of a type to look into answers; what they hold is what the tests are about. */
 interface Body {

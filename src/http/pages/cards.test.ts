@@ -1,6 +1,6 @@
 /** Short links as a phone meets them: the page, its JSON, its buttons, and what a stranger gets. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { type Platform, startAimPlatform } from '../../../test/aim-platform.ts';
+import { type Platform, startAimPlatform } from '../../../test/kit/aim-platform.ts';
 import { createLinks, type Links } from '../../core/content/links.ts';
 import { change } from '../../core/config/management.ts';
 import { chunkIdOf } from '../../core/model/model.ts';

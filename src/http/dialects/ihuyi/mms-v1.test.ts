@@ -1,9 +1,9 @@
 /** The MMS dialect as a customer's program meets it, against the real application: every code in its order, every rule of content. */
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { bomb, film, picture, sound } from '../../../../test/media.ts';
-import { md5 } from '../../../../harness/customers.ts';
-import { apiKey, demoAccount, type MmsPlatform, signatureOf, startMmsPlatform } from '../../../../test/mms-platform.ts';
+import { bomb, film, picture, sound } from '../../../../test/kit/media.ts';
+import { md5 } from '../../../../test/kit/customers.ts';
+import { apiKey, demoAccount, type MmsPlatform, signatureOf, startMmsPlatform } from '../../../../test/kit/mms-platform.ts';
 
 let platform: MmsPlatform;
 let image: string;

@@ -1,7 +1,7 @@
 /** The AIM dialect as a customer's program meets it, against the real application: every code in its order, every form of every field. */
 import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type Answer, demoPasswordHash, type Platform, sign, startAimPlatform } from '../../../../test/aim-platform.ts';
+import { type Answer, demoPasswordHash, type Platform, sign, startAimPlatform } from '../../../../test/kit/aim-platform.ts';
 import { aimPush, readRecipients } from './aim.ts';
 
 let platform: Platform;

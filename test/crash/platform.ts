@@ -6,8 +6,8 @@ import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type EmbeddedPostgres, freePort, startEmbeddedPostgres } from '../src/db/embedded.ts';
-import { ended, hasEnded, type Helper, isReady, type Node, runCommand, spawnNode, startHelper } from '../harness/processes.ts';
+import { type EmbeddedPostgres, freePort, startEmbeddedPostgres } from '../../src/db/embedded.ts';
+import { ended, hasEnded, type Helper, isReady, type Node, runCommand, spawnNode, startHelper } from '../kit/processes.ts';
 
 /** One of the processes. Everything that is done to it happens in turn. */
 interface Part {
@@ -265,7 +265,7 @@ export async function startCrashPlatform(folder: string, tell: (line: string) =>
     (port) => [port, nowhere, vaspId, mm7Number, secret, secret, reportDelayMs, 'recording', '16', journals.mm7],
     slowly,
   );
-  const receiver = await helperPart('crash/receiver-process.js', (port) => [port, journals.pushes]);
+  const receiver = await helperPart('test/crash/receiver-process.js', (port) => [port, journals.pushes]);
 
   /** The carrier posts to a node that is there, as through a load balancer. */
   let callbackPath: string | null = null;

@@ -2,8 +2,8 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { type Sandbox, type SandboxOptions, startSandbox } from '../sandbox/sandbox.ts';
-import { createDb } from '../src/db/db.ts';
+import { type Sandbox, type SandboxOptions, startSandbox } from '../../sandbox/sandbox.ts';
+import { createDb } from '../../src/db/db.ts';
 import { checkLogs, testLog } from './logs.ts';
 import { freshDatabase } from './postgres.ts';
 

@@ -5,13 +5,13 @@
 import { randomUUID } from 'node:crypto';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { mmsSignature } from '../harness/customers.ts';
-import { changeAccount, createAccount, createSubscription, payIn } from '../src/core/catalogue/accounts.ts';
-import { addNumbers, ensureBlocklist } from '../src/core/catalogue/blocklists.ts';
-import { createProduct } from '../src/core/catalogue/catalogue.ts';
-import { change } from '../src/core/config/management.ts';
-import { createSignature } from '../src/core/content/templates.ts';
-import { createToken } from '../src/core/config/tokens.ts';
+import { mmsSignature } from './customers.ts';
+import { changeAccount, createAccount, createSubscription, payIn } from '../../src/core/catalogue/accounts.ts';
+import { addNumbers, ensureBlocklist } from '../../src/core/catalogue/blocklists.ts';
+import { createProduct } from '../../src/core/catalogue/catalogue.ts';
+import { change } from '../../src/core/config/management.ts';
+import { createSignature } from '../../src/core/content/templates.ts';
+import { createToken } from '../../src/core/config/tokens.ts';
 import { type Answer, type Platform, startAimPlatform } from './aim-platform.ts';
 
 export const apiKey = 'demo-mms-key';

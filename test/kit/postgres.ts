@@ -1,7 +1,7 @@
 // A database of its own for each test file, on the server that the whole run shares (see postgres-server.ts).
 import { randomBytes } from 'node:crypto';
 import { inject } from 'vitest';
-import { createDb } from '../src/db/db.ts';
+import { createDb } from '../../src/db/db.ts';
 
 export interface FreshDatabase {
   url: string;

@@ -5,18 +5,18 @@
  * The customers are those of the sandbox, as far as these tests need them.
  */
 import { createHmac } from 'node:crypto';
-import { type App, type AppOptions, createApp } from '../src/app.ts';
-import { createAccount, createSubscription, payIn } from '../src/core/catalogue/accounts.ts';
-import { addNumbers, ensureBlocklist } from '../src/core/catalogue/blocklists.ts';
-import { createChannel, createPool, createProduct } from '../src/core/catalogue/catalogue.ts';
-import { createInbound } from '../src/core/outcome/inbound.ts';
-import { change, type Management } from '../src/core/config/management.ts';
-import { createDb } from '../src/db/db.ts';
-import { record } from '../src/core/outcome/messages.ts';
-import { messageIdOf, messageStatus } from '../src/core/model/model.ts';
-import { createReports } from '../src/core/outcome/reports.ts';
-import { approveTemplate, createSignature, createTemplate } from '../src/core/content/templates.ts';
-import { generateKey } from '../src/std/secret-box.ts';
+import { type App, type AppOptions, createApp } from '../../src/app.ts';
+import { createAccount, createSubscription, payIn } from '../../src/core/catalogue/accounts.ts';
+import { addNumbers, ensureBlocklist } from '../../src/core/catalogue/blocklists.ts';
+import { createChannel, createPool, createProduct } from '../../src/core/catalogue/catalogue.ts';
+import { createInbound } from '../../src/core/outcome/inbound.ts';
+import { change, type Management } from '../../src/core/config/management.ts';
+import { createDb } from '../../src/db/db.ts';
+import { record } from '../../src/core/outcome/messages.ts';
+import { messageIdOf, messageStatus } from '../../src/core/model/model.ts';
+import { createReports } from '../../src/core/outcome/reports.ts';
+import { approveTemplate, createSignature, createTemplate } from '../../src/core/content/templates.ts';
+import { generateKey } from '../../src/std/secret-box.ts';
 import { checkLogs, testLog } from './logs.ts';
 import { freshDatabase } from './postgres.ts';
 

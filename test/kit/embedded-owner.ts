@@ -1,6 +1,6 @@
 // A process that owns an embedded PostgreSQL, for tests that kill it: prints {"pid", "url"} once the server is ready, stops
 // cleanly when its input ends. Arguments: data folder, umask in octal.
-import { startEmbeddedPostgres } from '../src/db/embedded.ts';
+import { startEmbeddedPostgres } from '../../src/db/embedded.ts';
 
 const [dataDir = '', umask = '022'] = process.argv.slice(2);
 process.umask(Number.parseInt(umask, 8));

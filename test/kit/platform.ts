@@ -5,28 +5,28 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
-import type { AimCredentials, Client, ReportRow } from '../harness/customers.ts';
-import { type Node, spawnNode, until, untilReady } from '../harness/processes.ts';
-import { createIsmg, type Ismg, type IsmgOptions, type PhoneMessage } from '../simulators/ismg.ts';
-import { type App, type AppOptions, createApp } from '../src/app.ts';
-import { createAccount, createSubscription, payIn } from '../src/core/catalogue/accounts.ts';
-import { audit, type Disagreement } from '../src/core/watch/audit.ts';
-import { createChannel, createPool, createProduct, type ProductSettings } from '../src/core/catalogue/catalogue.ts';
-import { createDirectory } from '../src/core/config/directory.ts';
-import { change, type Management } from '../src/core/config/management.ts';
-import { createRetention } from '../src/core/watch/retention.ts';
-import { createSignals } from '../src/core/config/signals.ts';
-import { approveTemplate, createSignature, createTemplate } from '../src/core/content/templates.ts';
-import { createDb } from '../src/db/db.ts';
-import { freePort } from '../src/db/embedded.ts';
-import { createSecretBox, generateKey } from '../src/std/secret-box.ts';
-import { createJanitor } from '../src/workers/janitor.ts';
+import type { AimCredentials, Client, ReportRow } from './customers.ts';
+import { type Node, spawnNode, until, untilReady } from './processes.ts';
+import { createIsmg, type Ismg, type IsmgOptions, type PhoneMessage } from '../../simulators/ismg.ts';
+import { type App, type AppOptions, createApp } from '../../src/app.ts';
+import { createAccount, createSubscription, payIn } from '../../src/core/catalogue/accounts.ts';
+import { audit, type Disagreement } from '../../src/core/watch/audit.ts';
+import { createChannel, createPool, createProduct, type ProductSettings } from '../../src/core/catalogue/catalogue.ts';
+import { createDirectory } from '../../src/core/config/directory.ts';
+import { change, type Management } from '../../src/core/config/management.ts';
+import { createRetention } from '../../src/core/watch/retention.ts';
+import { createSignals } from '../../src/core/config/signals.ts';
+import { approveTemplate, createSignature, createTemplate } from '../../src/core/content/templates.ts';
+import { createDb } from '../../src/db/db.ts';
+import { freePort } from '../../src/db/embedded.ts';
+import { createSecretBox, generateKey } from '../../src/std/secret-box.ts';
+import { createJanitor } from '../../src/workers/janitor.ts';
 import { checkLogs, keepLog, testLog } from './logs.ts';
 import { freshDatabase } from './postgres.ts';
 
-export { type Client, clientOf, type ReplyRow, type ReportRow } from '../harness/customers.ts';
-export { runCommand, until } from '../harness/processes.ts';
-export { freePort } from '../src/db/embedded.ts';
+export { type Client, clientOf, type ReplyRow, type ReportRow } from './customers.ts';
+export { runCommand, until } from './processes.ts';
+export { freePort } from '../../src/db/embedded.ts';
 
 const carrierAccount = { spId: '901234', secret: 'stories', accessNumber: '10690001' };
 const linkBase = 'http://links.example/m';

@@ -6,9 +6,9 @@ import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { type AimCustomer, createOperator, type MmsCustomer as MmsAccount } from '../harness/operator.ts';
-import { type Helper, runCommand, spawnNode, startHelper, untilReady } from '../harness/processes.ts';
-import { freePort, runningUrl } from '../src/db/embedded.ts';
+import { type AimCustomer, createOperator, type MmsCustomer as MmsAccount } from '../kit/operator.ts';
+import { type Helper, runCommand, spawnNode, startHelper, untilReady } from '../kit/processes.ts';
+import { freePort, runningUrl } from '../../src/db/embedded.ts';
 
 export type Customer = AimCustomer;
 

@@ -1,7 +1,7 @@
 // A process that does nothing but drop old days and purge what they leave, again and again, for tests that kill it. Arguments: database
 // URL, days ahead of the clock, and how long to keep what (JSON). Prints a line after each round.
-import { createRetention, type KeepFor } from '../src/core/watch/retention.ts';
-import { createDb } from '../src/db/db.ts';
+import { createRetention, type KeepFor } from '../../src/core/watch/retention.ts';
+import { createDb } from '../../src/db/db.ts';
 
 const [url = '', daysAhead = '0', keepFor = '{}'] = process.argv.slice(2);
 const db = createDb(url, { max: 2 });

@@ -3,8 +3,8 @@
  * secret, no number, nothing that anybody wrote. Each platform looks when it stops, so every story is a test of the log as well.
  */
 import { createHash } from 'node:crypto';
-import { createLog, type Log } from '../src/log.ts';
-import type { Management } from '../src/core/config/management.ts';
+import { createLog, type Log } from '../../src/log.ts';
+import type { Management } from '../../src/core/config/management.ts';
 
 let kept = '';
 

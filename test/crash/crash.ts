@@ -1,5 +1,5 @@
 /**
- * `npm run crash`: kills everything at random while customers work, then audits. What it does and what it proves is in crash/README.md.
+ * `npm run crash`: kills everything at random while customers work, then audits. What it does and what it proves is in test/crash/README.md.
  * Exits 1 if anything was promised and not kept; the data and logs of that run are left behind.
  */
 import { randomInt } from 'node:crypto';

@@ -1,6 +1,6 @@
 /**
  * `npm run bench`: starts the platform and measures it as a customer sees it. Prints a table, and with --json one line of JSON for each
- * scenario. What the figures mean is in bench/README.md.
+ * scenario. What the figures mean is in test/bench/README.md.
  */
 import os from 'node:os';
 import { parseArgs } from 'node:util';

@@ -4,9 +4,9 @@ import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs
 import os from 'node:os';
 import path from 'node:path';
 import type { TestProject } from 'vitest/node';
-import { createDb } from '../src/db/db.ts';
-import { startEmbeddedPostgres, stopOrphan } from '../src/db/embedded.ts';
-import { migrate } from '../src/db/migrate.ts';
+import { createDb } from '../../src/db/db.ts';
+import { startEmbeddedPostgres, stopOrphan } from '../../src/db/embedded.ts';
+import { migrate } from '../../src/db/migrate.ts';
 
 declare module 'vitest' {
   export interface ProvidedContext {

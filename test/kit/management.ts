@@ -1,8 +1,8 @@
 /** What management works with, on a database of its own; for tests of the core modules behind the management API. */
-import { createDirectory } from '../src/core/config/directory.ts';
-import type { Management } from '../src/core/config/management.ts';
-import { createDb } from '../src/db/db.ts';
-import { createSecretBox, generateKey } from '../src/std/secret-box.ts';
+import { createDirectory } from '../../src/core/config/directory.ts';
+import type { Management } from '../../src/core/config/management.ts';
+import { createDb } from '../../src/db/db.ts';
+import { createSecretBox, generateKey } from '../../src/std/secret-box.ts';
 import { freshDatabase } from './postgres.ts';
 
 export interface TestManagement extends Management {

@@ -3,7 +3,7 @@
  * none of them stops what the benchmark sends, so that every rule is asked for every number.
  */
 import { performance } from 'node:perf_hooks';
-import { createDb } from '../src/db/db.ts';
+import { createDb } from '../../src/db/db.ts';
 import { runScript } from './growth.ts';
 import type { Customer, Platform } from './platform.ts';
 

@@ -1,4 +1,4 @@
-// Lets a process that a test starts run our TypeScript as it is: `node --import test/typescript-loader.mjs file.ts`.
+// Lets a process that a test starts run our TypeScript as it is: `node --import test/kit/typescript-loader.mjs file.ts`.
 import { readFile } from 'node:fs/promises';
 import { register } from 'node:module';
 import { isMainThread } from 'node:worker_threads';

@@ -3,7 +3,7 @@ import { randomFillSync } from 'node:crypto';
 import http from 'node:http';
 import { performance } from 'node:perf_hooks';
 import { crc32, deflateSync } from 'node:zlib';
-import { callMms, md5 } from '../harness/customers.ts';
+import { callMms, md5 } from '../kit/customers.ts';
 import { timed } from './measure.ts';
 import type { Customer, MmsCustomer, Platform } from './platform.ts';
 

@@ -5,8 +5,8 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { performance } from 'node:perf_hooks';
-import { createDb, type Db } from '../src/db/db.ts';
-import { packageRoot } from '../src/std/package-root.ts';
+import { createDb, type Db } from '../../src/db/db.ts';
+import { packageRoot } from '../../src/std/package-root.ts';
 
 /** What the scenario needs of a platform and of a customer's program. */
 export interface Grown {
@@ -38,7 +38,7 @@ export type Measured = Readonly<Record<string, number>>;
 
 export type Growth = Readonly<Record<'empty' | 'stored' | 'blocked', Measured>>;
 
-const read = (name: string): string => fs.readFileSync(path.join(packageRoot(), 'bench', name), 'utf8');
+const read = (name: string): string => fs.readFileSync(path.join(packageRoot(), 'test/bench', name), 'utf8');
 
 /** Measures, fills, measures, blocks, measures. `say` is told what is going on. */
 export async function measureGrowth(platform: Grown, size: GrowthSize, say: (line: string) => void): Promise<Growth> {

@@ -2,8 +2,8 @@
  * The audit of a run that is over: what customers were told against what they were handed, what phones got and what was charged, and all
  * of that against the platform's rows. Pure: facts in, violations out.
  */
-import type { ReplyRow, ReportRow } from '../harness/customers.ts';
-import { groupBy } from '../src/std/group.ts';
+import type { ReplyRow, ReportRow } from '../kit/customers.ts';
+import { groupBy } from '../../src/std/group.ts';
 import type { Diary, Request } from './traffic.ts';
 
 /** Everything that is known of one customer at the end. Money is in ten-thousandths. */

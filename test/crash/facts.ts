@@ -1,8 +1,8 @@
 /** Gathers what the audit judges: the journals of the carriers and of the customers' server, and the rows of the platform. */
 import fs from 'node:fs';
-import type { Db } from '../src/db/db.ts';
-import { parsePushedReplies, parseReports } from '../harness/customers.ts';
-import { readJournal } from '../simulators/journal.ts';
+import type { Db } from '../../src/db/db.ts';
+import { parsePushedReplies, parseReports } from '../kit/customers.ts';
+import { readJournal } from '../../simulators/journal.ts';
 import type { EventRow, MessageRow, PhoneFacts, Push, Rows } from './judge.ts';
 
 /** As customers write it; carriers know it with or without the country. */

@@ -3,8 +3,8 @@
  * told. An answer that never came is written down as such.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { callMms, type Client, clientOf, Refused, type ReplyRow, type ReportRow } from '../harness/customers.ts';
-import type { AimCustomer, MmsCustomer } from '../harness/operator.ts';
+import { callMms, type Client, clientOf, Refused, type ReplyRow, type ReportRow } from '../kit/customers.ts';
+import type { AimCustomer, MmsCustomer } from '../kit/operator.ts';
 import type { Random } from './random.ts';
 
 /** What a customer knows of one request. */

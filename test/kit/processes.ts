@@ -6,7 +6,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { packageRoot } from '../src/std/package-root.ts';
+import { packageRoot } from '../../src/std/package-root.ts';
 
 /** `hongyan start` in a process of its own. */
 export interface Node {
