@@ -8,7 +8,7 @@ import { createCap } from '../src/core/screening/caps.ts';
 import { changeChannel, createChannel, createPool, createProduct } from '../src/core/catalogue/catalogue.ts';
 import { addWords, createContentTemplate, createWordList, foldWords } from '../src/core/screening/content-rules.ts';
 import { change, type Management } from '../src/core/config/management.ts';
-import type { Province } from '../src/core/model/model.ts';
+import type { Province } from '../src/core/model/configuration.ts';
 import { approveTemplate, createPackageTemplate, createSignature, createTemplate } from '../src/core/content/templates.ts';
 import { createToken } from '../src/core/config/tokens.ts';
 import { brokenPoolId, cappedSignature, listedNumbers, listedWords, mmsProductOf, policiesOf, spIdOf, templateText } from './magic.ts';

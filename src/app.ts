@@ -15,7 +15,7 @@ import { createInbound } from './core/outcome/inbound.ts';
 import { balanceOf } from './core/money/ledger.ts';
 import { createLinks } from './core/content/links.ts';
 import { change, type Management } from './core/config/management.ts';
-import type { Channel } from './core/model/model.ts';
+import type { Channel } from './core/model/configuration.ts';
 import { createNumberPlan } from './core/numbers/number-plan.ts';
 import { createOutbox } from './core/events/outbox.ts';
 import { createPackageLoader } from './core/content/package.ts';

@@ -4,7 +4,7 @@
  * told in docs/numbers.md. Takes the BSON file, and what to say of its origin; writes to standard output.
  */
 import { readFileSync } from 'node:fs';
-import { provinces } from '../src/core/model/model.ts';
+import { provinces } from '../src/core/model/configuration.ts';
 
 const [file, origin] = process.argv.slice(2);
 if (!file || !origin) throw new Error('usage: node dist/tools/make-number-places.js 86.bson "package version, date"');

@@ -409,7 +409,7 @@ describe('the checks themselves', () => {
   });
 
   it('rooms: what is allowed is allowed', () => {
-    const text = `import { x } from '../db/db.ts'; import y from './model.ts'; import z from '../protocols/text.ts'; import 'node:fs';`;
+    const text = `import { x } from '../db/db.ts'; import y from './ids.ts'; import z from '../protocols/text.ts'; import 'node:fs';`;
     expect(checkRooms([parsed('src/core/a.ts', text), parsed('src/core/a.test.ts', `import '../http/server.ts';`)])).toEqual([]);
   });
 

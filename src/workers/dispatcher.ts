@@ -6,7 +6,7 @@
 import { performance } from 'node:perf_hooks';
 import { dispatchBodies } from '../core/queue/batches.ts';
 import { type Outcome, record, recordedOf } from '../core/outcome/messages.ts';
-import { indexOf } from '../core/model/model.ts';
+import { indexOf } from '../core/model/ids.ts';
 import { lockExpired, neverClaimed, putInLine, recoverChunks, removeExpired } from '../core/queue/queue.ts';
 import type { NumberPlan } from '../core/numbers/number-plan.ts';
 import { reroute } from '../core/queue/rerouting.ts';

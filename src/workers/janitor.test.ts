@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { type Platform, startAimPlatform } from '../../test/kit/aim-platform.ts';
 import { until } from '../../test/kit/platform.ts';
 import { audit } from '../core/watch/audit.ts';
-import { chunkIdOf, messageIdOf } from '../core/model/model.ts';
+import { chunkIdOf, messageIdOf } from '../core/model/ids.ts';
 import { createRetention } from '../core/watch/retention.ts';
 import { createSignals } from '../core/config/signals.ts';
 import { shanghaiDay } from '../std/shanghai.ts';

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { audit } from '../core/watch/audit.ts';
-import { messageStatus } from '../core/model/model.ts';
+import { messageStatus } from '../core/model/statuses.ts';
 import { createOutbox, reportsFrom } from '../core/events/outbox.ts';
 import { changeSettings } from '../core/config/settings.ts';
 import { change } from '../core/config/management.ts';

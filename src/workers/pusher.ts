@@ -11,7 +11,7 @@
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Directory } from '../core/config/directory.ts';
-import type { Medium } from '../core/model/model.ts';
+import type { Medium } from '../core/model/configuration.ts';
 import type {
   Endpoint,
   Fate,

@@ -7,7 +7,7 @@ import { describe, expect, it, type TestContext } from 'vitest';
 import { createIsmg, type Ismg, type PhoneMessage } from '../../simulators/ismg.ts';
 import { changeChannel, changePool, createChannel, getChannel, type StoredChannel } from '../../src/core/catalogue/catalogue.ts';
 import { change } from '../../src/core/config/management.ts';
-import type { HealthRules } from '../../src/core/model/model.ts';
+import type { HealthRules } from '../../src/core/model/configuration.ts';
 import { createToken } from '../../src/core/config/tokens.ts';
 import {
   type Client,

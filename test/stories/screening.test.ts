@@ -12,7 +12,7 @@ import { changeChannel, changeProduct, createPool } from '../../src/core/catalog
 import { createContentTemplate } from '../../src/core/screening/content-rules.ts';
 import { change } from '../../src/core/config/management.ts';
 import { createNumberPlan, dropImportedRanges, importRanges, readRanges } from '../../src/core/numbers/number-plan.ts';
-import type { SendingWindow } from '../../src/core/model/model.ts';
+import type { SendingWindow } from '../../src/core/model/configuration.ts';
 import { approve, expireReviews, listReviews, reject } from '../../src/core/intake/review.ts';
 import { createSignature } from '../../src/core/content/templates.ts';
 import { type Client, type Customer, clientOf, type Platform, plainNumbers, startPlatform, until } from '../kit/platform.ts';

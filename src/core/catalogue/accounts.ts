@@ -14,7 +14,7 @@ import { raiseVersion, rateLimitColumn } from '../config/directory.ts';
 import { balanceOf, openBalance, topUp, yuan } from '../money/ledger.ts';
 import type { Page, PageRequest } from '../config/management.ts';
 import { afterId, checkAccount, Denial, found, nextConfigId, pageOf } from '../config/management.ts';
-import type { Account, Medium, Product, RateLimit, SendingWindow, Subscription } from '../model/model.ts';
+import type { Account, Medium, Product, RateLimit, SendingWindow, Subscription } from '../model/configuration.ts';
 
 // ── accounts ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -18,7 +18,7 @@ import {
   someHealthIsDue,
 } from './catalogue.ts';
 import { change } from '../config/management.ts';
-import type { Channel } from '../model/model.ts';
+import type { Channel } from '../model/configuration.ts';
 import { leaveChannel, serveChannel } from '../queue/queue.ts';
 
 let office: TestManagement;

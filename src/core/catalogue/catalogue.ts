@@ -22,7 +22,7 @@ import {
   type ProductLimits,
   type Province,
   type SendingWindow,
-} from '../model/model.ts';
+} from '../model/configuration.ts';
 
 // ── products ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { createWatch, type Sign, type Verdict } from './health.ts';
-import { type Channel, defaultHealthRules, type HealthCause, type HealthRules } from '../model/model.ts';
+import { type Channel, defaultHealthRules, type HealthCause, type HealthRules } from '../model/configuration.ts';
 
 function watching(rules: Partial<HealthRules> = {}) {
   const verdicts: Verdict[] = [];

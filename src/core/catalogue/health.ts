@@ -8,8 +8,8 @@
  *
  * Sessions are not judged here: whether there is one on any node is known only where all nodes meet, in `channel_nodes`.
  */
-import type { Channel, HealthCause } from '../model/model.ts';
-import { defaultHealthRules, type HealthRules } from '../model/model.ts';
+import type { Channel, HealthCause } from '../model/configuration.ts';
+import { defaultHealthRules, type HealthRules } from '../model/configuration.ts';
 
 /**
  * What the outcome of a message says of its channel. `cut`: its connection broke before the answer. `nothing`: it was not sent, after all.

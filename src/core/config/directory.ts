@@ -23,7 +23,7 @@ import {
   type Product,
   type Signature,
   type Subscription,
-} from '../model/model.ts';
+} from '../model/configuration.ts';
 
 /** Everything a customer's request needs to know about its sp_id. */
 export interface Tenancy {

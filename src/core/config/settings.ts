@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto';
 import type { Db, Sql } from '../../db/db.ts';
 import type { SecretBox } from '../../std/secret-box.ts';
 import { raiseVersion } from './directory.ts';
-import type { PlatformSettings } from '../model/model.ts';
+import type { PlatformSettings } from '../model/configuration.ts';
 
 /**
  * Changes what is named; null goes back to the default. What is stored are the differences from the defaults, so that a better default

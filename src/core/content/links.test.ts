@@ -2,7 +2,7 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { createLinks, linkCodeLength } from './links.ts';
-import { chunkIdOf, messageIdOf } from '../model/model.ts';
+import { chunkIdOf, messageIdOf } from '../model/ids.ts';
 
 const links = createLinks({ secret: Buffer.alloc(32, 7) });
 const chunkIds = fc.bigInt({ min: 0n, max: (1n << 49n) - 1n });

@@ -10,7 +10,7 @@
  * Knows nothing of what a code opens, nor whether there is a message behind it: that is `cards.ts`.
  */
 import { createCipheriv, createHmac } from 'node:crypto';
-import { chunkCapacity } from '../model/model.ts';
+import { chunkCapacity } from '../model/ids.ts';
 
 /** Every code has this many characters, so a text's length is known before its link is. */
 export const linkCodeLength = 10;

@@ -7,7 +7,7 @@
 import type { Db } from '../../db/db.ts';
 import { type Button, type Card, fillCard, mediaOf } from './card.ts';
 import type { Links } from './links.ts';
-import { batchIdOf, chunkOfMessage, indexOf } from '../model/model.ts';
+import { batchIdOf, chunkOfMessage, indexOf } from '../model/ids.ts';
 
 export interface OpenedCard {
   readonly template: bigint;

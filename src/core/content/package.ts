@@ -11,7 +11,9 @@ import { fileTypeFromBuffer } from 'file-type';
 import { type MediaInfo, mediaInfoFactory } from 'mediainfo.js';
 import sharp from 'sharp';
 import type { Db, Sql } from '../../db/db.ts';
-import { type MediaFile, type ProductLimits, Refusal, type StoredFrame, type StoredPackage } from '../model/model.ts';
+import type { ProductLimits } from '../model/configuration.ts';
+import { Refusal } from '../model/refusals.ts';
+import type { MediaFile, StoredFrame, StoredPackage } from '../model/submission.ts';
 
 sharp.concurrency(1);
 sharp.cache(false);

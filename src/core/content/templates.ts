@@ -13,7 +13,9 @@ import { validateCard } from './card.ts';
 import { raiseVersion } from '../config/directory.ts';
 import type { Page, PageRequest } from '../config/management.ts';
 import { afterId, belowId, checkAccount, Denial, found, nextConfigId, pageOf } from '../config/management.ts';
-import { type Registration, Refusal, type RequestKey, type Signature, type StoredFrame, type TemplateState } from '../model/model.ts';
+import type { Registration, Signature, TemplateState } from '../model/configuration.ts';
+import { Refusal } from '../model/refusals.ts';
+import type { RequestKey, StoredFrame } from '../model/submission.ts';
 import { insertAudit } from '../events/outbox.ts';
 import { type PackageDraft, storeMedia } from './package.ts';
 

@@ -18,7 +18,7 @@
 import { type Db, type Fragment, planAnew, type Sql } from '../../db/db.ts';
 import { groupBy } from '../../std/group.ts';
 import type { Directory, Tenancy } from '../config/directory.ts';
-import { type EventKind, type EventKindName, eventKind, eventKindName } from '../model/model.ts';
+import { type EventKind, type EventKindName, eventKind, eventKindName } from '../model/statuses.ts';
 import { usualForm } from '../model/numbers.ts';
 
 /** Reports of messages of one batch that ended alike: they say the same but for the number. */

@@ -7,7 +7,8 @@ import { dispatchBodies, markCancelled } from '../queue/batches.ts';
 import type { Directory } from '../config/directory.ts';
 import { Denial, found } from '../config/management.ts';
 import { record } from '../outcome/messages.ts';
-import { messageIdOf, messageStatus } from '../model/model.ts';
+import { messageIdOf } from '../model/ids.ts';
+import { messageStatus } from '../model/statuses.ts';
 import { removePlanned } from '../queue/queue.ts';
 import { cancelReview } from './review.ts';
 

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { startManagement, type TestManagement } from '../../../test/kit/management.ts';
 import { createDb, type Db } from '../../db/db.ts';
 import { balanceOf, conclude, hold, openBalance, takeRate, topUp, yuan } from './ledger.ts';
-import { Refusal } from '../model/model.ts';
+import { Refusal } from '../model/refusals.ts';
 
 let management: TestManagement;
 let next = 1n;

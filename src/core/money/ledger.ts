@@ -9,7 +9,8 @@
  * forgotten become one opening entry for each subscription and day; what was paid in stays as it is.
  */
 import type { Sql } from '../../db/db.ts';
-import { type RateLimit, Refusal } from '../model/model.ts';
+import type { RateLimit } from '../model/configuration.ts';
+import { Refusal } from '../model/refusals.ts';
 
 /** The first row of a subscription's balance. */
 export async function openBalance(sql: Sql, accountId: bigint, subscriptionId: bigint): Promise<void> {

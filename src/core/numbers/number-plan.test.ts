@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startManagement, type TestManagement } from '../../../test/kit/management.ts';
 import { change } from '../config/management.ts';
-import { mainlandCarriers, provinces } from '../model/model.ts';
+import { mainlandCarriers, provinces } from '../model/configuration.ts';
 import { createNumberPlan, dropImportedRanges, importedTable, importRanges, type NumberPlan, readRanges } from './number-plan.ts';
 
 let office: TestManagement;

@@ -19,7 +19,7 @@ import { type Directory, raiseVersion } from '../config/directory.ts';
 import { createFollower, type Follower } from '../config/follower.ts';
 import { readRows } from '../config/imports.ts';
 import { Denial, nextConfigId } from '../config/management.ts';
-import { type Carrier, type MainlandCarrier, mainlandCarriers, type Province, provinces } from '../model/model.ts';
+import { type Carrier, type MainlandCarrier, mainlandCarriers, type Province, provinces } from '../model/configuration.ts';
 import { parseNumber } from '../model/numbers.ts';
 
 export interface Phone {

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { startManagement, type TestManagement } from '../../../test/kit/management.ts';
 import { createChannel } from '../catalogue/catalogue.ts';
 import { change } from '../config/management.ts';
-import type { Carrier } from '../model/model.ts';
+import type { Carrier } from '../model/configuration.ts';
 import { createNumberPlan, type NumberPlan } from './number-plan.ts';
 import { clearPorted, findPorted, importPorted, learnPorted, listPorted, removePorted, withPorted } from './portability.ts';
 

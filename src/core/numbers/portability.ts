@@ -13,7 +13,7 @@ import { groupBy } from '../../std/group.ts';
 import { type Directory, raiseVersion } from '../config/directory.ts';
 import { readRows, withSpool } from '../config/imports.ts';
 import { afterId, Denial, found, type Page, type PageRequest, pageOf } from '../config/management.ts';
-import { type Carrier, type MainlandCarrier, mainlandCarriers } from '../model/model.ts';
+import { type Carrier, type MainlandCarrier, mainlandCarriers } from '../model/configuration.ts';
 import { type Phone, readCarrier } from './number-plan.ts';
 import { mainlandNumbers, parseNumber } from '../model/numbers.ts';
 

@@ -11,7 +11,7 @@ import { groupBy } from '../../std/group.ts';
 import { addDays, shanghaiDay } from '../../std/shanghai.ts';
 import { optOut } from '../catalogue/blocklists.ts';
 import type { Directory, Tenancy } from '../config/directory.ts';
-import type { Channel } from '../model/model.ts';
+import type { Channel } from '../model/configuration.ts';
 import { parseNumber } from '../model/numbers.ts';
 import { insertReply } from '../events/outbox.ts';
 

@@ -3,7 +3,8 @@ import { clientOf, numberOf, type Platform, startPlatform } from '../../../test/
 import { dispatchBodies } from '../queue/batches.ts';
 import { balanceOf } from '../money/ledger.ts';
 import { type Outcome, record } from './messages.ts';
-import { messageIdOf, messageStatus } from '../model/model.ts';
+import { messageIdOf } from '../model/ids.ts';
+import { messageStatus } from '../model/statuses.ts';
 
 let platform: Platform;
 

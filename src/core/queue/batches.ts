@@ -7,15 +7,9 @@
  */
 import type { Sql } from '../../db/db.ts';
 import { groupBy } from '../../std/group.ts';
-import {
-  batchIdOf,
-  type Receipt,
-  Refusal,
-  RepeatedRequest,
-  type RequestKey,
-  type RequestSubject,
-  type StoredPackage,
-} from '../model/model.ts';
+import { batchIdOf } from '../model/ids.ts';
+import { Refusal, RepeatedRequest, type RequestSubject } from '../model/refusals.ts';
+import type { Receipt, RequestKey, StoredPackage } from '../model/submission.ts';
 import { usualForm } from '../model/numbers.ts';
 
 /** How long a request id is remembered. */

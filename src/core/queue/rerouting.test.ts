@@ -5,7 +5,7 @@ import { insertChunks } from './batches.ts';
 import { changeChannel, changePool, createChannel, createPool, createProduct } from '../catalogue/catalogue.ts';
 import type { Tenancy } from '../config/directory.ts';
 import { change } from '../config/management.ts';
-import type { Carrier } from '../model/model.ts';
+import type { Carrier } from '../model/configuration.ts';
 import { createNumberPlan, type NumberPlan } from '../numbers/number-plan.ts';
 import { slicesOf } from '../intake/placement.ts';
 import { claim, enqueue, putBack, takeLeases } from './queue.ts';

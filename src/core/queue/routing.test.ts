@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { startManagement, type TestManagement } from '../../../test/kit/management.ts';
 import { changeChannel, changePool, createChannel, createPool, createProduct } from '../catalogue/catalogue.ts';
 import { change } from '../config/management.ts';
-import type { Channel, Product } from '../model/model.ts';
+import type { Channel, Product } from '../model/configuration.ts';
 import { pick, route } from './routing.ts';
 
 let office: TestManagement;

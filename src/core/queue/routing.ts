@@ -6,7 +6,7 @@
  * to show that it is well, and not so much that many wait for the answer. Alone it gets all.
  */
 import type { Directory, PoolMember, Tenancy } from '../config/directory.ts';
-import type { Channel, Product } from '../model/model.ts';
+import type { Channel, Product } from '../model/configuration.ts';
 import type { Phone } from '../numbers/number-plan.ts';
 
 interface Candidate {

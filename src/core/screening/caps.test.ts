@@ -19,7 +19,7 @@ import {
 } from './caps.ts';
 import { createProduct } from '../catalogue/catalogue.ts';
 import { change } from '../config/management.ts';
-import type { CapPeriod, CapScope } from '../model/model.ts';
+import type { CapPeriod, CapScope } from '../model/configuration.ts';
 import { createSignature } from '../content/templates.ts';
 
 let office: TestManagement;

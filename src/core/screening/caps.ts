@@ -11,7 +11,7 @@ import type { Directory, Tenancy } from '../config/directory.ts';
 import { raiseVersion } from '../config/directory.ts';
 import type { Page, PageRequest } from '../config/management.ts';
 import { afterId, Denial, found, nextConfigId, pageOf } from '../config/management.ts';
-import type { Cap, CapPeriod, CapScope } from '../model/model.ts';
+import type { Cap, CapPeriod, CapScope } from '../model/configuration.ts';
 
 // ── caps ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -13,7 +13,7 @@ import type { ContentRules } from './content-rules.ts';
 import type { BlocklistKind, Directory, Tenancy } from '../config/directory.ts';
 import { takeRate } from '../money/ledger.ts';
 import type { OnList } from '../catalogue/list-lookup.ts';
-import type { SendingWindow } from '../model/model.ts';
+import type { SendingWindow } from '../model/configuration.ts';
 import type { Phone } from '../numbers/number-plan.ts';
 import { byPlace, type Place, type Route, route } from '../queue/routing.ts';
 

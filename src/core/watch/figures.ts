@@ -9,7 +9,8 @@
 import type { Db, Sql } from '../../db/db.ts';
 import { groupBy } from '../../std/group.ts';
 import { shanghaiDay } from '../../std/shanghai.ts';
-import { type Channel, type EventKind, eventKindName } from '../model/model.ts';
+import type { Channel } from '../model/configuration.ts';
+import { type EventKind, eventKindName } from '../model/statuses.ts';
 
 interface Described {
   readonly help: string;

@@ -2,7 +2,8 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Platform, startAimPlatform } from '../../../test/kit/aim-platform.ts';
 import { shanghaiDay } from '../../std/shanghai.ts';
 import { record } from '../outcome/messages.ts';
-import { chunkIdOf, messageIdOf, messageStatus } from '../model/model.ts';
+import { chunkIdOf, messageIdOf } from '../model/ids.ts';
+import { messageStatus } from '../model/statuses.ts';
 import { createReports } from '../outcome/reports.ts';
 import { channelActivity, getBatch, getMessage, listOrphans, searchMessages } from './reporting.ts';
 

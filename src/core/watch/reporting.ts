@@ -9,8 +9,10 @@ import type { Fragment, Sql } from '../../db/db.ts';
 import type { FrozenDay } from '../queue/batches.ts';
 import type { Page, PageRequest } from '../config/management.ts';
 import { belowId, found, keyOf, mapPage, pageOf } from '../config/management.ts';
-import type { EventKind, EventKindName, MessageStatus, StoredPackage } from '../model/model.ts';
-import { batchIdOf, chunkOfMessage, eventKind, eventKindName, indexOf, messageStatus } from '../model/model.ts';
+import type { EventKind, EventKindName, MessageStatus } from '../model/statuses.ts';
+import type { StoredPackage } from '../model/submission.ts';
+import { batchIdOf, chunkOfMessage, indexOf } from '../model/ids.ts';
+import { eventKind, eventKindName, messageStatus } from '../model/statuses.ts';
 import { parseNumber, usualForm } from '../model/numbers.ts';
 import { eventsOf, opened } from '../events/outbox.ts';
 

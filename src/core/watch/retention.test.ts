@@ -13,7 +13,8 @@ import { freezeDay, forgettable, purgeable, purgeRequestIds } from '../queue/bat
 import { purgeInboundParts, purgeReplies } from '../outcome/inbound.ts';
 import { balanceOf } from '../money/ledger.ts';
 import { expire, findOverdue } from '../outcome/messages.ts';
-import { chunkIdOf, defaultSettings, messageIdOf } from '../model/model.ts';
+import { defaultSettings } from '../model/configuration.ts';
+import { chunkIdOf, messageIdOf } from '../model/ids.ts';
 import { giveUpEvents, purgePushes } from '../events/outbox.ts';
 import { createReports } from '../outcome/reports.ts';
 import { createRetention, type Retention } from './retention.ts';

@@ -22,7 +22,7 @@ import { forgetBatches, forgettable, freezeDay, purgeable, purgeBatches } from '
 import { purgeInboundParts, purgeReplies } from '../outcome/inbound.ts';
 import { compact } from '../money/ledger.ts';
 import { hasUnfinished, purgeLateReports } from '../outcome/messages.ts';
-import type { PlatformSettings } from '../model/model.ts';
+import type { PlatformSettings } from '../model/configuration.ts';
 import { awaitedDays, giveUpEvents, hasWaiting, ownPartitions, purgePushes } from '../events/outbox.ts';
 import { purgeUnusedMedia } from '../content/package.ts';
 import { setEventsGivenUpBefore } from '../config/settings.ts';

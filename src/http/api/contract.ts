@@ -12,7 +12,7 @@
  */
 import { type Static, type TProperties, type TSchema, Type } from 'typebox';
 import { cardSchema } from '../../core/content/card.ts';
-import { provinces } from '../../core/model/model.ts';
+import { provinces } from '../../core/model/configuration.ts';
 
 // ── bricks ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -4,7 +4,7 @@ import * as accounts from '../../core/catalogue/accounts.ts';
 import { cancelBatch } from '../../core/intake/cancellation.ts';
 import { yuan } from '../../core/money/ledger.ts';
 import { mapPage } from '../../core/config/management.ts';
-import { batchIdOf } from '../../core/model/model.ts';
+import { batchIdOf } from '../../core/model/ids.ts';
 import * as reporting from '../../core/watch/reporting.ts';
 import type { Caller } from '../../core/config/tokens.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';

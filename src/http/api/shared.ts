@@ -13,7 +13,7 @@ import type { ContentRules } from '../../core/screening/content-rules.ts';
 import { yuan } from '../../core/money/ledger.ts';
 import type { Management, PageRequest } from '../../core/config/management.ts';
 import { Denial, found } from '../../core/config/management.ts';
-import type { StoredFrame } from '../../core/model/model.ts';
+import type { StoredFrame } from '../../core/model/submission.ts';
 import { parseNumber } from '../../core/model/numbers.ts';
 import type { NumberPlan, Phone } from '../../core/numbers/number-plan.ts';
 import type { Outbox } from '../../core/events/outbox.ts';

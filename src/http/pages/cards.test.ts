@@ -3,7 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type Platform, startAimPlatform } from '../../../test/kit/aim-platform.ts';
 import { createLinks, type Links } from '../../core/content/links.ts';
 import { change } from '../../core/config/management.ts';
-import { chunkIdOf } from '../../core/model/model.ts';
+import { chunkIdOf } from '../../core/model/ids.ts';
 import { linkSecret } from '../../core/config/settings.ts';
 import { approveTemplate, createTemplate, withdrawTemplate } from '../../core/content/templates.ts';
 

@@ -8,7 +8,8 @@
 import type { OutboundMessage, SegmentOutcome } from '../../channels/channel.ts';
 import type { DispatchBody } from '../../core/queue/batches.ts';
 import type { Outcome } from '../../core/outcome/messages.ts';
-import { messageIdOf, messageStatus } from '../../core/model/model.ts';
+import { messageIdOf } from '../../core/model/ids.ts';
+import { messageStatus } from '../../core/model/statuses.ts';
 import type { Claim } from '../../core/queue/queue.ts';
 
 /** What the chunk's messages have in common. */

@@ -30,7 +30,9 @@ import type { Sign } from '../../core/catalogue/health.ts';
 import type { Links } from '../../core/content/links.ts';
 import { listLookup } from '../../core/catalogue/list-lookup.ts';
 import { type Outcome, record, recordedOf } from '../../core/outcome/messages.ts';
-import { batchIdOf, type Channel, chunkCapacity, indexOf, messageIdOf, messageStatus } from '../../core/model/model.ts';
+import type { Channel } from '../../core/model/configuration.ts';
+import { batchIdOf, chunkCapacity, indexOf, messageIdOf } from '../../core/model/ids.ts';
+import { messageStatus } from '../../core/model/statuses.ts';
 import type { PackageLoader } from '../../core/content/package.ts';
 import {
   claim as claimChunks,

@@ -11,18 +11,9 @@
 import { explain } from '../../../core/watch/codes.ts';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { ApiAccount, Directory, Tenancy } from '../../../core/config/directory.ts';
-import {
-  type Account,
-  defaultPackageLimits,
-  type ProductLimits,
-  type Receipt,
-  Refusal,
-  type RefusalCode,
-  RepeatedRequest,
-  type RequestKey,
-  type StoredFrame,
-  type Submission,
-} from '../../../core/model/model.ts';
+import { type Account, defaultPackageLimits, type ProductLimits } from '../../../core/model/configuration.ts';
+import { Refusal, type RefusalCode, RepeatedRequest } from '../../../core/model/refusals.ts';
+import type { Receipt, RequestKey, StoredFrame, Submission } from '../../../core/model/submission.ts';
 import { parseNumber } from '../../../core/model/numbers.ts';
 import type { PushDialect } from '../../../core/events/outbox.ts';
 import { checkLimits, type PackageDraft, readPackage, signed } from '../../../core/content/package.ts';

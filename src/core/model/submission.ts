@@ -1,0 +1,75 @@
+/** What a customer hands in, whatever the dialect, and what the customer is told. */
+/** One number of a submission, as the customer wrote it. */
+export interface Recipient {
+  readonly written: string;
+  /** Values for the template's parameters, in its order; empty for a template without any. */
+  readonly values: readonly string[];
+}
+
+/** What a dialect hands to the core, shape already checked. */
+export interface Submission {
+  readonly recipients: readonly Recipient[];
+  readonly content: CardContent | PackageContent;
+  /** The customer's own digits after the access number; empty if none. */
+  readonly ext: string;
+  /** When to send; null: now. */
+  readonly sendAt: Date | null;
+  readonly request: RequestKey | null;
+}
+
+/** A smart SMS: its text with the signature in front, holding `$url$`, and the template that the link opens. */
+interface CardContent {
+  readonly kind: 'card';
+  readonly text: string;
+  readonly templateId: bigint;
+}
+
+/** A multimedia message, checked and with its signature in place. */
+interface PackageContent {
+  readonly kind: 'package';
+  readonly package: StoredPackage;
+  /** What the package names, where it may not be stored yet. */
+  readonly media: readonly MediaFile[];
+  readonly templateId: bigint | null;
+}
+
+/** A customer's own id of a request. */
+export interface RequestKey {
+  readonly key: string;
+  /** Of the parameters: a repeat with the same gets the first answer again. Null: every repeat is refused. */
+  readonly digest: string | null;
+}
+
+/** A picture, a sound or a film, found by what it is. */
+export interface MediaFile {
+  /** Hex. */
+  readonly sha256: string;
+  /** `image/jpeg` */
+  readonly type: string;
+  /** `jpg` */
+  readonly extension: string;
+  readonly bytes: Buffer;
+}
+
+/** A medium in a stored frame: everything but its bytes. */
+export type MediaReference = Omit<MediaFile, 'bytes'> & { readonly size: number };
+
+/** A text, a medium, or both. */
+export interface StoredFrame {
+  readonly text: string | null;
+  readonly media: MediaReference | null;
+  /** The medium is shown above the text. */
+  readonly mediaFirst: boolean;
+}
+
+export interface StoredPackage {
+  readonly subject: string;
+  readonly frames: readonly StoredFrame[];
+}
+
+/** What the customer is told once everything is committed. */
+export interface Receipt {
+  readonly batchId: bigint;
+  /** Numbers refused by screening, as the customer wrote them, with their status, in the order of submission. */
+  readonly intercepted: readonly { readonly written: string; readonly code: string }[];
+}
