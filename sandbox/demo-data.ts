@@ -5,11 +5,14 @@
 import { createAccount, createSubscription, payIn } from '../src/core/catalogue/accounts.ts';
 import { addNumbers, ensureBlocklist } from '../src/core/catalogue/blocklists.ts';
 import { createCap } from '../src/core/screening/caps.ts';
-import { changeChannel, createChannel, createPool, createProduct } from '../src/core/catalogue/catalogue.ts';
+import { changeChannel, createChannel } from '../src/core/catalogue/channels.ts';
+import { createPool } from '../src/core/catalogue/pools.ts';
+import { createProduct } from '../src/core/catalogue/products.ts';
 import { addWords, createContentTemplate, createWordList, foldWords } from '../src/core/screening/content-rules.ts';
 import { change, type Management } from '../src/core/config/management.ts';
 import type { Province } from '../src/core/model/configuration.ts';
-import { approveTemplate, createPackageTemplate, createSignature, createTemplate } from '../src/core/content/templates.ts';
+import { createSignature } from '../src/core/content/signatures.ts';
+import { approveTemplate, createPackageTemplate, createTemplate } from '../src/core/content/templates.ts';
 import { createToken } from '../src/core/config/tokens.ts';
 import { brokenPoolId, cappedSignature, listedNumbers, listedWords, mmsProductOf, policiesOf, spIdOf, templateText } from './magic.ts';
 

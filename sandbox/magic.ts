@@ -8,7 +8,7 @@
  */
 import type { FateDigits } from '../simulators/carrier.ts';
 import type { SubscriptionSettings } from '../src/core/catalogue/accounts.ts';
-import type { ProductSettings } from '../src/core/catalogue/catalogue.ts';
+import type { ProductSettings } from '../src/core/catalogue/products.ts';
 import { explain } from '../src/core/watch/codes.ts';
 
 export type Language = 'en' | 'zh';

@@ -1,9 +1,9 @@
 /**
  * Finds out which channels are well. Each node watches what goes through it, and any node's verdict counts for all: it is written into
  * the configuration, which every node follows within a second. Whether a channel has a session is judged over all nodes, by
- * the rows in which those that serve it say so; see `dueTurns` in `core/catalogue/catalogue.ts`.
+ * the rows in which those that serve it say so; see `dueTurns` in `core/catalogue/channels.ts`.
  */
-import { changeDueHealth, type HealthChange, settleHealth, someHealthIsDue } from '../core/catalogue/catalogue.ts';
+import { changeDueHealth, type HealthChange, settleHealth, someHealthIsDue } from '../core/catalogue/channels.ts';
 import { createWatch, type Verdict, type Watch } from '../core/catalogue/health.ts';
 import { change, type Management } from '../core/config/management.ts';
 import type { Log } from '../log.ts';

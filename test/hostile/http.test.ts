@@ -8,7 +8,7 @@ import { pino } from 'pino';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createPhones } from '../../sandbox/phones.ts';
 import { audit } from '../../src/core/watch/audit.ts';
-import { createChannel } from '../../src/core/catalogue/catalogue.ts';
+import { createChannel } from '../../src/core/catalogue/channels.ts';
 import { change } from '../../src/core/config/management.ts';
 import { createToken } from '../../src/core/config/tokens.ts';
 import { demoPasswordHash } from '../kit/aim-platform.ts';

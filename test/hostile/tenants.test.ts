@@ -11,7 +11,7 @@ import { changeSubscription, createSubscription, payIn } from '../../src/core/ca
 import { createCap } from '../../src/core/screening/caps.ts';
 import { createContentTemplate } from '../../src/core/screening/content-rules.ts';
 import { change } from '../../src/core/config/management.ts';
-import { createSignature } from '../../src/core/content/templates.ts';
+import { createSignature } from '../../src/core/content/signatures.ts';
 import { createToken } from '../../src/core/config/tokens.ts';
 import { md5 } from '../kit/customers.ts';
 import { picture } from '../kit/media.ts';

@@ -8,9 +8,9 @@ import type { AddressInfo } from 'node:net';
 import { mmsSignature } from './customers.ts';
 import { changeAccount, createAccount, createSubscription, payIn } from '../../src/core/catalogue/accounts.ts';
 import { addNumbers, ensureBlocklist } from '../../src/core/catalogue/blocklists.ts';
-import { createProduct } from '../../src/core/catalogue/catalogue.ts';
+import { createProduct } from '../../src/core/catalogue/products.ts';
 import { change } from '../../src/core/config/management.ts';
-import { createSignature } from '../../src/core/content/templates.ts';
+import { createSignature } from '../../src/core/content/signatures.ts';
 import { createToken } from '../../src/core/config/tokens.ts';
 import { type Answer, type Platform, startAimPlatform } from './aim-platform.ts';
 

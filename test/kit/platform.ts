@@ -11,12 +11,15 @@ import { createIsmg, type Ismg, type IsmgOptions, type PhoneMessage } from '../.
 import { type App, type AppOptions, createApp } from '../../src/app.ts';
 import { createAccount, createSubscription, payIn } from '../../src/core/catalogue/accounts.ts';
 import { audit, type Disagreement } from '../../src/core/watch/audit.ts';
-import { createChannel, createPool, createProduct, type ProductSettings } from '../../src/core/catalogue/catalogue.ts';
+import { createChannel } from '../../src/core/catalogue/channels.ts';
+import { createPool } from '../../src/core/catalogue/pools.ts';
+import { createProduct, type ProductSettings } from '../../src/core/catalogue/products.ts';
 import { createDirectory } from '../../src/core/config/directory.ts';
 import { change, type Management } from '../../src/core/config/management.ts';
 import { createRetention } from '../../src/core/watch/retention.ts';
 import { createSignals } from '../../src/core/config/signals.ts';
-import { approveTemplate, createSignature, createTemplate } from '../../src/core/content/templates.ts';
+import { createSignature } from '../../src/core/content/signatures.ts';
+import { approveTemplate, createTemplate } from '../../src/core/content/templates.ts';
 import { createDb } from '../../src/db/db.ts';
 import { freePort } from '../../src/db/embedded.ts';
 import { createSecretBox, generateKey } from '../../src/std/secret-box.ts';

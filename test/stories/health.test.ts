@@ -5,7 +5,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it, type TestContext } from 'vitest';
 import { createIsmg, type Ismg, type PhoneMessage } from '../../simulators/ismg.ts';
-import { changeChannel, changePool, createChannel, getChannel, type StoredChannel } from '../../src/core/catalogue/catalogue.ts';
+import { changeChannel, createChannel, getChannel, type StoredChannel } from '../../src/core/catalogue/channels.ts';
+import { changePool } from '../../src/core/catalogue/pools.ts';
 import { change } from '../../src/core/config/management.ts';
 import type { HealthRules } from '../../src/core/model/configuration.ts';
 import { createToken } from '../../src/core/config/tokens.ts';

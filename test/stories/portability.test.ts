@@ -5,7 +5,8 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createIsmg, type Ismg } from '../../simulators/ismg.ts';
 import type { App } from '../../src/app.ts';
-import { changeChannel, changePool, createChannel } from '../../src/core/catalogue/catalogue.ts';
+import { changeChannel, createChannel } from '../../src/core/catalogue/channels.ts';
+import { changePool } from '../../src/core/catalogue/pools.ts';
 import { change } from '../../src/core/config/management.ts';
 import { importPorted } from '../../src/core/numbers/portability.ts';
 import { clientOf, type Platform, plainNumbers, startPlatform, until } from '../kit/platform.ts';

@@ -5,7 +5,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it, type TestContext } from 'vitest';
 import { createIsmg } from '../../simulators/ismg.ts';
-import { changeChannel, changePool, createChannel } from '../../src/core/catalogue/catalogue.ts';
+import { changeChannel, createChannel } from '../../src/core/catalogue/channels.ts';
+import { changePool } from '../../src/core/catalogue/pools.ts';
 import { change } from '../../src/core/config/management.ts';
 import { clientOf, createPuller, type Platform, type PlatformOptions, plainNumbers, startPlatform, tally, until } from '../kit/platform.ts';
 

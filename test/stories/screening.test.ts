@@ -8,13 +8,15 @@ import type { App } from '../../src/app.ts';
 import { changeAccount, changeSubscription } from '../../src/core/catalogue/accounts.ts';
 import { addNumbers, ensureBlocklist } from '../../src/core/catalogue/blocklists.ts';
 import { createCap } from '../../src/core/screening/caps.ts';
-import { changeChannel, changeProduct, createPool } from '../../src/core/catalogue/catalogue.ts';
+import { changeChannel } from '../../src/core/catalogue/channels.ts';
+import { createPool } from '../../src/core/catalogue/pools.ts';
+import { changeProduct } from '../../src/core/catalogue/products.ts';
 import { createContentTemplate } from '../../src/core/screening/content-rules.ts';
 import { change } from '../../src/core/config/management.ts';
 import { createNumberPlan, dropImportedRanges, importRanges, readRanges } from '../../src/core/numbers/number-plan.ts';
 import type { SendingWindow } from '../../src/core/model/configuration.ts';
 import { approve, expireReviews, listReviews, reject } from '../../src/core/intake/review.ts';
-import { createSignature } from '../../src/core/content/templates.ts';
+import { createSignature } from '../../src/core/content/signatures.ts';
 import { type Client, type Customer, clientOf, type Platform, plainNumbers, startPlatform, until } from '../kit/platform.ts';
 
 const priceE4 = 500n;

@@ -5,7 +5,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { App } from '../../src/app.ts';
-import { changeProduct, createChannel, createPool } from '../../src/core/catalogue/catalogue.ts';
+import { createChannel } from '../../src/core/catalogue/channels.ts';
+import { createPool } from '../../src/core/catalogue/pools.ts';
+import { changeProduct } from '../../src/core/catalogue/products.ts';
 import { change } from '../../src/core/config/management.ts';
 import { startMeddler } from '../kit/meddler.ts';
 import { type Client, type Customer, clientOf, type Platform, plainNumbers, startPlatform } from '../kit/platform.ts';

@@ -10,7 +10,7 @@ import {
   payIn,
   rotateApiKey,
 } from './accounts.ts';
-import { createProduct } from './catalogue.ts';
+import { createProduct } from './products.ts';
 import { balanceOf } from '../money/ledger.ts';
 import { change } from '../config/management.ts';
 

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startManagement, type TestManagement } from '../../../test/kit/management.ts';
 import { createAccount, createSubscription } from './accounts.ts';
 import { addNumbers, ensureBlocklist, getBlocklist, listBlocklists, listNumbers, optOut, removeNumbers } from './blocklists.ts';
-import { createProduct } from './catalogue.ts';
+import { createProduct } from './products.ts';
 import { change } from '../config/management.ts';
 
 let office: TestManagement;

@@ -2,16 +2,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startManagement, type TestManagement } from '../../../test/kit/management.ts';
 import { createAccount } from '../catalogue/accounts.ts';
 import { change } from '../config/management.ts';
-import {
-  approveTemplate,
-  createSignature,
-  createTemplate,
-  getTemplate,
-  listSignatures,
-  listTemplates,
-  rejectTemplate,
-  withdrawTemplate,
-} from './templates.ts';
+import { createSignature, listSignatures } from './signatures.ts';
+import { approveTemplate, createTemplate, getTemplate, listTemplates, rejectTemplate, withdrawTemplate } from './templates.ts';
 
 let office: TestManagement;
 let accountId: bigint;

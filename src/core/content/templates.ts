@@ -1,5 +1,5 @@
 /**
- * Customers' content that somebody must agree to first: templates and signatures. The only writer of `templates` and `signatures`.
+ * Customers' templates, which somebody must agree to first. The only writer of `templates`.
  *
  * A template is `pending` until the operator approves or rejects it; its owner or the operator may withdraw it while it is pending or
  * approved. Rejected and withdrawn are for good: whoever wants another text makes another template. Deciding the same again changes
@@ -12,8 +12,8 @@ import type { Card } from './card.ts';
 import { validateCard } from './card.ts';
 import { raiseVersion } from '../config/directory.ts';
 import type { Page, PageRequest } from '../config/management.ts';
-import { afterId, belowId, checkAccount, Denial, found, nextConfigId, pageOf } from '../config/management.ts';
-import type { Registration, Signature, TemplateState } from '../model/configuration.ts';
+import { belowId, checkAccount, Denial, found, nextConfigId, pageOf } from '../config/management.ts';
+import type { TemplateState } from '../model/configuration.ts';
 import { Refusal } from '../model/refusals.ts';
 import type { RequestKey, StoredFrame } from '../model/submission.ts';
 import { insertAudit } from '../events/outbox.ts';
@@ -177,58 +177,3 @@ export async function listTemplates(
 const templateColumns = (sql: Sql) => sql`
   id, account_id as "accountId", medium, name, card, frames, purpose, signature, parameters, state, reason, valid_until as "validUntil", link_days as "linkDays",
   created_at as "createdAt", decided_at as "decidedAt"`;
-
-// ── signatures ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-export interface StoredSignature {
-  readonly id: bigint;
-  readonly accountId: bigint;
-  /** Without its brackets. */
-  readonly name: string;
-  readonly registrations: Signature['registrations'];
-  readonly createdAt: Date;
-}
-
-/** Registers a signature for an account; the name may be written with or without 【】. */
-export async function createSignature(
-  sql: Sql,
-  signature: { id?: bigint; accountId: bigint; name: string; registrations?: Signature['registrations'] },
-): Promise<StoredSignature> {
-  await raiseVersion(sql);
-  const { accountId } = signature;
-  const name = signature.name.trim().replace(/^【(.*)】$/u, '$1');
-  if (!/^[^【】]{2,20}$/u.test(name)) throw new Denial('invalid', 'name: 2 to 20 characters between the brackets');
-  await checkAccount(sql, accountId);
-  const id = signature.id ?? (await nextConfigId(sql));
-  const [taken] = await sql`select 1 from signatures where id = ${id} or (account_id = ${accountId} and name = ${name})`;
-  if (taken) throw new Denial('conflict', 'the account has this signature already');
-  const [row] = await sql<StoredSignature[]>`
-    insert into signatures (account_id, id, name, registrations)
-    values (${accountId}, ${id}, ${name}, ${sql.json(signature.registrations ?? {})})
-    returning ${signatureColumns(sql)}`;
-  return found(row, 'signature');
-}
-
-/** Notes how far carriers are with a signature; one that is not named stays as it is, null forgets it. */
-export async function changeRegistrations(
-  sql: Sql,
-  id: bigint,
-  wanted: Readonly<Record<string, Registration | null>>,
-): Promise<StoredSignature> {
-  await raiseVersion(sql);
-  const [row] = await sql<StoredSignature[]>`
-    update signatures set registrations = jsonb_strip_nulls(registrations || ${sql.json(wanted)}::jsonb)
-    where id = ${id} returning ${signatureColumns(sql)}`;
-  return found(row, 'signature');
-}
-
-const signatureColumns = (sql: Sql) => sql`id, account_id as "accountId", name, registrations, created_at as "createdAt"`;
-
-/** Signatures by id: an account's, or everybody's for the operator (`accountId` null). */
-export async function listSignatures(sql: Sql, accountId: bigint | null, page: PageRequest): Promise<Page<StoredSignature>> {
-  const rows = await sql<StoredSignature[]>`
-    select ${signatureColumns(sql)} from signatures
-    where (${accountId}::bigint is null or account_id = ${accountId}) and id > ${afterId(page)}
-    order by id limit ${page.limit + 1}`;
-  return pageOf(rows, page, ({ id }) => [id]);
-}

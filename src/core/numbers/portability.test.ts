@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { startManagement, type TestManagement } from '../../../test/kit/management.ts';
-import { createChannel } from '../catalogue/catalogue.ts';
+import { createChannel } from '../catalogue/channels.ts';
 import { change } from '../config/management.ts';
 import type { Carrier } from '../model/configuration.ts';
 import { createNumberPlan, type NumberPlan } from './number-plan.ts';

@@ -1,6 +1,8 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { startManagement, type TestManagement } from '../../../test/kit/management.ts';
-import { changeChannel, changePool, createChannel, createPool, createProduct } from '../catalogue/catalogue.ts';
+import { changeChannel, createChannel } from '../catalogue/channels.ts';
+import { changePool, createPool } from '../catalogue/pools.ts';
+import { createProduct } from '../catalogue/products.ts';
 import { change } from '../config/management.ts';
 import type { Channel, Product } from '../model/configuration.ts';
 import { pick, route } from './routing.ts';

@@ -17,10 +17,10 @@ import {
   removeCap,
   takeCaps,
 } from './caps.ts';
-import { createProduct } from '../catalogue/catalogue.ts';
+import { createProduct } from '../catalogue/products.ts';
 import { change } from '../config/management.ts';
 import type { CapPeriod, CapScope } from '../model/configuration.ts';
-import { createSignature } from '../content/templates.ts';
+import { createSignature } from '../content/signatures.ts';
 
 let office: TestManagement;
 /** A second pool, as another node has one. */

@@ -1,6 +1,8 @@
 /** The routes of the management API for products, pools and channels, and for reports of carriers that match no message. */
 import type { Static } from 'typebox';
-import * as catalogue from '../../core/catalogue/catalogue.ts';
+import * as channels from '../../core/catalogue/channels.ts';
+import * as pools from '../../core/catalogue/pools.ts';
+import * as products from '../../core/catalogue/products.ts';
 import { change, mapPage } from '../../core/config/management.ts';
 import * as reporting from '../../core/watch/reporting.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
@@ -22,13 +24,13 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
         response: { 200: listOf(contract.productSchema) },
       },
     },
-    async ({ caller, query }) => mapPage(await catalogue.listProducts(db.sql, scopeOf(caller), pageRequest(query)), productView),
+    async ({ caller, query }) => mapPage(await products.listProducts(db.sql, scopeOf(caller), pageRequest(query)), productView),
   );
 
   api.get(
     '/v1/products/:id',
     { schema: { summary: 'One product', tags, params: contract.idParams, response: { 200: ref(contract.productSchema) } } },
-    async ({ caller, params }) => productView(await catalogue.getProduct(db.sql, scopeOf(caller), BigInt(params.id))),
+    async ({ caller, params }) => productView(await products.getProduct(db.sql, scopeOf(caller), BigInt(params.id))),
   );
 
   api.post(
@@ -38,7 +40,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
       schema: { summary: 'Make a product', tags, body: contract.newProduct, response: { 201: ref(contract.productSchema) } },
     },
     async ({ body }, reply) => {
-      const product = await change(deps, (sql) => catalogue.createProduct(sql, withPool(body)));
+      const product = await change(deps, (sql) => products.createProduct(sql, withPool(body)));
       reply.code(201);
       return productView(product);
     },
@@ -56,7 +58,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
         response: { 200: ref(contract.productSchema) },
       },
     },
-    async ({ params, body }) => productView(await change(deps, (sql) => catalogue.changeProduct(sql, BigInt(params.id), withPool(body)))),
+    async ({ params, body }) => productView(await change(deps, (sql) => products.changeProduct(sql, BigInt(params.id), withPool(body)))),
   );
 
   api.get(
@@ -70,14 +72,14 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
         response: { 200: listOf(contract.poolSchema) },
       },
     },
-    async ({ query }) => mapPage(await catalogue.listPools(db.sql, pageRequest(query)), poolView),
+    async ({ query }) => mapPage(await pools.listPools(db.sql, pageRequest(query)), poolView),
   );
 
   api.post(
     '/v1/pools',
     { config: operatorOnly, schema: { summary: 'Make a pool', tags, body: contract.newPool, response: { 201: ref(contract.poolSchema) } } },
     async ({ body: { name, channels } }, reply) => {
-      const pool = await change(deps, (sql) => catalogue.createPool(sql, { name, channels: channels.map(memberOf) }));
+      const pool = await change(deps, (sql) => pools.createPool(sql, { name, channels: channels.map(memberOf) }));
       reply.code(201);
       return poolView(pool);
     },
@@ -97,12 +99,12 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     },
     async ({ params, body: { name, channels } }) => {
       const wanted = { ...(name !== undefined && { name }), ...(channels && { channels: channels.map(memberOf) }) };
-      return poolView(await change(deps, (sql) => catalogue.changePool(sql, BigInt(params.id), wanted)));
+      return poolView(await change(deps, (sql) => pools.changePool(sql, BigInt(params.id), wanted)));
     },
   );
 
   /** With what the channels are doing at this moment. */
-  async function channelViews(channels: readonly catalogue.StoredChannel[]): Promise<Static<typeof contract.channelSchema>[]> {
+  async function channelViews(channels: readonly channels.StoredChannel[]): Promise<Static<typeof contract.channelSchema>[]> {
     const activities = await reporting.channelActivity(
       db.sql,
       channels.map(({ id }) => id),
@@ -122,7 +124,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
       },
     },
     async ({ query }) => {
-      const { data, next } = await catalogue.listChannels(db.sql, pageRequest(query));
+      const { data, next } = await channels.listChannels(db.sql, pageRequest(query));
       return { data: await channelViews(data), next };
     },
   );
@@ -133,7 +135,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
       config: operatorOnly,
       schema: { summary: 'One channel', tags, params: contract.idParams, response: { 200: ref(contract.channelSchema) } },
     },
-    async ({ params }) => one(await channelViews([await catalogue.getChannel(db.sql, BigInt(params.id))])),
+    async ({ params }) => one(await channelViews([await channels.getChannel(db.sql, BigInt(params.id))])),
   );
 
   api.post(
@@ -143,7 +145,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
       schema: { summary: 'Make a channel', tags, body: contract.newChannel, response: { 201: ref(contract.channelSchema) } },
     },
     async ({ body }, reply) => {
-      const channel = await change(deps, (sql) => catalogue.createChannel(sql, box, body));
+      const channel = await change(deps, (sql) => channels.createChannel(sql, box, body));
       reply.code(201);
       return one(await channelViews([channel]));
     },
@@ -162,7 +164,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
       },
     },
     async ({ params, body }) =>
-      one(await channelViews([await change(deps, (sql) => catalogue.changeChannel(sql, box, BigInt(params.id), body))])),
+      one(await channelViews([await change(deps, (sql) => channels.changeChannel(sql, box, BigInt(params.id), body))])),
   );
 
   api.get(
@@ -188,21 +190,21 @@ const withPool = <Body extends { poolId?: number | null }>({ poolId, ...settings
   ...(poolId !== undefined && { poolId: poolId === null ? null : BigInt(poolId) }),
 });
 
-const productView = (product: catalogue.StoredProduct): Static<typeof contract.productSchema> => ({
+const productView = (product: products.StoredProduct): Static<typeof contract.productSchema> => ({
   ...product,
   id: Number(product.id),
   poolId: idOrNull(product.poolId),
   createdAt: shanghaiTime(product.createdAt),
 });
 
-const poolView = ({ id, name, channels }: catalogue.Pool): Static<typeof contract.poolSchema> => ({
+const poolView = ({ id, name, channels }: pools.Pool): Static<typeof contract.poolSchema> => ({
   id: Number(id),
   name,
   channels: channels.map((member) => ({ ...member, channelId: Number(member.channelId) })),
 });
 
 const channelView = (
-  { id, createdAt, ...channel }: catalogue.StoredChannel,
+  { id, createdAt, ...channel }: channels.StoredChannel,
   activity: reporting.ChannelActivity | undefined,
 ): Static<typeof contract.channelSchema> => ({
   ...channel,

@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type Platform, startAimPlatform } from '../../../test/kit/aim-platform.ts';
 import { testLog } from '../../../test/kit/logs.ts';
 import { ensureBlocklist } from '../../core/catalogue/blocklists.ts';
-import { changeChannel } from '../../core/catalogue/catalogue.ts';
+import { changeChannel } from '../../core/catalogue/channels.ts';
 import { change } from '../../core/config/management.ts';
 import { createToken } from '../../core/config/tokens.ts';
 import { type App, createApp } from '../../app.ts';

@@ -1,6 +1,7 @@
 /** The routes of the management API for templates and signatures. */
 import { type Static, Type } from 'typebox';
 import { change, mapPage } from '../../core/config/management.ts';
+import * as signatures from '../../core/content/signatures.ts';
 import * as templates from '../../core/content/templates.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
 import * as contract from './contract.ts';
@@ -112,7 +113,7 @@ export function addTemplates(api: Api, deps: ConsoleDeps): void {
       },
     },
     async ({ caller, query }) =>
-      mapPage(await templates.listSignatures(db.sql, scopeOf(caller, query.accountId), pageRequest(query)), signatureView),
+      mapPage(await signatures.listSignatures(db.sql, scopeOf(caller, query.accountId), pageRequest(query)), signatureView),
   );
 
   api.post(
@@ -127,7 +128,7 @@ export function addTemplates(api: Api, deps: ConsoleDeps): void {
       },
     },
     async ({ body: { accountId, name, registrations = {} } }, reply) => {
-      const signature = await change(deps, (sql) => templates.createSignature(sql, { accountId: BigInt(accountId), name, registrations }));
+      const signature = await change(deps, (sql) => signatures.createSignature(sql, { accountId: BigInt(accountId), name, registrations }));
       reply.code(201);
       return signatureView(signature);
     },
@@ -146,7 +147,7 @@ export function addTemplates(api: Api, deps: ConsoleDeps): void {
       },
     },
     async ({ params, body: { registrations } }) =>
-      signatureView(await change(deps, (sql) => templates.changeRegistrations(sql, BigInt(params.id), registrations))),
+      signatureView(await change(deps, (sql) => signatures.changeRegistrations(sql, BigInt(params.id), registrations))),
   );
 }
 
@@ -161,7 +162,7 @@ const templateView = (template: templates.StoredTemplate): Static<typeof contrac
   decidedAt: timeOrNull(template.decidedAt),
 });
 
-const signatureView = ({ createdAt, ...signature }: templates.StoredSignature): Static<typeof contract.signatureSchema> => ({
+const signatureView = ({ createdAt, ...signature }: signatures.StoredSignature): Static<typeof contract.signatureSchema> => ({
   ...signature,
   id: Number(signature.id),
   accountId: Number(signature.accountId),

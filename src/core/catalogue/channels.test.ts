@@ -4,19 +4,15 @@ import { createAccount, createSubscription } from './accounts.ts';
 import {
   changeChannel,
   changeDueHealth,
-  changePool,
-  changeProduct,
   createChannel,
-  createPool,
-  createProduct,
   getChannel,
   listChannels,
-  listPools,
-  listProducts,
   type NewChannel,
   settleHealth,
   someHealthIsDue,
-} from './catalogue.ts';
+} from './channels.ts';
+import { changePool, createPool, listPools } from './pools.ts';
+import { changeProduct, createProduct, listProducts } from './products.ts';
 import { change } from '../config/management.ts';
 import type { Channel } from '../model/configuration.ts';
 import { leaveChannel, serveChannel } from '../queue/queue.ts';
