@@ -208,65 +208,13 @@ export const poolSchema = named('Pool', { id: configId, name: Type.String(), cha
 export const newPool = strict({ name, channels: poolMembers });
 export const poolChange = strict(optional({ name, channels: poolMembers }));
 
-const protocol = Type.Enum(['cmpp', 'mm7']);
+const protocol = Type.String({ maxLength: 20, description: 'The name of one of GET /v1/channel-kinds.' });
 const carriers = Type.Array(Type.Enum(['mobile', 'unicom', 'telecom', 'broadcast', 'international']), { minItems: 1, maxItems: 5 });
-const ascii = (minLength: number, maxLength: number) => Type.String({ pattern: `^[!-~]{${minLength},${maxLength}}$` });
-const cmppSettings = strict({
-  host: Type.String({ pattern: '^[A-Za-z0-9._:-]{1,253}$' }),
-  port: Type.Integer({ minimum: 1, maximum: 65_535 }),
-  spId: ascii(6, 6),
-  serviceId: ascii(1, 10),
-  ratePerSecond: Type.Number({ exclusiveMinimum: 0, maximum: 100_000, description: 'Segments, for each connection.' }),
-  ...optional({
-    version: Type.Enum(['2.0', '3.0']),
-    window: Type.Integer({ minimum: 1, maximum: 1024, description: 'Segments sent and not yet answered, for each connection.' }),
-    feeUserType: Type.Integer({ minimum: 0, maximum: 3 }),
-    feeType: digits(2),
-    feeCode: digits(6),
-    msgLevel: Type.Integer({ minimum: 0, maximum: 9 }),
-    longReferenceBits: Type.Enum([8, 16]),
-    stripCountryCode: Type.Boolean(),
-    strictAuthenticator: Type.Boolean(),
-  }),
-});
-const mm7Settings = strict({
-  url: Type.String({ pattern: '^https?://[!-~]{1,500}$' }),
-  vaspId: ascii(1, 100),
-  vasId: ascii(1, 100),
-  ratePerSecond: Type.Number({ exclusiveMinimum: 0, maximum: 100_000, description: 'Recipients, for each connection.' }),
-  ...optional({
-    serviceCode: ascii(0, 100),
-    authentication: Type.Enum(['none', 'basic', 'digest']),
-    username: ascii(0, 100),
-    version: ascii(1, 20),
-    namespace: ascii(1, 200),
-    prefixes: Type.Enum(['default', 'prefixed']),
-    senderStyle: Type.Enum(['shortCode', 'number', 'text', 'none']),
-    numberStyle: Type.Enum(['plus', 'e164', 'national']),
-    sourceStyle: Type.Enum(['location', 'cid']),
-    soapAction: Type.String({ pattern: '^[ -~]{0,100}$' }),
-    messageClass: Type.Enum(['Personal', 'Advertisement', 'Informational', 'Auto']),
-    readReply: Type.Boolean(),
-    validityHours: Type.Integer({ minimum: 0, maximum: 168 }),
-    recipientsPerRequest: Type.Integer({ minimum: 1, maximum: 1000 }),
-    concurrency: Type.Integer({ minimum: 1, maximum: 64, description: 'Requests under way at once, for each connection.' }),
-    probe: Type.Enum(['post', 'connect']),
-    allowedAddresses: Type.Array(ascii(2, 50), {
-      minItems: 1,
-      maxItems: 100,
-      description: 'Who may post reports and replies to /mm7/{id}.',
-    }),
-    callbackUsername: Type.String({
-      pattern: '^[!-~]{1,100}$',
-      description: 'What the carrier posts with; its password is the channel’s.',
-    }),
-  }),
-});
 const channelSettings = {
   name,
   carriers,
   accessNumber: digits(20),
-  settings: Type.Union([cmppSettings, mm7Settings], { description: 'Of its protocol.' }),
+  settings: Type.Record(Type.String(), Type.Unknown(), { description: 'Of its protocol: what GET /v1/channel-kinds says of it.' }),
 };
 const channelSwitches = {
   enabled: Type.Boolean(),
@@ -315,6 +263,19 @@ export const channelSchema = named('Channel', {
   queue: Type.Object(
     { chunks: Type.Integer(), messages: Type.Integer() },
     { description: 'Waiting or being sent; messages leave the count with the last of their chunk.' },
+  ),
+});
+const words = Type.Object({ zh: Type.String(), en: Type.String() });
+export const channelKindSchema = named('ChannelKind', {
+  name: Type.String({ description: 'The `protocol` of its channels.' }),
+  title: words,
+  settings: Type.Record(Type.String(), Type.Unknown(), {
+    description:
+      'JSON schema of a channel’s `settings`: `title` and `x-description-zh` in Chinese, `x-title-en` and `description` in English, `default` where a setting may be left out.',
+  }),
+  secret: Type.Object({ title: words }, { description: 'What the carrier calls the `secret` of a channel.' }),
+  door: nullable(
+    Type.Object({ path: Type.String() }, { description: 'Where the carrier posts reports and replies to; {id} is the channel’s.' }),
   ),
 });
 /** Replaced as a whole: what is left out has its default. */
@@ -850,6 +811,7 @@ export const namedSchemas: readonly TSchema[] = [
   ledgerEntrySchema,
   productSchema,
   poolSchema,
+  channelKindSchema,
   channelSchema,
   orphanSchema,
   templateSchema,
