@@ -36,12 +36,12 @@ import { type CutText, concatHeader, cutText, splitHeader } from '../protocols/t
 import type { ChannelConnection, ChannelKind, ConnectionDeps, OutboundMessage, SegmentOutcome } from './channel.ts';
 import { createPacer } from './session/pacing.ts';
 import { createSession, type Tracked } from './session/session.ts';
-import { sessionSettings } from './session/settings.ts';
+import { address, sessionSettings } from './session/settings.ts';
 import { ascii, byDefault, ratePerSecond, throttling, withDefaults, words } from './settings.ts';
 
 const cmppSettings = Type.Object(
   {
-    ...sessionSettings,
+    ...address,
     spId: ascii(6, 6, words('企业代码', 'SP_Id', '运营商分配的六位企业代码，登录与提交都用它。', 'Six characters, given by the carrier.')),
     serviceId: ascii(1, 10, words('业务代码', 'Service_Id', '运营商登记的业务代码。', 'The service, as registered with the carrier.')),
     ratePerSecond: ratePerSecond('提交短信条数（长短信按段计）', 'Segments'),
@@ -128,6 +128,7 @@ const cmppSettings = Type.Object(
         ),
       ),
     ),
+    ...sessionSettings,
     ...throttling,
   },
   { $id: 'CmppSettings', additionalProperties: false },

@@ -90,7 +90,7 @@ export const waiting = {
   reconnectMinMs: byDefault(
     500,
     milliseconds(
-      10,
+      100,
       600_000,
       words(
         '最短重连间隔',
@@ -103,7 +103,7 @@ export const waiting = {
   reconnectMaxMs: byDefault(
     30_000,
     milliseconds(
-      10,
+      100,
       3_600_000,
       words('最长重连间隔', 'Longest reconnect pause', '重连间隔加倍的上限，毫秒。', 'Milliseconds up to which that pause is doubled.'),
     ),
@@ -111,7 +111,7 @@ export const waiting = {
   refusedMinMs: byDefault(
     5_000,
     milliseconds(
-      10,
+      1000,
       3_600_000,
       words(
         '拒绝后重连间隔',

@@ -2,7 +2,8 @@
 import { type TObject, Type } from 'typebox';
 import { byDefault, milliseconds, type Settled, waiting, words } from '../settings.ts';
 
-export const sessionSettings = {
+/** Where the carrier listens. */
+export const address = {
   host: Type.String({
     pattern: '^[A-Za-z0-9._:-]{1,253}$',
     ...words('网关地址', 'Gateway address', '运营商网关的 IP 地址或主机名。', 'IP address or host name of the carrier’s gateway.'),
@@ -12,6 +13,9 @@ export const sessionSettings = {
     maximum: 65_535,
     ...words('网关端口', 'Gateway port', '运营商网关的 TCP 端口。', 'TCP port of the carrier’s gateway.'),
   }),
+} as const;
+
+export const sessionSettings = {
   window: byDefault(
     16,
     Type.Integer({
@@ -54,4 +58,4 @@ export const sessionSettings = {
   ),
 } as const;
 
-export type SessionSettings = Settled<TObject<typeof sessionSettings>>;
+export type SessionSettings = Settled<TObject<typeof address & typeof sessionSettings>>;
