@@ -8,8 +8,8 @@
 import type { Sql } from '../../db/db.ts';
 import { shanghaiDay } from '../../std/shanghai.ts';
 import { findRequestId, reserveRequestId } from '../queue/batches.ts';
-import type { Card } from './card.ts';
-import { validateCard } from './card.ts';
+import type { Card } from './layouts.ts';
+import { validateCard } from './layouts.ts';
 import { raiseVersion } from '../config/directory.ts';
 import type { Page, PageRequest } from '../config/management.ts';
 import { belowId, checkAccount, Denial, found, nextConfigId, pageOf } from '../config/management.ts';
@@ -17,7 +17,8 @@ import type { TemplateState } from '../model/configuration.ts';
 import { Refusal } from '../model/refusals.ts';
 import type { RequestKey, StoredFrame } from '../model/submission.ts';
 import { insertAudit } from '../events/outbox.ts';
-import { type PackageDraft, storeMedia } from './package.ts';
+import type { PackageDraft } from './frames.ts';
+import { storeMedia } from './media.ts';
 
 export interface StoredTemplate {
   readonly id: bigint;

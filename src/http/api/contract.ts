@@ -11,7 +11,7 @@
  * - requests may hold only what is named here; null is written out in answers, never left out.
  */
 import { type Static, type TProperties, type TSchema, Type } from 'typebox';
-import { cardSchema } from '../../core/content/card.ts';
+import { cardSchema } from '../../core/content/layouts.ts';
 import { provinces } from '../../core/model/configuration.ts';
 
 // ── bricks ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -33,7 +33,7 @@ import { type Outcome, record, recordedOf } from '../../core/outcome/messages.ts
 import type { Channel } from '../../core/model/configuration.ts';
 import { batchIdOf, chunkCapacity, indexOf, messageIdOf } from '../../core/model/ids.ts';
 import { messageStatus } from '../../core/model/statuses.ts';
-import type { PackageLoader } from '../../core/content/package.ts';
+import type { PackageLoader } from '../../core/content/media.ts';
 import {
   claim as claimChunks,
   type Claim,
