@@ -23,7 +23,7 @@ import { addCaps } from './caps.ts';
 import { addCatalogue } from './catalogue.ts';
 import { addContentRoutes } from './content.ts';
 import { addNumbers } from './numbers.ts';
-import { namedSchemas, problemSchema, ref } from './contract.ts';
+import { namedSchemas, problemSchema, ref } from '../../../contract/index.ts';
 import { addEvents, addRecords } from './records.ts';
 import { addReviews } from './reviews.ts';
 import { addSettings } from './settings.ts';
