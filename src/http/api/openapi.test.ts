@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import * as contract from '../../../contract/index.ts';
 import { type Platform, startAimPlatform } from '../../../test/kit/aim-platform.ts';
-import * as core from '../../core/content/card.ts';
+import * as core from '../../core/content/layouts.ts';
 import { provinces } from '../../core/model/configuration.ts';
 
 let platform: Platform;
