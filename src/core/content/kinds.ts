@@ -21,6 +21,6 @@ export function examine<Name extends ContentKindName>(
   accountId: bigint,
   { content, recipients }: Submission & { readonly content: Extract<SubmittedContent, { kind: Name }> },
 ): Promise<StoredContent> {
-  const kind: ContentKind<typeof content> = contentKinds[content.kind as Name];
+  const kind: ContentKind<typeof content> = contentKinds[content.kind];
   return kind.examine(deps, accountId, content, recipients);
 }
