@@ -3,6 +3,9 @@ import { runInNewContext } from 'node:vm';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { startManagement, type TestManagement } from '../../test/kit/management.ts';
 import { channelKinds } from '../channels/kinds.ts';
+import { createChannel } from '../core/catalogue/channels.ts';
+import { change } from '../core/config/management.ts';
+import { basicAuthorization } from '../protocols/mm7/digest.ts';
 import { createDoors } from './doors.ts';
 
 let management: TestManagement;
@@ -10,6 +13,32 @@ beforeAll(async () => {
   management = await startManagement();
 });
 afterAll(() => management.stop());
+
+it('a door is of one protocol, shut while nobody may post, and speaks the release that its channel is set to', async () => {
+  const nobody = () => {
+    throw new Error('nothing may come through');
+  };
+  const receiver = { onReport: nobody, onInbound: nobody, onReadReply: nobody };
+  const doors = createDoors({ kinds: Object.values(channelKinds), directory: management.directory, receiver });
+  expect(doors.map(({ prefix }) => prefix)).toEqual(['/mm7']);
+  const common = { name: 'a channel', carriers: ['mobile'], accessNumber: '10690001', secret: 'mmsc-secret' } as const;
+  const mm7 = { url: 'http://127.0.0.1:1/mm7', vaspId: '1', vasId: '1', ratePerSecond: 1, version: '5.3.0' };
+  const cmpp = { host: '127.0.0.1', port: 1, spId: '901234', serviceId: 'HY', ratePerSecond: 1 };
+  const [shut, opened, other] = await change(management, async (sql) => [
+    await createChannel(sql, management, { ...common, protocol: 'mm7', settings: mm7 }),
+    await createChannel(sql, management, { ...common, protocol: 'mm7', settings: { ...mm7, callbackUsername: 'mmsc' } }),
+    await createChannel(sql, management, { ...common, protocol: 'cmpp', settings: cmpp }),
+  ]);
+  const authorization = basicAuthorization('mmsc', 'mmsc-secret');
+  const post = { contentType: 'text/xml', authorization, remoteAddress: '127.0.0.1', body: Buffer.from('<a/>') };
+  const answers = [shut, opened, other].map((channel) => doors[0]?.receive(channel?.id ?? 0n, post));
+  expect(await Promise.all(answers)).toEqual([
+    null,
+    { status: 400, contentType: expect.any(String), headers: {}, body: expect.any(String) },
+    null,
+  ]);
+  expect((await answers[1])?.body).toContain('MM7Version>5.3.0<');
+});
 
 it('channels that there are not are not remembered, however many are posted to', async () => {
   const nobody = () => {
