@@ -9,6 +9,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, RawServerDefault } from 'fastify';
+import { Type } from 'typebox';
 import type { ContentRules } from '../../core/screening/content-rules.ts';
 import { yuan } from '../../core/money/ledger.ts';
 import type { Management, PageRequest } from '../../core/config/management.ts';
@@ -121,6 +122,11 @@ export const placeView = (phone: Phone | null) => ({
   province: phone?.province ?? null,
   city: phone?.city ?? null,
 });
+
+/** How a route answers with `sendMedia`. */
+export const mediaResponse = {
+  200: { description: 'The bytes, with their own type.', content: { '*/*': { schema: Type.Unknown() } } },
+};
 
 /** The bytes of a medium, if these frames name it. */
 export async function sendMedia(
