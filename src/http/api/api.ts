@@ -1,7 +1,7 @@
 /**
- * The management API under /v1 as a whole: who calls, what a request must look like, how an answer says that something is wrong, and
- * the OpenAPI document. The routes themselves are in the other files of this folder, by what they are about, their JSON in
- * contract.ts.
+ * The management API under /v1 as a whole: who calls, what a request must look like, and how an answer says that something is wrong.
+ * The routes themselves are in the other files of this folder, by what they are about, the OpenAPI document in openapi.ts, the JSON in
+ * contract/.
  *
  * A caller shows a bearer token and is the operator or an account; that, and whether a route is the operator's only, is decided before
  * a body is read. Requests are checked against the contract as they are: nothing is coerced, dropped or filled in, but that a query and

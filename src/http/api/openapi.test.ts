@@ -189,6 +189,7 @@ test('every example is taken by a fresh installation, and answered as the docume
     }
     expect(Compile(whole(schema) as TSchema).Errors(json), `${name}: ${text}`).toEqual([]);
     if (name.startsWith('list')) expect(json['data'], `${name}: ${text}`).not.toEqual([]);
-    if (id !== undefined) expect(json['id'], name).toBe(id);
+    if (id !== undefined)
+      expect(json['id'], `${name}: if something new is made before it, renumber the ids of contract/examples.ts`).toBe(id);
   }
 });

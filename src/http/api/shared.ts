@@ -1,6 +1,6 @@
 /**
  * What the routes of the management API share. Each file beside this one has the routes of some things: for each route, what it takes
- * and gives (contract.ts), who may call it, and which function of the core does it; and at its end, how the core's rows become the
+ * and gives (contract/), who may call it, and which function of the core does it; and at its end, how the core's rows become the
  * contract's JSON.
  *
  * Whose things a request is about is decided by one of two: `scopeOf`, where the operator may mean everybody's, and `accountOf`, where
