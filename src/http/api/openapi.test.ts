@@ -173,7 +173,7 @@ test('every example is taken by a fresh installation, and answered as the docume
     const where = Object.entries(path).reduce((url, [name, value]) => url.replace(`{${name}}`, encodeURIComponent(value)), operation.path);
     const asked = new URLSearchParams(Object.entries(query).map(([name, value]): [string, string] => [name, String(value)]));
     const [type] = Object.keys(operation.requestBody?.content ?? {});
-    const response = await platform.call(`${where}?${asked}`, {
+    const response = await platform.call(`${where}?${asked.toString()}`, {
       method: operation.method,
       headers: { authorization: `Bearer ${token}`, ...(body !== undefined && type !== undefined && { 'content-type': type }), ...headers },
       ...(body !== undefined && { body: typeof body === 'string' ? body : JSON.stringify(body) }),
