@@ -12,7 +12,7 @@ import type { FastifyBodyParser, FastifyInstance, FastifyReply, FastifyRequest, 
 import type { TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
 import type { TLocalizedValidationError } from 'typebox/error';
-import { validateCard } from '../../core/content/card.ts';
+import { validateCard } from '../../core/content/layouts.ts';
 import { Denial } from '../../core/config/management.ts';
 import type { TokenHolder } from '../../core/config/tokens.ts';
 import { findToken } from '../../core/config/tokens.ts';

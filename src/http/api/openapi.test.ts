@@ -9,7 +9,7 @@ import { until } from '../../../test/kit/processes.ts';
 import { changeAccount } from '../../core/catalogue/accounts.ts';
 import { change } from '../../core/config/management.ts';
 import { createToken } from '../../core/config/tokens.ts';
-import * as core from '../../core/content/card.ts';
+import * as core from '../../core/content/layouts.ts';
 import { provinces } from '../../core/model/configuration.ts';
 import { createReports } from '../../core/outcome/reports.ts';
 import { addDays, shanghaiDay } from '../../std/shanghai.ts';
