@@ -89,6 +89,8 @@ export function createSegments(settings: SegmentSettings, protocol: SegmentProto
     mayWrite: deps.mayWrite,
     onState(state, reason) {
       if (state === 'down' || state === 'refused' || state === 'draining' || state === 'stopped') giveUp(state === 'draining');
+      // Being told what is unsent, the owner may have stopped us.
+      if (session.state !== state) return;
       events.onState(state, reason);
       if (state === 'up') pump();
     },
