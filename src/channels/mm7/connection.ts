@@ -343,6 +343,7 @@ export function createMm7Connection(given: Mm7Settings, deps: ConnectionDeps): C
         settle(group, () => unsent);
         break;
       case 'lost':
+        // Also when it was too late: to end such a request, its connection is broken.
         if (posted.written === 'all') settle(group, () => cutOff);
         else again(group, unsent, Math.min(settings.reconnectMaxMs, settings.reconnectMinMs * 2 ** failures));
         failed(posted.reason);
