@@ -46,6 +46,7 @@ create table batches (
   frozen jsonb,
   purge_at timestamp with time zone,
   purged_at timestamp with time zone,
+  kind text,
   constraint batches_pkey PRIMARY KEY (id, account_id)
 );
 CREATE INDEX batches_by_account ON public.batches USING btree (account_id, day, id);

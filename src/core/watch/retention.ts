@@ -24,7 +24,7 @@ import { compact } from '../money/ledger.ts';
 import { hasUnfinished, purgeLateReports } from '../outcome/messages.ts';
 import type { PlatformSettings } from '../model/configuration.ts';
 import { awaitedDays, giveUpEvents, hasWaiting, ownPartitions, purgePushes } from '../events/outbox.ts';
-import { purgeUnusedMedia } from '../content/package.ts';
+import { purgeUnusedMedia } from '../content/media.ts';
 import { setEventsGivenUpBefore } from '../config/settings.ts';
 
 /**

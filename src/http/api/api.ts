@@ -13,7 +13,7 @@ import type { FastifyBodyParser, FastifyInstance, FastifyReply, FastifyRequest, 
 import { type TSchema, Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 import type { TLocalizedValidationError } from 'typebox/error';
-import { validateCard } from '../../core/content/card.ts';
+import { validateCard } from '../../core/content/layouts.ts';
 import { Denial } from '../../core/config/management.ts';
 import type { TokenHolder } from '../../core/config/tokens.ts';
 import { findToken } from '../../core/config/tokens.ts';
@@ -23,7 +23,7 @@ import { addCaps } from './caps.ts';
 import { addCatalogue } from './catalogue.ts';
 import { addContentRoutes } from './content.ts';
 import { addNumbers } from './numbers.ts';
-import { namedSchemas, problemSchema, ref } from './contract.ts';
+import { namedSchemas, problemSchema, ref } from '../../../contract/index.ts';
 import { addEvents, addRecords } from './records.ts';
 import { addReviews } from './reviews.ts';
 import { addSettings } from './settings.ts';

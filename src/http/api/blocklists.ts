@@ -4,8 +4,8 @@ import * as blocklists from '../../core/catalogue/blocklists.ts';
 import { change, mapPage } from '../../core/config/management.ts';
 import { usualForm } from '../../core/model/numbers.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
-import * as contract from './contract.ts';
-import { listOf, ref } from './contract.ts';
+import * as contract from '../../../contract/index.ts';
+import { listOf, ref } from '../../../contract/index.ts';
 import { type Api, type ConsoleDeps, idOrNull, operatorOnly, optionalPhone, pageRequest, phonesOf, scopeOf } from './shared.ts';
 
 export function addBlocklists(api: Api, deps: ConsoleDeps): void {

@@ -3,8 +3,8 @@ import type { Static } from 'typebox';
 import * as caps from '../../core/screening/caps.ts';
 import { change, mapPage } from '../../core/config/management.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
-import * as contract from './contract.ts';
-import { listOf, ref } from './contract.ts';
+import * as contract from '../../../contract/index.ts';
+import { listOf, ref } from '../../../contract/index.ts';
 import { type Api, type ConsoleDeps, operatorOnly, pageRequest } from './shared.ts';
 
 export function addCaps(api: Api, deps: ConsoleDeps): void {

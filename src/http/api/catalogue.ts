@@ -6,8 +6,8 @@ import * as products from '../../core/catalogue/products.ts';
 import { change, mapPage } from '../../core/config/management.ts';
 import * as reporting from '../../core/watch/reporting.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
-import * as contract from './contract.ts';
-import { listOf, ref } from './contract.ts';
+import * as contract from '../../../contract/index.ts';
+import { listOf, ref } from '../../../contract/index.ts';
 import { type Api, type ConsoleDeps, idOrNull, one, operatorOnly, pageRequest, scopeOf, timeOrNull } from './shared.ts';
 
 export function addCatalogue(api: Api, deps: ConsoleDeps): void {

@@ -8,8 +8,8 @@ import * as content from '../../core/screening/content-rules.ts';
 import { change, mapPage } from '../../core/config/management.ts';
 import { fold } from '../../core/screening/sensitive-words.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
-import * as contract from './contract.ts';
-import { listOf, ref } from './contract.ts';
+import * as contract from '../../../contract/index.ts';
+import { listOf, ref } from '../../../contract/index.ts';
 import { type Api, type ConsoleDeps, idOrNull, operatorOnly, pageRequest, Problem, scopeOf } from './shared.ts';
 
 export function addContentRoutes(api: Api, deps: ConsoleDeps): void {

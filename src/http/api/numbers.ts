@@ -11,8 +11,8 @@ import { dropImportedRanges, importedTable, importRanges, readRanges } from '../
 import { usualForm } from '../../core/model/numbers.ts';
 import * as portability from '../../core/numbers/portability.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
-import * as contract from './contract.ts';
-import { listOf, ref } from './contract.ts';
+import * as contract from '../../../contract/index.ts';
+import { listOf, ref } from '../../../contract/index.ts';
 import { type Api, type ConsoleDeps, operatorOnly, optionalPhone, pageRequest, phoneOf, phonesOf, placeView, Problem } from './shared.ts';
 
 export function addNumbers(api: Api, deps: ConsoleDeps): void {

@@ -6,8 +6,8 @@ import { found, mapPage } from '../../core/config/management.ts';
 import { preview } from '../../core/intake/preview.ts';
 import * as review from '../../core/intake/review.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
-import * as contract from './contract.ts';
-import { listOf, ref } from './contract.ts';
+import * as contract from '../../../contract/index.ts';
+import { listOf, ref } from '../../../contract/index.ts';
 import { type Api, type ConsoleDeps, futureOf, idOrNull, operatorOnly, pageRequest, placeView, scopeOf, timeOrNull } from './shared.ts';
 
 export function addReviews(api: Api, deps: ConsoleDeps): void {

@@ -1,8 +1,8 @@
 /** The routes of the management API for what the platform runs by. */
 import { change } from '../../core/config/management.ts';
 import { changeSettings } from '../../core/config/settings.ts';
-import * as contract from './contract.ts';
-import { ref } from './contract.ts';
+import * as contract from '../../../contract/index.ts';
+import { ref } from '../../../contract/index.ts';
 import { type Api, type ConsoleDeps, operatorOnly } from './shared.ts';
 
 export function addSettings(api: Api, deps: ConsoleDeps): void {

@@ -17,7 +17,7 @@ import type { StoredFrame } from '../../core/model/submission.ts';
 import { parseNumber } from '../../core/model/numbers.ts';
 import type { NumberPlan, Phone } from '../../core/numbers/number-plan.ts';
 import type { Outbox } from '../../core/events/outbox.ts';
-import { findMedia } from '../../core/content/package.ts';
+import { findMedia } from '../../core/content/media.ts';
 import type { DayRange } from '../../core/watch/reporting.ts';
 import type { Signals } from '../../core/config/signals.ts';
 import type { Caller, TokenHolder } from '../../core/config/tokens.ts';

@@ -4,8 +4,8 @@ import { change, mapPage } from '../../core/config/management.ts';
 import * as signatures from '../../core/content/signatures.ts';
 import * as templates from '../../core/content/templates.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
-import * as contract from './contract.ts';
-import { listOf, ref } from './contract.ts';
+import * as contract from '../../../contract/index.ts';
+import { listOf, ref } from '../../../contract/index.ts';
 import {
   accountOf,
   type Api,

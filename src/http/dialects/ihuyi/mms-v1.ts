@@ -16,7 +16,7 @@ import { Refusal, type RefusalCode, RepeatedRequest } from '../../../core/model/
 import type { Receipt, RequestKey, StoredFrame, Submission } from '../../../core/model/submission.ts';
 import { parseNumber } from '../../../core/model/numbers.ts';
 import type { PushDialect } from '../../../core/events/outbox.ts';
-import { checkLimits, type PackageDraft, readPackage, signed } from '../../../core/content/package.ts';
+import { checkLimits, type PackageDraft, readPackage, signed } from '../../../core/content/frames.ts';
 import type { NewPackageTemplate } from '../../../core/content/templates.ts';
 import { wallClock } from '../../../std/shanghai.ts';
 import { createFailureLimiter, isListed, isMd5Of } from '../../auth.ts';
