@@ -46,6 +46,7 @@ export * from './channel-kinds.ts';
 export * from './channels.ts';
 export * from './content-templates.ts';
 export * from './events.ts';
+export { type Example, examples, happenings } from './examples.ts';
 export * from './ledger.ts';
 export * from './messages.ts';
 export * from './numbers.ts';

@@ -83,9 +83,10 @@ export async function changeChannel(
     update channels
     set name = ${channel.name}, enabled = ${channel.enabled}, connections = ${channel.connections}, carriers = ${channel.carriers}::text[],
         provinces = ${channel.provinces}::text[], health_forced = ${channel.forcedHealth},
-        health_forced_at = case when health_forced is distinct from ${channel.forcedHealth} then now() else health_forced_at end,
+        health_forced_at = case when health_forced is distinct from ${channel.forcedHealth} then present.at else health_forced_at end,
         health_rules = ${sql.json(ownRules(channel.healthRules))}, access_number = ${channel.accessNumber}, settings = ${sql.json(channel.settings)},
         secret = coalesce(${secret === undefined ? null : box.seal(secret)}, secret)
+    from (select now() as at) as present
     where id = ${id}`;
   return getChannel(sql, id);
 }
@@ -142,25 +143,27 @@ const triesOf = (sql: Sql, longestSeconds: unknown) => sql`
   case when c.health = 'probing' or (c.health_by is not null and c.health_at > now() - make_interval(secs => ${longestSeconds as number}))
        then least(c.health_tries + 1, 20) else 0 end`;
 
-/** Writes what a node has concluded about a channel, if it is still in the state that the node saw. */
+/**
+ * Writes what a node has concluded about a channel, if it is still in the state that the node saw. Whoever changes a channel has raised the
+ * version first and holds its row, so what is read here stays so until the transaction ends.
+ */
 export async function settleHealth(sql: Sql, node: string, seen: Channel, verdict: Verdict): Promise<HealthChange[]> {
-  const { pauseSeconds, longestPauseSeconds: longest } = seen.healthRules;
   await raiseVersion(sql);
-  return verdict.health === 'healthy'
-    ? sql<HealthChange[]>`
-        update channels
-        set health = 'healthy', health_cause = null, health_reason = '', health_at = now(), health_by = ${node}, health_probe_at = null
-        where id = ${seen.id} and health = ${seen.health} and enabled and health_forced is null
-        returning id as "channelId", health, health_reason as reason`
-    : sql<HealthChange[]>`
-        with t as (select c.id, ${triesOf(sql, longest)} as tries from channels c where c.id = ${seen.id})
-        update channels c
-        set health = 'unhealthy', health_cause = ${verdict.cause}, health_reason = ${verdict.reason}, health_at = now(), health_by = ${node},
-            health_tries = t.tries,
-            health_probe_at = now() + make_interval(secs => least(${longest}::float8, ${pauseSeconds}::float8 * power(2, t.tries)))
-        from t
-        where c.id = t.id and c.health = ${seen.health} and c.enabled and c.health_forced is null
-        returning c.id as "channelId", c.health, c.health_reason as reason`;
+  if (verdict.health === 'healthy')
+    return sql<HealthChange[]>`
+      update channels
+      set health = 'healthy', health_cause = null, health_reason = '', health_at = now(), health_by = ${node}, health_probe_at = null
+      where id = ${seen.id} and health = ${seen.health} and enabled and health_forced is null
+      returning id as "channelId", health, health_reason as reason`;
+  const { pauseSeconds, longestPauseSeconds: longest } = seen.healthRules;
+  const [{ tries } = { tries: 0 }] = await sql<{ tries: number }[]>`
+    select ${triesOf(sql, longest)} as tries from channels c where c.id = ${seen.id}`;
+  return sql<HealthChange[]>`
+    update channels
+    set health = 'unhealthy', health_cause = ${verdict.cause}, health_reason = ${verdict.reason}, health_at = now(), health_by = ${node},
+        health_tries = ${tries}, health_probe_at = now() + make_interval(secs => ${Math.min(longest, pauseSeconds * 2 ** tries)}::float8)
+    where id = ${seen.id} and health = ${seen.health} and enabled and health_forced is null
+    returning id as "channelId", health, health_reason as reason`;
 }
 
 /**
@@ -169,7 +172,7 @@ export async function settleHealth(sql: Sql, node: string, seen: Channel, verdic
  * no node serves is not judged.
  */
 const dueTurns = (sql: Sql, channels: readonly Channel[]) => sql`
-  select c.id, r.silent, r.longest,
+  select c.id, r.silent, ${triesOf(sql, sql`r.longest`)} as tries,
          case when c.health <> 'unhealthy' then 'unhealthy'
               when coalesce(c.health_cause, 'no_session') = 'no_session' then 'healthy' else 'probing' end as health
   from unnest(${channels.map(({ id }) => id)}::bigint[], ${channels.map(({ healthRules }) => healthRules.sessionSeconds)}::float8[],
@@ -193,14 +196,17 @@ export async function someHealthIsDue(sql: Sql, channels: readonly Channel[]): P
 /** Changes the health of the channels of which it is due; says which. */
 export async function changeDueHealth(sql: Sql, node: string, channels: readonly Channel[]): Promise<HealthChange[]> {
   await raiseVersion(sql);
+  const due = await sql<{ id: bigint; health: Channel['health']; silent: number; tries: number }[]>`${dueTurns(sql, channels)}`;
+  if (due.length === 0) return [];
   return sql<HealthChange[]>`
-    with due as materialized (${dueTurns(sql, channels)})
     update channels c
     set health = due.health, health_at = now(), health_by = ${node}, health_probe_at = null,
-        health_cause = case due.health when 'unhealthy' then 'no_session' when 'healthy' then null else c.health_cause end,
-        health_reason = case due.health when 'unhealthy' then 'no session for ' || due.silent || ' seconds' when 'healthy' then '' else c.health_reason end,
-        health_tries = case due.health when 'unhealthy' then ${triesOf(sql, sql`due.longest`)} else c.health_tries end
-    from due
+        health_cause = case when due.health = 'unhealthy' then 'no_session' when due.health = 'healthy' then null else c.health_cause end,
+        health_reason = case when due.health = 'unhealthy' then 'no session for ' || due.silent || ' seconds'
+                             when due.health = 'healthy' then '' else c.health_reason end,
+        health_tries = case when due.health = 'unhealthy' then due.tries else c.health_tries end
+    from unnest(${due.map((d) => d.id)}::bigint[], ${due.map((d) => d.health)}::text[], ${due.map((d) => d.silent)}::float8[],
+                ${due.map((d) => d.tries)}::int[]) as due(id, health, silent, tries)
     where c.id = due.id
     returning c.id as "channelId", c.health, c.health_reason as reason`;
 }

@@ -503,7 +503,7 @@ export function createOutbox({ db, directory, clock }: { db: Db; directory: Dire
       return tell(sql, carriedOf(account.id, held, moved));
     };
     // A pull that was committed is answered with its rows, even if the database went away before it could say so: nobody would see them again.
-    return db.transaction(handOverNext, { findOut: true });
+    return db.transaction(handOverNext, { findOut: (told) => told.length > 0 });
   }
 
   async function settleIn(sql: Sql, results: readonly PushResult[], attemptIds: readonly bigint[], at: Date): Promise<void> {

@@ -198,11 +198,12 @@ export async function searchMessages(
       from messages m
       where m.account_id = ${accountId} and m.phone = ${e164} and m.day between ${fromDay}::date and ${toDay}::date
         and (m.phone <> 0 or m.form = ${phone})),
+    lined as materialized (select chunk_id, channel_id from dispatch_queue where account_id = ${accountId}),
     waiting as (
       select c.id * 512 + array_position(c.phones, ${e164}) - 1 as id, c.day, c.subscription_id,
              c.forms ->> (array_position(c.phones, ${e164}) - 1) as form, q.channel_id, c.segments, c.price_e4
-      from dispatch_queue q join chunks c on c.account_id = ${accountId} and c.id = q.chunk_id
-      where q.account_id = ${accountId} and c.day between ${fromDay}::date and ${toDay}::date and c.phones @> array[${e164}]::bigint[]),
+      from lined q join chunks c on c.account_id = ${accountId} and c.id = q.chunk_id
+      where c.account_id = ${accountId} and c.day between ${fromDay}::date and ${toDay}::date and c.phones @> array[${e164}]::bigint[]),
     held as (
       select c.id * 512 + array_position(c.phones, ${e164}) - 1 as id, c.day, c.subscription_id,
              c.forms ->> (array_position(c.phones, ${e164}) - 1) as form, null::bigint as channel_id, c.segments, c.price_e4
@@ -259,11 +260,12 @@ export async function getMessage(sql: Sql, accountId: bigint, id: bigint): Promi
   const batchId = batchIdOf(id);
   const at = indexOf(id);
   const [chunk] = await sql<(MessageRow & { acceptedAt: Date; verdict: unknown })[]>`
+    with lined as materialized (
+      select channel_id from dispatch_queue where chunk_id = ${chunkOfMessage(id)} and account_id = ${accountId})
     select ${id}::bigint as id, ${accountId}::bigint as "accountId", c.subscription_id as "subscriptionId", c.day,
            c.phones[${at + 1}::int] as phone, c.forms ->> ${at}::int as form,
            case when c.review then ${inReview}::int else ${queued}::int end as status, null as code,
-           (select q.channel_id from dispatch_queue q
-            where q.channel_id in (select id from channels) and q.chunk_id = c.id and q.account_id = ${accountId}) as "channelId",
+           (select channel_id from lined) as "channelId",
            c.segments::int, c.price_e4 as "priceE4", null as "costE4", null as "sentAt", null as "finalAt",
            b.created_at as "acceptedAt", c.verdicts -> ${at}::int as verdict
     from chunks c join batches b on b.account_id = ${accountId} and b.id = ${batchId}

@@ -16,7 +16,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Db, isLockTimeout, type Sql } from '../../db/db.ts';
-import { groupBy } from '../../std/group.ts';
+import { groupInOrder } from '../../std/group.ts';
 import { addDays, dayBegins, shanghaiDay } from '../../std/shanghai.ts';
 import { forgetBatches, forgettable, freezeDay, purgeable, purgeBatches } from '../queue/batches.ts';
 import { purgeInboundParts, purgeReplies } from '../outcome/inbound.ts';
@@ -158,7 +158,7 @@ export function createRetention({ db, clock }: { db: Db; clock: () => Date }): R
       if (!(await purgesAlone(sql))) return 0;
       const at = clock();
       const found = await purgeable(sql, present, at, portion.batches);
-      for (const [accountId, own] of byAccount(found)) {
+      for (const [accountId, own] of groupInOrder(found, (row) => row.accountId)) {
         const ids = own.map(({ id }) => id);
         await purgeLateReports(sql, accountId, ids);
         await purgeBatches(sql, accountId, ids, at);
@@ -172,7 +172,7 @@ export function createRetention({ db, clock }: { db: Db; clock: () => Date }): R
     db.transaction(async (sql) => {
       if (!(await purgesAlone(sql))) return 0;
       const found = await forgettable(sql, before, portion.batches);
-      for (const [accountId, own] of byAccount(found)) {
+      for (const [accountId, own] of groupInOrder(found, (row) => row.accountId)) {
         const ids = own.map(({ id }) => id);
         await compact(sql, accountId, ids);
         await forgetBatches(sql, accountId, ids);
@@ -189,10 +189,11 @@ export function createRetention({ db, clock }: { db: Db; clock: () => Date }): R
         const present = await partitions(sql);
         for (const [table, fillfactor] of Object.entries(tables))
           for (const day of days)
-            if (!present.has(partition(table, day)))
-              await sql.unsafe(`
-                create table ${partition(table, day)} (like ${table} including all) with (fillfactor = ${fillfactor});
-                alter table ${table} attach partition ${partition(table, day)} for values from ('${day}') to ('${addDays(day, 1)}')`);
+            if (!present.has(partition(table, day))) {
+              const name = partition(table, day);
+              await sql.unsafe(`create table ${name} (like ${table} including all) with (fillfactor = ${fillfactor})`);
+              await sql.unsafe(`alter table ${table} attach partition ${name} for values from ('${day}') to ('${addDays(day, 1)}')`);
+            }
       });
     },
 
@@ -260,9 +261,6 @@ export function createRetention({ db, clock }: { db: Db; clock: () => Date }): R
     },
   };
 }
-
-const byAccount = <Row extends { readonly accountId: bigint }>(rows: readonly Row[]): [bigint, Row[]][] =>
-  [...groupBy(rows, ({ accountId }) => accountId)].sort(([a], [b]) => (a < b ? -1 : 1));
 
 /** Held by whoever freezes, purges or forgets batches. */
 const batchesLock = (sql: Sql) => sql`hashtext('hongyan old batches')`;

@@ -11,6 +11,7 @@ import { shanghaiTime } from '../../std/shanghai.ts';
 import * as contract from '../../../contract/index.ts';
 import { listOf, ref } from '../../../contract/index.ts';
 import { type Api, type ConsoleDeps, idOrNull, one, operatorOnly, pageRequest, scopeOf, timeOrNull } from './shared.ts';
+import { withExamples } from './openapi.ts';
 
 export function addCatalogue(api: Api, deps: ConsoleDeps): void {
   const { db, channelKinds } = deps;
@@ -20,6 +21,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     '/v1/products',
     {
       schema: {
+        operationId: 'listProducts',
         summary: 'Products, by id; for an account those it subscribes to',
         tags,
         querystring: contract.pageQuery,
@@ -31,7 +33,15 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
 
   api.get(
     '/v1/products/:id',
-    { schema: { summary: 'One product', tags, params: contract.idParams, response: { 200: ref(contract.productSchema) } } },
+    {
+      schema: {
+        operationId: 'getProduct',
+        summary: 'One product',
+        tags,
+        params: contract.idParams,
+        response: { 200: ref(contract.productSchema) },
+      },
+    },
     async ({ caller, params }) => productView(await products.getProduct(db.sql, scopeOf(caller), BigInt(params.id))),
   );
 
@@ -39,7 +49,13 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     '/v1/products',
     {
       config: operatorOnly,
-      schema: { summary: 'Make a product', tags, body: contract.newProduct, response: { 201: ref(contract.productSchema) } },
+      schema: {
+        operationId: 'createProduct',
+        summary: 'Make a product',
+        tags,
+        body: contract.newProduct,
+        response: { 201: ref(contract.productSchema) },
+      },
     },
     async ({ body }, reply) => {
       const product = await change(deps, (sql) => products.createProduct(sql, withPool(body)));
@@ -53,6 +69,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'changeProduct',
         summary: 'Change a product',
         tags,
         params: contract.idParams,
@@ -68,6 +85,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'listPools',
         summary: 'Pools of channels, by id',
         tags,
         querystring: contract.pageQuery,
@@ -79,7 +97,16 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
 
   api.post(
     '/v1/pools',
-    { config: operatorOnly, schema: { summary: 'Make a pool', tags, body: contract.newPool, response: { 201: ref(contract.poolSchema) } } },
+    {
+      config: operatorOnly,
+      schema: {
+        operationId: 'createPool',
+        summary: 'Make a pool',
+        tags,
+        body: contract.newPool,
+        response: { 201: ref(contract.poolSchema) },
+      },
+    },
     async ({ body: { name, channels } }, reply) => {
       const pool = await change(deps, (sql) => pools.createPool(sql, { name, channels: channels.map(memberOf) }));
       reply.code(201);
@@ -92,6 +119,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'changePool',
         summary: 'Change a pool; its channels are replaced as a whole',
         tags,
         params: contract.idParams,
@@ -119,6 +147,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'listChannelKinds',
         summary: 'Kinds of channels: the protocols, and the settings that each of them takes',
         tags,
         response: { 200: Type.Object({ data: Type.Array(ref(contract.channelKindSchema)) }) },
@@ -132,13 +161,14 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
   const settings = { oneOf: channelKinds.map((kind) => ref(kind.settings)), description: 'Of its protocol.' };
   const documentedAs =
     (body: TObject): SwaggerTransform =>
-    ({ schema, url }) => ({ url, schema: { ...schema, body: { ...body, properties: { ...body.properties, settings } } } });
+    ({ schema, url }) => ({ url, schema: withExamples({ ...schema, body: { ...body, properties: { ...body.properties, settings } } }) });
 
   api.get(
     '/v1/channels',
     {
       config: operatorOnly,
       schema: {
+        operationId: 'listChannels',
         summary: 'Channels with the state of their connections and their queues, by id',
         tags,
         querystring: contract.pageQuery,
@@ -155,7 +185,13 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     '/v1/channels/:id',
     {
       config: operatorOnly,
-      schema: { summary: 'One channel', tags, params: contract.idParams, response: { 200: ref(contract.channelSchema) } },
+      schema: {
+        operationId: 'getChannel',
+        summary: 'One channel',
+        tags,
+        params: contract.idParams,
+        response: { 200: ref(contract.channelSchema) },
+      },
     },
     async ({ params }) => one(await channelViews([await channels.getChannel(db.sql, BigInt(params.id))])),
   );
@@ -164,7 +200,13 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     '/v1/channels',
     {
       config: { ...operatorOnly, swaggerTransform: documentedAs(contract.newChannel) },
-      schema: { summary: 'Make a channel', tags, body: contract.newChannel, response: { 201: ref(contract.channelSchema) } },
+      schema: {
+        operationId: 'createChannel',
+        summary: 'Make a channel',
+        tags,
+        body: contract.newChannel,
+        response: { 201: ref(contract.channelSchema) },
+      },
     },
     async ({ body }, reply) => {
       const channel = await change(deps, (sql) => channels.createChannel(sql, deps, body));
@@ -178,6 +220,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     {
       config: { ...operatorOnly, swaggerTransform: documentedAs(contract.channelChange) },
       schema: {
+        operationId: 'changeChannel',
         summary: 'Change a channel; its settings are replaced as a whole',
         tags,
         params: contract.idParams,
@@ -194,6 +237,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'listOrphanReports',
         summary: 'Reports of carriers that match no message (yet)',
         tags,
         querystring: contract.pageQuery,
