@@ -18,7 +18,7 @@ import {
   operatorOnly,
   pageRequest,
   phoneOf,
-  Problem,
+  RequestError,
   scopeOf,
   textOrNull,
 } from './shared.ts';
@@ -191,7 +191,7 @@ export function addSubscriptions(api: Api, deps: ConsoleDeps): void {
 /** Of its own settings an account may change where its events are pushed to, nothing else. */
 function ownPushUrlsOnly(caller: Caller, body: object): void {
   const others = Object.keys(body).filter((setting) => setting !== 'pushUrls');
-  if (caller.role === 'account' && others.length > 0) throw new Problem(403, 'forbidden', `${others.join(', ')}: for the operator only`);
+  if (caller.role === 'account' && others.length > 0) throw new RequestError(403, 'forbidden', `${others.join(', ')}: for the operator only`);
 }
 
 /** Numbers of a request as the core has them. */
