@@ -129,11 +129,16 @@ const rateLimit = strict({
   perSecond: Type.Integer({ minimum: 1, maximum: 100_000, description: 'Recipients, over time.' }),
   burst: Type.Integer({ minimum: 1, maximum: 1_000_000, description: 'Recipients at once, after a pause.' }),
 });
+const dialect = Type.String({
+  maxLength: 50,
+  description: 'The API by which the customer sends and in whose form events are told; the usual one of the medium if left out.',
+});
 export const subscriptionSchema = named('Subscription', {
   id: configId,
   accountId: configId,
   productId: configId,
   ...medium,
+  dialect,
   spId: nullable(configId),
   price: money,
   balance: money,
@@ -147,6 +152,7 @@ export const subscriptionSchema = named('Subscription', {
   createdAt: time,
 });
 const subscriptionSettings = {
+  dialect,
   sendingWindow,
   unmatched: Type.Enum(['pass', 'intercept', 'review'], {
     description: 'What becomes of a text that no content template and no word list matches.',

@@ -20,7 +20,7 @@ import {
 } from './shared.ts';
 
 export function addTemplates(api: Api, deps: ConsoleDeps): void {
-  const { db, clock, signals } = deps;
+  const { db, directory, clock, signals } = deps;
   const tags = ['templates and signatures'];
   const answer = { params: contract.idParams, response: { 200: ref(contract.templateSchema) } };
   const decided = (template: templates.StoredTemplate) => {
@@ -88,14 +88,15 @@ export function addTemplates(api: Api, deps: ConsoleDeps): void {
   api.post(
     '/v1/templates/:id/approve',
     { config: operatorOnly, schema: { summary: 'Approve a template', tags, ...answer } },
-    async ({ params }) => decided(await change(deps, (sql) => templates.approveTemplate(sql, BigInt(params.id), clock()))),
+    async ({ params }) =>
+      decided(await change(deps, (sql) => templates.approveTemplate(sql, directory.dialects, BigInt(params.id), clock()))),
   );
 
   api.post(
     '/v1/templates/:id/reject',
     { config: operatorOnly, schema: { summary: 'Reject a template', tags, body: contract.rejection, ...answer } },
     async ({ params, body: { reason } }) =>
-      decided(await change(deps, (sql) => templates.rejectTemplate(sql, BigInt(params.id), reason, clock()))),
+      decided(await change(deps, (sql) => templates.rejectTemplate(sql, directory.dialects, BigInt(params.id), reason, clock()))),
   );
 
   api.post('/v1/templates/:id/withdraw', { schema: { summary: 'Withdraw a template', tags, ...answer } }, async ({ caller, params }) =>
