@@ -18,7 +18,7 @@ import { change, type Management } from './core/config/management.ts';
 import type { Channel } from './core/model/configuration.ts';
 import { createNumberPlan } from './core/numbers/number-plan.ts';
 import { createOutbox } from './core/events/outbox.ts';
-import { createPackageLoader } from './core/content/package.ts';
+import { createPackageLoader } from './core/content/media.ts';
 import { createReports } from './core/outcome/reports.ts';
 import { createRetention } from './core/watch/retention.ts';
 import { linkSecret } from './core/config/settings.ts';

@@ -17,6 +17,7 @@ import { packageRoot } from '../src/std/package-root.ts';
  * one. Everything may import its own room. Tests are neighbours of what they test and may import anything.
  */
 const rooms: readonly { room: string; mayImport: readonly string[] }[] = [
+  { room: 'contract', mayImport: [] },
   { room: 'src/std', mayImport: [] },
   { room: 'src/protocols', mayImport: ['src/std'] },
   { room: 'src/channels', mayImport: ['src/protocols', 'src/std', 'src/log.ts'] },
@@ -30,6 +31,7 @@ const rooms: readonly { room: string; mayImport: readonly string[] }[] = [
     room: 'src/workers',
     mayImport: ['src/core', 'src/channels', 'src/protocols/text.ts', 'src/std', 'src/db/db.ts', 'src/log.ts', 'src/metrics.ts'],
   },
+  { room: 'src/http/api', mayImport: ['contract/index.ts', 'src/http/part.ts', 'src/core', 'src/std'] },
   { room: 'src/http', mayImport: ['src/core', 'src/std', 'src/log.ts', 'src/metrics.ts'] },
   { room: 'src/log.ts', mayImport: [] },
   { room: 'src/metrics.ts', mayImport: ['src/log.ts'] },
@@ -47,12 +49,15 @@ const rooms: readonly { room: string; mayImport: readonly string[] }[] = [
   // It speaks HTTP as a customer does; into the database it writes only what would have happened long ago.
   { room: 'test/bench', mayImport: ['test/kit', 'simulators', 'src/std', 'src/db'] },
   { room: 'test/crash', mayImport: ['test/kit', 'simulators', 'src'] },
-  { room: 'tools', mayImport: ['src', 'test'] },
+  { room: 'tools', mayImport: ['src', 'test', 'sandbox'] },
   { room: 'test', mayImport: ['src', 'simulators', 'sandbox', 'tools'] },
 ];
 
 /** The folder of a vendor's family of dialects; none knows another. */
 const familyOf = (file: string): string | undefined => /^src\/http\/dialects\/([^/]+)\//.exec(file)?.[1];
+
+/** Rooms that clients will share, with all the packages that they may import. */
+const packages: readonly { room: string; mayImport: readonly string[] }[] = [{ room: 'contract', mayImport: ['typebox'] }];
 
 /** Things that only some files may touch. src/main.ts hands the environment to src/config.ts, which reads it. */
 const reserved = {
@@ -225,6 +230,13 @@ function checkReserved(sources: readonly Parsed[]): string[] {
       const opens = socketModules.includes(from) && names.some((name) => !harmless.has(name));
       return opens && !isOneOf(file, reserved.sockets) ? [`${file} imports ${from}: it has no business with sockets`] : [];
     }),
+    ...packages
+      .filter(({ room }) => isIn(file, room))
+      .flatMap(({ room, mayImport }) =>
+        imports
+          .filter(({ from }) => !from.startsWith('.') && !mayImport.includes(from))
+          .map(({ from }) => `${file} imports ${from}: ${room} is shared with clients`),
+      ),
   ]);
 }
 
@@ -362,7 +374,9 @@ function trackedFiles(): string[] {
 }
 
 const tracked = trackedFiles();
-const sources = tracked.filter((file) => /^(src|simulators|sandbox|bench|tools|test)\/.*\.ts$/.test(file)).map((file) => parse(read(file)));
+const sources = tracked
+  .filter((file) => /^(contract|src|simulators|sandbox|bench|tools|test)\/.*\.ts$/.test(file))
+  .map((file) => parse(read(file)));
 const production = sources.filter(({ file }) => !isTest(file) && !file.startsWith('tools/'));
 const migrations = tracked
   .filter((file) => /^src\/db\/migrations\/.*\.sql$/.test(file))
@@ -416,6 +430,8 @@ describe('the checks themselves', () => {
     ['src/http/dialects/yit3/aim.ts', `import { x } from '../ihuyi/mms-v1.ts';`],
     ['src/core/a.ts', `import { x } from './b.test.ts';`],
     ['simulators/a.ts', `import { x } from '../src/core/b.ts';`],
+    ['src/core/a.ts', `import { x } from '../../contract/index.ts';`],
+    ['contract/a.ts', `import { x } from '../src/std/shanghai.ts';`],
     ['src/utils/a.ts', ''],
   ])('rooms: %s with %s', (file, text) => {
     expect(checkRooms([parsed(file, text)])).toHaveLength(1);
@@ -449,6 +465,7 @@ describe('the checks themselves', () => {
     ['src/core/a.ts', `import net from 'node:net';`],
     ['src/core/a.ts', `import { connect, isIP } from 'net';`],
     ['src/workers/a.ts', `import { request } from 'undici';`],
+    ['contract/a.ts', `import type { FastifyRequest } from 'fastify';`],
   ])('reserved: %s with %s', (file, text) => {
     expect(checkReserved([parsed(file, text)])).toHaveLength(1);
   });

@@ -27,7 +27,8 @@ import { freshDatabase } from './postgres.ts';
 const demoPassword = 'demo-aim-password';
 /** md5 of it. */
 export const demoPasswordHash = 'e9fc3f64a01b954d0cfc5cb6fa554e0e';
-const channelId = 1n;
+/** Of the channel that `seed` makes. */
+const seededChannel = 1n;
 
 export interface Answer {
   readonly status: number;
@@ -60,8 +61,14 @@ export interface Platform {
   stop(): Promise<void>;
 }
 
-/** `ahead`: how far the business clock runs ahead from the beginning, in milliseconds. */
-export async function startAimPlatform({ ahead = 0, ...options }: Partial<AppOptions> & { ahead?: number } = {}): Promise<Platform> {
+export interface AimPlatformOptions extends Partial<AppOptions> {
+  /** How far the business clock runs ahead from the beginning, in milliseconds. */
+  readonly ahead?: number;
+  /** The channel through which messages and replies go, for a test that makes its own. */
+  readonly channelId?: bigint;
+}
+
+export async function startAimPlatform({ ahead = 0, channelId = seededChannel, ...options }: AimPlatformOptions = {}): Promise<Platform> {
   const database = await freshDatabase();
   const clock = () => new Date(Date.now() + ahead);
   const linkBase = 'http://links.example/m';
@@ -196,7 +203,7 @@ async function seed(management: Management, clock: () => Date): Promise<void> {
   await change(management, async (sql) => {
     const settings = { host: '127.0.0.1', port: 1, spId: '900001', serviceId: 'HY', ratePerSecond: 1000 };
     await createChannel(sql, box, {
-      id: channelId,
+      id: seededChannel,
       protocol: 'cmpp',
       name: 'nowhere',
       carriers: ['mobile', 'unicom', 'telecom'],
@@ -204,7 +211,7 @@ async function seed(management: Management, clock: () => Date): Promise<void> {
       settings,
       secret: 'x',
     });
-    await createPool(sql, { id: 1n, name: 'pool', channels: [{ channelId, priority: 1, weight: 1 }] });
+    await createPool(sql, { id: 1n, name: 'pool', channels: [{ channelId: seededChannel, priority: 1, weight: 1 }] });
     await createProduct(sql, { id: 3001n, name: '智能短信', medium: 'aim', unit: 'yuan', poolId: 1n });
     await createProduct(sql, { id: 3002n, name: '普通短信', medium: 'sms', unit: 'yuan', poolId: 1n });
     for (const [id, name, settings] of [

@@ -16,6 +16,7 @@ import { createPool } from '../../src/core/catalogue/pools.ts';
 import { createProduct, type ProductSettings } from '../../src/core/catalogue/products.ts';
 import { createDirectory } from '../../src/core/config/directory.ts';
 import { change, type Management } from '../../src/core/config/management.ts';
+import type { Medium } from '../../src/core/model/configuration.ts';
 import { createRetention } from '../../src/core/watch/retention.ts';
 import { createSignals } from '../../src/core/config/signals.ts';
 import { createSignature } from '../../src/core/content/signatures.ts';
@@ -46,6 +47,7 @@ export interface PlatformOptions {
 }
 
 export interface CustomerOptions extends ProductSettings {
+  readonly medium?: Medium;
   readonly balanceE4?: bigint;
   readonly priceE4?: bigint;
   readonly class?: 0 | 1;

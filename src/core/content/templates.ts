@@ -5,12 +5,12 @@
  * approved. Rejected and withdrawn are for good: whoever wants another text makes another template. Deciding the same again changes
  * nothing, so two operators at two screens, or a repeated request, do no harm.
  */
-import type { Sql } from '../../db/db.ts';
+import type { Db, Sql } from '../../db/db.ts';
 import { shanghaiDay } from '../../std/shanghai.ts';
 import { findRequestId, reserveRequestId } from '../queue/batches.ts';
-import type { Card } from './card.ts';
-import { validateCard } from './card.ts';
-import { raiseVersion } from '../config/directory.ts';
+import type { Card } from './layouts.ts';
+import { validateCard } from './layouts.ts';
+import { type Directory, raiseVersion } from '../config/directory.ts';
 import type { Page, PageRequest } from '../config/management.ts';
 import { belowId, checkAccount, Denial, found, nextConfigId, pageOf } from '../config/management.ts';
 import type { TemplateState } from '../model/configuration.ts';
@@ -18,7 +18,8 @@ import type { Dialects } from '../model/dialect.ts';
 import { Refusal } from '../model/refusals.ts';
 import type { RequestKey, StoredFrame } from '../model/submission.ts';
 import { insertAudit } from '../events/owed.ts';
-import { type PackageDraft, storeMedia } from './package.ts';
+import type { PackageDraft } from './frames.ts';
+import { storeMedia } from './media.ts';
 
 export interface StoredTemplate {
   readonly id: bigint;
@@ -111,6 +112,34 @@ export async function usablePackage(
   const { state, frames, signature } = template;
   if (state !== 'approved') throw new Refusal('template_not_approved', `template_id: 模板 ${id} ${unusable[state]}`);
   return { frames, signature };
+}
+
+/** What a submission needs of a template. */
+export interface TemplateHead {
+  readonly state: TemplateState;
+  readonly parameters: readonly string[];
+  readonly validUntil: Date | null;
+}
+
+/** Remembers what a submission needs of a template until any configuration changes; bounded. */
+export function createTemplateHeads(db: Db, directory: Directory) {
+  const most = 10_000;
+  const cache = new Map<string, TemplateHead>();
+  directory.onChange(() => cache.clear());
+  return async (accountId: bigint, id: bigint): Promise<TemplateHead | null> => {
+    const key = `${accountId}:${id}`;
+    const cached = cache.get(key);
+    if (cached) return cached;
+    const version = directory.version();
+    const [row] = await db.sql<TemplateHead[]>`
+      select state, parameters, valid_until as "validUntil" from templates
+      where account_id = ${accountId} and id = ${id} and medium = 'aim'`;
+    if (row && version === directory.version()) {
+      if (cache.size >= most) cache.clear();
+      cache.set(key, row);
+    }
+    return row ?? null;
+  };
 }
 
 /** Why a template may not be used, in the words that customers read. */

@@ -31,7 +31,7 @@ export interface Endpoint {
 export const wholeAccount = 0n;
 
 /** By which way an event leaves. What is to be pulled and cannot be, in its dialect, is kept for a replay. */
-export const route = { pull: 0, push: 1, pushing: 2, failed: 3 } as const;
+const route = { pull: 0, push: 1, pushing: 2, failed: 3 } as const;
 
 /** Events that travel together, all of them the same way. */
 export interface Parcel {

@@ -9,7 +9,7 @@ import type { Sql } from '../../db/db.ts';
 import { groupBy } from '../../std/group.ts';
 import { batchIdOf } from '../model/ids.ts';
 import { Refusal, RepeatedRequest, type RequestSubject } from '../model/refusals.ts';
-import type { Receipt, RequestKey, StoredPackage } from '../model/submission.ts';
+import type { ContentKindName, Receipt, RequestKey, StoredPackage } from '../model/submission.ts';
 import { usualForm } from '../model/numbers.ts';
 
 /** How long a request id is remembered. */
@@ -19,6 +19,7 @@ export interface BatchRow {
   readonly id: bigint;
   readonly accountId: bigint;
   readonly subscriptionId: bigint;
+  readonly kind: ContentKindName;
   readonly templateId: bigint | null;
   /** Of a multimedia message its words. */
   readonly content: string;
@@ -59,13 +60,13 @@ const json = (value: unknown): string | null => (value === null ? null : JSON.st
 
 export async function insertBatches(sql: Sql, rows: readonly BatchRow[], at: Date): Promise<void> {
   await sql`
-    insert into batches (id, account_id, subscription_id, template_id, content, package, ext, recipients, day, send_at, created_at)
-    select id, account_id, subscription_id, template_id, content, package::jsonb, ext, recipients, day, send_at, ${at}
+    insert into batches (id, account_id, subscription_id, kind, template_id, content, package, ext, recipients, day, send_at, created_at)
+    select id, account_id, subscription_id, kind, template_id, content, package::jsonb, ext, recipients, day, send_at, ${at}
     from unnest(${rows.map((r) => r.id)}::bigint[], ${rows.map((r) => r.accountId)}::bigint[],
-                ${rows.map((r) => r.subscriptionId)}::bigint[], ${rows.map((r) => r.templateId)}::bigint[],
+                ${rows.map((r) => r.subscriptionId)}::bigint[], ${rows.map((r) => r.kind)}::text[], ${rows.map((r) => r.templateId)}::bigint[],
                 ${rows.map((r) => r.content)}::text[], ${rows.map((r) => json(r.package))}::text[], ${rows.map((r) => r.ext)}::text[],
                 ${rows.map((r) => r.recipients)}::int[], ${rows.map((r) => r.day)}::date[], ${rows.map((r) => r.sendAt)}::timestamptz[])
-      as t(id, account_id, subscription_id, template_id, content, package, ext, recipients, day, send_at)`;
+      as t(id, account_id, subscription_id, kind, template_id, content, package, ext, recipients, day, send_at)`;
 }
 
 export async function insertChunks(sql: Sql, rows: readonly ChunkBody[]): Promise<void> {
@@ -99,15 +100,17 @@ export interface DispatchBody {
   readonly priceE4: bigint;
   readonly phones: readonly bigint[];
   readonly forms: readonly (string | null)[] | null;
+  readonly kind: ContentKindName;
   readonly content: string;
   readonly package: StoredPackage | null;
   readonly ext: string;
 }
 
+/** A node of the version before stores no kind: it knows cards and packages only. */
 export async function dispatchBodies(sql: Sql, accountId: bigint, chunkIds: readonly bigint[]): Promise<DispatchBody[]> {
   return sql<DispatchBody[]>`
     select c.id, c.account_id as "accountId", c.subscription_id as "subscriptionId", c.day, c.segments::int, c.price_e4 as "priceE4",
-           c.phones, c.forms, b.content, b.package, b.ext
+           c.phones, c.forms, coalesce(b.kind, case when b.package is null then 'card' else 'package' end) as kind, b.content, b.package, b.ext
     from chunks c join batches b on b.id = c.id / 64 and b.account_id = ${accountId}
     where c.account_id = ${accountId} and c.id = any(${chunkIds}::bigint[])`;
 }

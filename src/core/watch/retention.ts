@@ -26,7 +26,7 @@ import type { PlatformSettings } from '../model/configuration.ts';
 import { awaitedDays, giveUpEvents, hasWaiting, ownPartitions } from '../events/owed.ts';
 import { purgePushes } from '../events/pushed.ts';
 import type { Dialects } from '../model/dialect.ts';
-import { purgeUnusedMedia } from '../content/package.ts';
+import { purgeUnusedMedia } from '../content/media.ts';
 import { setEventsGivenUpBefore } from '../config/settings.ts';
 
 /**

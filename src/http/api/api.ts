@@ -1,19 +1,18 @@
 /**
- * The management API under /v1 as a whole: who calls, what a request must look like, how an answer says that something is wrong, and
- * the OpenAPI document. The routes themselves are in the other files of this folder, by what they are about, their JSON in
- * contract.ts.
+ * The management API under /v1 as a whole: who calls, what a request must look like, and how an answer says that something is wrong.
+ * The routes themselves are in the other files of this folder, by what they are about, the OpenAPI document in openapi.ts, the JSON in
+ * contract/.
  *
  * A caller shows a bearer token and is the operator or an account; that, and whether a route is the operator's only, is decided before
  * a body is read. Requests are checked against the contract as they are: nothing is coerced, dropped or filled in, but that a query and
  * a path, which are text, give numbers where the contract asks for them.
  */
-import swagger from '@fastify/swagger';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyBodyParser, FastifyInstance, FastifyReply, FastifyRequest, FastifySchemaCompiler } from 'fastify';
-import { type TSchema, Type } from 'typebox';
+import type { TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
 import type { TLocalizedValidationError } from 'typebox/error';
-import { validateCard } from '../../core/content/card.ts';
+import { validateCard } from '../../core/content/layouts.ts';
 import { Denial } from '../../core/config/management.ts';
 import type { TokenHolder } from '../../core/config/tokens.ts';
 import { findToken } from '../../core/config/tokens.ts';
@@ -23,14 +22,15 @@ import { addCaps } from './caps.ts';
 import { addCatalogue } from './catalogue.ts';
 import { addContentRoutes } from './content.ts';
 import { addNumbers } from './numbers.ts';
-import { namedSchemas, problemSchema, ref } from './contract.ts';
+import { addOpenApi } from './openapi.ts';
+import { namedSchemas, problemSchema, ref } from '../../../contract/index.ts';
 import { addEvents, addRecords } from './records.ts';
 import { addReviews } from './reviews.ts';
 import { addSettings } from './settings.ts';
 import { type Api, type ConsoleDeps, RequestError } from './shared.ts';
 import { addTemplates } from './templates.ts';
 import type { HttpPart } from '../part.ts';
-import { jsonType, plainFailure } from '../part.ts';
+import { plainFailure } from '../part.ts';
 
 const routes = [
   addAccounts,
@@ -55,7 +55,6 @@ export function createConsoleApi(deps: ConsoleDeps): HttpPart {
     failure: plainFailure,
     async routes(server) {
       const api = typed(server);
-      let document: Buffer | undefined;
       for (const schema of namedSchemas) api.addSchema(schema);
       api.setValidatorCompiler(checkerOf);
       api.setErrorHandler(answerError);
@@ -71,20 +70,7 @@ export function createConsoleApi(deps: ConsoleDeps): HttpPart {
         if (config?.operatorOnly) schema.description = 'For the operator only.';
         schema.response = Object.assign({ '4xx': ref(problemSchema) }, schema.response);
       });
-      await api.register(swagger, {
-        openapi: {
-          openapi: '3.1.0',
-          info: { title: '鸿雁 Hongyan management API', version: '1' },
-          components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' } } },
-        },
-        refResolver: { buildLocalReference: (json, _base, _fragment, at) => (typeof json.$id === 'string' ? json.$id : `schema-${at}`) },
-      });
-      api.get(
-        '/v1/openapi.json',
-        { config: { forAnyone: true }, schema: { summary: 'This document', tags: ['meta'], response: { 200: Type.Unknown() } } },
-        // Written once: it is for anyone, and large.
-        async (_request, reply) => reply.type(jsonType).send((document ??= Buffer.from(JSON.stringify(api.swagger())))),
-      );
+      await addOpenApi(api);
       for (const add of routes) add(api, deps);
     },
   };

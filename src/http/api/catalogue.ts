@@ -6,8 +6,8 @@ import * as products from '../../core/catalogue/products.ts';
 import { change, mapPage } from '../../core/config/management.ts';
 import * as reporting from '../../core/watch/reporting.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
-import * as contract from './contract.ts';
-import { listOf, ref } from './contract.ts';
+import * as contract from '../../../contract/index.ts';
+import { listOf, ref } from '../../../contract/index.ts';
 import { type Api, type ConsoleDeps, idOrNull, one, operatorOnly, pageRequest, scopeOf, timeOrNull } from './shared.ts';
 
 export function addCatalogue(api: Api, deps: ConsoleDeps): void {
@@ -18,6 +18,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     '/v1/products',
     {
       schema: {
+        operationId: 'listProducts',
         summary: 'Products, by id; for an account those it subscribes to',
         tags,
         querystring: contract.pageQuery,
@@ -29,7 +30,15 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
 
   api.get(
     '/v1/products/:id',
-    { schema: { summary: 'One product', tags, params: contract.idParams, response: { 200: ref(contract.productSchema) } } },
+    {
+      schema: {
+        operationId: 'getProduct',
+        summary: 'One product',
+        tags,
+        params: contract.idParams,
+        response: { 200: ref(contract.productSchema) },
+      },
+    },
     async ({ caller, params }) => productView(await products.getProduct(db.sql, scopeOf(caller), BigInt(params.id))),
   );
 
@@ -37,7 +46,13 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     '/v1/products',
     {
       config: operatorOnly,
-      schema: { summary: 'Make a product', tags, body: contract.newProduct, response: { 201: ref(contract.productSchema) } },
+      schema: {
+        operationId: 'createProduct',
+        summary: 'Make a product',
+        tags,
+        body: contract.newProduct,
+        response: { 201: ref(contract.productSchema) },
+      },
     },
     async ({ body }, reply) => {
       const product = await change(deps, (sql) => products.createProduct(sql, withPool(body)));
@@ -51,6 +66,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'changeProduct',
         summary: 'Change a product',
         tags,
         params: contract.idParams,
@@ -66,6 +82,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'listPools',
         summary: 'Pools of channels, by id',
         tags,
         querystring: contract.pageQuery,
@@ -77,7 +94,16 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
 
   api.post(
     '/v1/pools',
-    { config: operatorOnly, schema: { summary: 'Make a pool', tags, body: contract.newPool, response: { 201: ref(contract.poolSchema) } } },
+    {
+      config: operatorOnly,
+      schema: {
+        operationId: 'createPool',
+        summary: 'Make a pool',
+        tags,
+        body: contract.newPool,
+        response: { 201: ref(contract.poolSchema) },
+      },
+    },
     async ({ body: { name, channels } }, reply) => {
       const pool = await change(deps, (sql) => pools.createPool(sql, { name, channels: channels.map(memberOf) }));
       reply.code(201);
@@ -90,6 +116,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'changePool',
         summary: 'Change a pool; its channels are replaced as a whole',
         tags,
         params: contract.idParams,
@@ -117,6 +144,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'listChannels',
         summary: 'Channels with the state of their connections and their queues, by id',
         tags,
         querystring: contract.pageQuery,
@@ -133,7 +161,13 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     '/v1/channels/:id',
     {
       config: operatorOnly,
-      schema: { summary: 'One channel', tags, params: contract.idParams, response: { 200: ref(contract.channelSchema) } },
+      schema: {
+        operationId: 'getChannel',
+        summary: 'One channel',
+        tags,
+        params: contract.idParams,
+        response: { 200: ref(contract.channelSchema) },
+      },
     },
     async ({ params }) => one(await channelViews([await channels.getChannel(db.sql, BigInt(params.id))])),
   );
@@ -142,7 +176,13 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     '/v1/channels',
     {
       config: operatorOnly,
-      schema: { summary: 'Make a channel', tags, body: contract.newChannel, response: { 201: ref(contract.channelSchema) } },
+      schema: {
+        operationId: 'createChannel',
+        summary: 'Make a channel',
+        tags,
+        body: contract.newChannel,
+        response: { 201: ref(contract.channelSchema) },
+      },
     },
     async ({ body }, reply) => {
       const channel = await change(deps, (sql) => channels.createChannel(sql, box, body));
@@ -156,6 +196,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'changeChannel',
         summary: 'Change a channel; its settings are replaced as a whole',
         tags,
         params: contract.idParams,
@@ -172,6 +213,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'listOrphanReports',
         summary: 'Reports of carriers that match no message (yet)',
         tags,
         querystring: contract.pageQuery,

@@ -1,5 +1,5 @@
 /** The routes of the management API for what has happened: batches, messages, replies, events and pushes. */
-import { type Static, Type } from 'typebox';
+import type { Static } from 'typebox';
 import * as accounts from '../../core/catalogue/accounts.ts';
 import { cancelBatch } from '../../core/intake/cancellation.ts';
 import { yuan } from '../../core/money/ledger.ts';
@@ -9,8 +9,8 @@ import * as history from '../../core/events/history.ts';
 import * as reporting from '../../core/watch/reporting.ts';
 import type { Caller } from '../../core/config/tokens.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
-import * as contract from './contract.ts';
-import { listOf, ref } from './contract.ts';
+import * as contract from '../../../contract/index.ts';
+import { listOf, ref } from '../../../contract/index.ts';
 import {
   accountOf,
   type Api,
@@ -25,6 +25,7 @@ import {
   pageRequest,
   phoneOf,
   scopeOf,
+  mediaResponse,
   sendMedia,
   textOrNull,
   timeOrNull,
@@ -42,6 +43,7 @@ export function addRecords(api: Api, deps: ConsoleDeps): void {
     '/v1/batches',
     {
       schema: {
+        operationId: 'listBatches',
         summary: 'Accepted requests of an account, newest first; the last 3 days unless told otherwise',
         tags,
         querystring: contract.batchQuery,
@@ -58,6 +60,7 @@ export function addRecords(api: Api, deps: ConsoleDeps): void {
     '/v1/batches/:id',
     {
       schema: {
+        operationId: 'getBatch',
         summary: 'One batch with its totals',
         tags,
         params: contract.batchParams,
@@ -72,7 +75,15 @@ export function addRecords(api: Api, deps: ConsoleDeps): void {
 
   api.get(
     '/v1/batches/:id/media/:sha256',
-    { schema: { summary: 'A medium of a multimedia batch', tags, params: contract.batchMediaParams, response: { 200: Type.Unknown() } } },
+    {
+      schema: {
+        operationId: 'getBatchMedium',
+        summary: 'A medium of a multimedia batch',
+        tags,
+        params: contract.batchMediaParams,
+        response: mediaResponse,
+      },
+    },
     async ({ caller, params }, reply) => {
       const id = BigInt(params.id);
       const accountId = await accountOfBatch(caller, id);
@@ -85,6 +96,7 @@ export function addRecords(api: Api, deps: ConsoleDeps): void {
     '/v1/batches/:id/cancel',
     {
       schema: {
+        operationId: 'cancelBatch',
         summary: 'Cancel a batch that was planned for later and has not begun; its messages end as CANCELED and cost nothing',
         tags,
         params: contract.batchParams,
@@ -104,6 +116,7 @@ export function addRecords(api: Api, deps: ConsoleDeps): void {
     '/v1/messages',
     {
       schema: {
+        operationId: 'listMessages',
         summary: 'An account’s messages to a number, newest first; the last 3 days unless told otherwise',
         tags,
         querystring: contract.messageQuery,
@@ -120,6 +133,7 @@ export function addRecords(api: Api, deps: ConsoleDeps): void {
     '/v1/messages/:id',
     {
       schema: {
+        operationId: 'getMessage',
         summary: 'One message with everything known about it',
         tags,
         params: contract.messageParams,
@@ -147,6 +161,7 @@ export function addRecords(api: Api, deps: ConsoleDeps): void {
     '/v1/replies',
     {
       schema: {
+        operationId: 'listReplies',
         summary: 'Replies to an account, newest first',
         tags,
         querystring: contract.replyQuery,
@@ -164,6 +179,7 @@ export function addRecords(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'listUnassignedReplies',
         summary: 'Replies that no extension claims, newest first',
         tags,
         querystring: contract.pageQuery,
@@ -185,6 +201,7 @@ export function addEvents(api: Api, { db, directory, clock, outbox, signals }: C
     '/v1/events',
     {
       schema: {
+        operationId: 'listEvents',
         summary:
           'Reports, replies or audits owed to an account, waiting or handed over, newest first; the last 3 days unless told otherwise',
         tags,
@@ -212,6 +229,7 @@ export function addEvents(api: Api, { db, directory, clock, outbox, signals }: C
     '/v1/events/replay',
     {
       schema: {
+        operationId: 'replayEvents',
         summary: 'Have events wait again that were handed over, have failed or were kept: to be pushed where there is a URL, else pulled',
         tags,
         body: contract.replayFilter,
@@ -243,6 +261,7 @@ export function addEvents(api: Api, { db, directory, clock, outbox, signals }: C
     '/v1/pushes',
     {
       schema: {
+        operationId: 'listPushes',
         summary: 'Every try to push to an account, newest first, with what its server said',
         tags,
         querystring: contract.pushQuery,

@@ -1,6 +1,6 @@
 /**
  * What the routes of the management API share. Each file beside this one has the routes of some things: for each route, what it takes
- * and gives (contract.ts), who may call it, and which function of the core does it; and at its end, how the core's rows become the
+ * and gives (contract/), who may call it, and which function of the core does it; and at its end, how the core's rows become the
  * contract's JSON.
  *
  * Whose things a request is about is decided by one of two: `scopeOf`, where the operator may mean everybody's, and `accountOf`, where
@@ -9,6 +9,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, RawServerDefault } from 'fastify';
+import { Type } from 'typebox';
 import type { ContentRules } from '../../core/screening/content-rules.ts';
 import { yuan } from '../../core/money/ledger.ts';
 import type { Management, PageRequest } from '../../core/config/management.ts';
@@ -17,7 +18,7 @@ import type { StoredFrame } from '../../core/model/submission.ts';
 import { parseNumber } from '../../core/model/numbers.ts';
 import type { NumberPlan, Phone } from '../../core/numbers/number-plan.ts';
 import type { Outbox } from '../../core/events/outbox.ts';
-import { findMedia } from '../../core/content/package.ts';
+import { findMedia } from '../../core/content/media.ts';
 import type { DayRange } from '../../core/watch/reporting.ts';
 import type { Signals } from '../../core/config/signals.ts';
 import type { Caller, TokenHolder } from '../../core/config/tokens.ts';
@@ -121,6 +122,11 @@ export const placeView = (phone: Phone | null) => ({
   province: phone?.province ?? null,
   city: phone?.city ?? null,
 });
+
+/** How a route answers with `sendMedia`. */
+export const mediaResponse = {
+  200: { description: 'The bytes, with their own type.', content: { '*/*': { schema: Type.Unknown() } } },
+};
 
 /** The bytes of a medium, if these frames name it. */
 export async function sendMedia(

@@ -17,7 +17,7 @@ import type { RequestKey } from '../../../core/model/submission.ts';
 import { parseNumber } from '../../../core/model/numbers.ts';
 import type { PushRules } from '../../../core/model/dialect.ts';
 import type { ScreeningStatus } from '../../../core/model/statuses.ts';
-import { checkLimits, type PackageDraft, readPackage, signed } from '../../../core/content/package.ts';
+import { checkLimits, type PackageDraft, readPackage, signed } from '../../../core/content/frames.ts';
 import { wallClock } from '../../../std/shanghai.ts';
 import { createFailureLimiter, isListed, isMd5Of } from '../../auth.ts';
 import { type HttpPart, jsonType, type Problem, problemStatus } from '../../part.ts';
