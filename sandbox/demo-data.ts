@@ -169,7 +169,7 @@ const mmscSettings = (url: string) => ({
 });
 
 async function seedMms(sql: Sql, management: Management, mmscUrl: string): Promise<void> {
-  const { box } = management;
+  const { directory } = management;
   const at = new Date();
   const { channelId, name, accessNumber, secret } = demoMmsc;
   const carriers = ['mobile', 'unicom', 'telecom', 'broadcast', 'international'] as const;
@@ -182,7 +182,7 @@ async function seedMms(sql: Sql, management: Management, mmscUrl: string): Promi
   ];
   for (const { id, name, balance } of mms) {
     await createProduct(sql, { id, name, medium: 'mms', unit: 'messages', poolId: pool.id, limits: { packageKiB: 1900 } });
-    await createSubscription(sql, box, { id: 500_000n + id, accountId: accounts.demo, productId: id, priceE4: 10_000n });
+    await createSubscription(sql, management, { id: 500_000n + id, accountId: accounts.demo, productId: id, priceE4: 10_000n });
     await payIn(sql, 500_000n + id, { amountE4: balance * 10_000n, note: 'sandbox', at, idempotencyKey: 'sandbox' });
   }
   const frames = [{ text: '周末看房有礼,凭此彩信到店领取。', media: null, mediaFirst: false }];
@@ -197,7 +197,7 @@ async function seedMms(sql: Sql, management: Management, mmscUrl: string): Promi
     request: null,
     at,
   });
-  await approveTemplate(sql, 1001n, at);
+  await approveTemplate(sql, directory.dialects, 1001n, at);
 }
 
 const settingsOf = ({ version }: DemoGateway, spId: string, port: number) => ({
@@ -219,7 +219,7 @@ async function makeChannel(sql: Sql, management: Management, gateway: DemoGatewa
 }
 
 async function seedAll(sql: Sql, management: Management, portOf: (gateway: DemoGateway) => number): Promise<void> {
-  const { box } = management;
+  const { box, directory } = management;
   const at = new Date();
   await createToken(sql, { name: 'sandbox', caller: { role: 'operator' }, token: operatorToken });
 
@@ -241,7 +241,7 @@ async function seedAll(sql: Sql, management: Management, portOf: (gateway: DemoG
     [500005n, accounts.fenced, products.aim, 1_000_000_000n],
   ];
   for (const [spId, accountId, productId, amountE4] of subscriptions) {
-    await createSubscription(sql, box, { id: spId, accountId, productId, spId, password, priceE4: 500n });
+    await createSubscription(sql, management, { id: spId, accountId, productId, spId, password, priceE4: 500n });
     if (amountE4 > 0n) await payIn(sql, spId, { amountE4, note: 'sandbox', at, idempotencyKey: 'sandbox' });
   }
 
@@ -254,7 +254,7 @@ async function seedAll(sql: Sql, management: Management, portOf: (gateway: DemoG
   ];
   for (const [id, accountId, name, card] of templates) {
     await createTemplate(sql, { id, accountId, name, card });
-    if (id !== 103n) await approveTemplate(sql, id, at);
+    if (id !== 103n) await approveTemplate(sql, directory.dialects, id, at);
   }
 }
 
@@ -274,7 +274,15 @@ async function seedMagic(sql: Sql, management: Management, portOf: (gateway: Dem
     const spId = spIdOf(id);
     const productId = 2100n + BigInt(id);
     await createProduct(sql, { id: productId, name, medium: 'aim', unit: 'yuan', poolId: 1n, ...product });
-    await createSubscription(sql, box, { id: spId, accountId: accounts.demo, productId, spId, password, priceE4: 500n, ...subscription });
+    await createSubscription(sql, management, {
+      id: spId,
+      accountId: accounts.demo,
+      productId,
+      spId,
+      password,
+      priceE4: 500n,
+      ...subscription,
+    });
     await payIn(sql, spId, { amountE4: 1_000_000_000n, note: 'sandbox', at, idempotencyKey: 'sandbox' });
   }
   // An account of its own: the balances of account demo are to be those of its two products.
@@ -285,7 +293,13 @@ async function seedMagic(sql: Sql, management: Management, portOf: (gateway: Dem
     const subscriptionId = 500_000n + productId;
     const limits = { packageKiB: 1900 };
     await createProduct(sql, { id: productId, name, medium: 'mms', unit: 'messages', poolId: 2n, limits, ...product });
-    await createSubscription(sql, box, { id: subscriptionId, accountId: accounts.rules, productId, priceE4: 10_000n, ...subscription });
+    await createSubscription(sql, management, {
+      id: subscriptionId,
+      accountId: accounts.rules,
+      productId,
+      priceE4: 10_000n,
+      ...subscription,
+    });
     await payIn(sql, subscriptionId, { amountE4: 1_000_000_000n, note: 'sandbox', at, idempotencyKey: 'sandbox' });
   }
 }

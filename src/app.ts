@@ -24,13 +24,13 @@ import { createSubmit } from './core/intake/submit.ts';
 import { createPackageTemplate, usablePackage } from './core/content/templates.ts';
 import { connectionRoom, createDb, type Db, type DbOptions } from './db/db.ts';
 import { migrate } from './db/migrate.ts';
-import { aimPush, createAim3yit } from './http/dialects/yit3/aim.ts';
+import type { DialectDeps } from './http/dialects/dialect.ts';
+import { dialectList, dialects } from './http/dialects/registry.ts';
 import { createCardPages } from './http/pages/cards.ts';
 import { createDoorPart } from './http/doors.ts';
 import { createCodePages } from './http/pages/codes.ts';
 import { createConsoleApi } from './http/api/api.ts';
 import type { HttpPart } from './http/part.ts';
-import { createIhuyiMmsV1, mmsPush } from './http/dialects/ihuyi/mms-v1.ts';
 import { createServer, type ServerOptions } from './http/server.ts';
 import type { Config } from './config.ts';
 import type { Log } from './log.ts';
@@ -107,9 +107,9 @@ export async function createApp(options: AppOptions): Promise<App> {
     log.warn({ ...room, needed: connectionsPerNode }, 'PostgreSQL may not give this node enough connections');
   const box = createSecretBox(options.secretKeys);
   await migrate(db);
-  const retention = createRetention({ db, clock });
+  const retention = createRetention({ db, dialects, clock });
   await retention.makePartitions();
-  const directory = createDirectory({ db, box });
+  const directory = createDirectory({ db, box, dialects });
   await directory.start();
   const management: Management = { db, box, directory, kinds: kindRules };
   await options.prepare?.(management);
@@ -172,7 +172,6 @@ export async function createApp(options: AppOptions): Promise<App> {
     directory,
     signals,
     post: poster.post,
-    dialects: { aim: aimPush, mms: mmsPush },
     log,
     clock,
     count: metrics.count,
@@ -199,29 +198,19 @@ export async function createApp(options: AppOptions): Promise<App> {
   });
   if (roles.includes('api')) {
     const submit = createSubmit({ db, directory, signals, contentRules, numberPlan, clock, linkBase, count: metrics.count });
-    server.register(
-      createAim3yit({
-        directory,
-        submit,
-        outbox,
-        balance: ({ accountId, id }) => balanceOf(db.sql, accountId, id),
-        clock,
-        count: metrics.count,
-      }),
-    );
-    server.register(
-      createIhuyiMmsV1({
-        directory,
-        submit,
-        checkRequest: async (accountId, request) => void (await findRequestId(db.sql, accountId, request, clock())),
-        usablePackage: (accountId, templateId) => usablePackage(db.sql, accountId, templateId),
-        createTemplate: async (template) =>
-          (await change(management, (sql) => createPackageTemplate(sql, { ...template, at: clock() }))).id,
-        balance: ({ account, subscription }) => balanceOf(db.sql, account.id, subscription.id),
-        clock,
-        count: metrics.count,
-      }),
-    );
+    const dialectDeps: DialectDeps = {
+      directory,
+      submit,
+      pullReports: outbox.pullReports,
+      pullReplies: outbox.pullReplies,
+      checkRequest: async (accountId, request) => void (await findRequestId(db.sql, accountId, request, clock())),
+      usablePackage: (accountId, templateId) => usablePackage(db.sql, accountId, templateId),
+      createTemplate: async (template) => (await change(management, (sql) => createPackageTemplate(sql, { ...template, at: clock() }))).id,
+      balance: ({ accountId, id }) => balanceOf(db.sql, accountId, id),
+      clock,
+      count: metrics.count,
+    };
+    for (const { parts } of dialectList) for (const part of parts(dialectDeps)) server.register(part);
     server.register(createCardPages({ cards: createCards({ db, links, clock }), clock, linkBase }));
     server.register(createCodePages());
     const kinds = Object.values(channelKinds);

@@ -8,6 +8,7 @@ import path from 'node:path';
 import ts from 'typescript';
 import { describe, expect, it } from 'vitest';
 import { channelKinds } from '../src/channels/kinds.ts';
+import { dialects } from '../src/http/dialects/registry.ts';
 import { packageRoot } from '../src/std/package-root.ts';
 
 // ── the rules ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -57,8 +58,8 @@ const rooms: readonly { room: string; mayImport: readonly string[] }[] = [
   { room: 'test', mayImport: ['src', 'simulators', 'sandbox', 'tools'] },
 ];
 
-/** One customer API each; none knows another. */
-const dialects = ['src/http/dialects/ihuyi/mms-v1.ts', 'src/http/dialects/yit3/aim.ts'];
+/** The folder of a vendor's family of dialects; none knows another. */
+const familyOf = (file: string): string | undefined => /^src\/http\/dialects\/([^/]+)\//.exec(file)?.[1];
 
 /** Rooms that clients will share, with all the packages that they may import. */
 const packages: readonly { room: string; mayImport: readonly string[] }[] = [{ room: 'contract', mayImport: ['typebox'] }];
@@ -192,11 +193,18 @@ function checkRooms(sources: readonly Parsed[]): string[] {
       return imports.flatMap(({ from }) => {
         const target = resolve(file, from);
         if (target === undefined) return [];
-        if (dialects.includes(file) && dialects.includes(target)) return [`${file} imports another dialect, ${target}`];
+        const [family, other] = [familyOf(file), familyOf(target)];
+        if (family !== undefined && other !== undefined && family !== other) return [`${file} imports another dialect, ${target}`];
         const isAllowed = [home.room, ...home.mayImport].some((place) => isIn(target, place));
         return isAllowed && (!isTest(target) || home.room === 'tools') ? [] : [`${file} may not import ${target}`];
       });
     });
+}
+
+/** A name in quotes, which only the registry and the folders of dialects may write. */
+function checkNames({ file, text }: Source, names: Iterable<string>): string[] {
+  if (isIn(file, 'src/http/dialects') || isTest(file)) return [];
+  return [...names].filter((name) => new RegExp(`['"\`]${name}['"\`]`).test(text)).map((name) => `${file} names the dialect ${name}`);
 }
 
 function checkCycles(sources: readonly Parsed[]): string[] {
@@ -400,6 +408,11 @@ const migrations = tracked
 describe('this house', () => {
   it('rooms import only what they may', () => expect(checkRooms(sources)).toEqual([]));
 
+  it('dialects are named by their registry and their own folders alone', () => {
+    const texts = tracked.filter((file) => /^src\/.*\.ts$/.test(file)).map(read);
+    expect(texts.flatMap((source) => checkNames(source, dialects.rules.keys()))).toEqual([]);
+  });
+
   it('imports make no cycle', () => expect(checkCycles(sources)).toEqual([]));
 
   it('environment, driver and sockets are touched only where they belong', () => expect(checkReserved(sources)).toEqual([]));
@@ -450,6 +463,12 @@ describe('the checks themselves', () => {
     ['src/utils/a.ts', ''],
   ])('rooms: %s with %s', (file, text) => {
     expect(checkRooms([parsed(file, text)])).toHaveLength(1);
+  });
+
+  it('names: a dialect in quotes, but for its registry, its folder and tests', () => {
+    const text = `if (subscription.dialect === 'here') return;`;
+    const files = ['src/core/a.ts', 'src/http/dialects/registry.ts', 'src/http/dialects/x/a.ts', 'src/core/a.test.ts'];
+    expect(files.flatMap((file) => checkNames({ file, text }, ['here', 'there']))).toEqual(['src/core/a.ts names the dialect here']);
   });
 
   it('rooms: what is allowed is allowed', () => {

@@ -229,7 +229,7 @@ async function seed(management: Management, clock: () => Date): Promise<void> {
       [500005n, 3n, 3001n, 100n, '05', true],
       [500006n, 1n, 3001n, 100n, '06', false],
     ] as const) {
-      await createSubscription(sql, box, {
+      await createSubscription(sql, management, {
         id: spId,
         accountId,
         productId,
@@ -268,7 +268,7 @@ async function seed(management: Management, clock: () => Date): Promise<void> {
     ];
     for (const [id, accountId, card, more] of templates) {
       await createTemplate(sql, { id, accountId, name: `模板 ${id}`, card, ...more });
-      if (id !== 103n) await approveTemplate(sql, id, clock());
+      if (id !== 103n) await approveTemplate(sql, management.directory.dialects, id, clock());
     }
     const now = clock();
     await addNumbers(sql, await ensureBlocklist(sql, 'empty', 0n), [8613800000021n], 'operator', now);

@@ -65,7 +65,7 @@ test('an account sees the products it subscribes to', async () => {
   const product = await change(office, (sql) => createProduct(sql, { name: 'theirs', medium: 'sms', unit: 'yuan' }));
   const { account } = await change(office, (sql) => createAccount(sql, office.box, { name: 'a' }));
   expect((await listProducts(office.db.sql, account.id, page)).data).toEqual([]);
-  await change(office, (sql) => createSubscription(sql, office.box, { accountId: account.id, productId: product.id, priceE4: 1n }));
+  await change(office, (sql) => createSubscription(sql, office, { accountId: account.id, productId: product.id, priceE4: 1n }));
   expect((await listProducts(office.db.sql, account.id, page)).data).toEqual([product]);
 });
 

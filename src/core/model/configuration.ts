@@ -98,6 +98,8 @@ export interface Subscription {
   readonly id: bigint;
   readonly accountId: bigint;
   readonly productId: bigint;
+  /** How its customer speaks, see dialect.ts. */
+  readonly dialect: string;
   readonly spId: bigint | null;
   /** Ten-thousandths of the product's unit, per billed segment (aim, sms) or message (mms). */
   readonly priceE4: bigint;

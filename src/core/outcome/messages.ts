@@ -12,7 +12,7 @@ import type { Directory } from '../config/directory.ts';
 import { type Conclusion, conclude } from '../money/ledger.ts';
 import { batchIdOf } from '../model/ids.ts';
 import { isFinal, type MessageStatus, messageStatus } from '../model/statuses.ts';
-import { destinations, reportsFrom } from '../events/outbox.ts';
+import { destinations, reportsFrom } from '../events/owed.ts';
 import { learnPorted } from '../numbers/portability.ts';
 import { groupBy, groupInOrder } from '../../std/group.ts';
 

@@ -43,7 +43,7 @@ beforeAll(async () => {
     await createPool(sql, { id: 1n, name: 'pool', channels: [] });
     const product = await createProduct(sql, { name: 'AIM', medium: 'aim', unit: 'yuan', poolId: 1n });
     const { account } = await createAccount(sql, office.box, { name: 'account' });
-    return (await createSubscription(sql, office.box, { accountId: account.id, productId: product.id, priceE4: 1n })).subscription.id;
+    return (await createSubscription(sql, office, { accountId: account.id, productId: product.id, priceE4: 1n })).subscription.id;
   });
   const found = office.directory.subscription(subscriptionId);
   if (!found) throw new Error('no subscription');

@@ -23,7 +23,9 @@ import { purgeInboundParts, purgeReplies } from '../outcome/inbound.ts';
 import { compact } from '../money/ledger.ts';
 import { hasUnfinished, purgeLateReports } from '../outcome/messages.ts';
 import type { PlatformSettings } from '../model/configuration.ts';
-import { awaitedDays, giveUpEvents, hasWaiting, ownPartitions, purgePushes } from '../events/outbox.ts';
+import { awaitedDays, giveUpEvents, hasWaiting, ownPartitions } from '../events/owed.ts';
+import { purgePushes } from '../events/pushed.ts';
+import type { Dialects } from '../model/dialect.ts';
 import { purgeUnusedMedia } from '../content/media.ts';
 import { setEventsGivenUpBefore } from '../config/settings.ts';
 
@@ -73,7 +75,7 @@ export interface Retention {
   purge(keepFor: KeepFor, isStopping: () => boolean): Promise<number>;
 }
 
-export function createRetention({ db, clock }: { db: Db; clock: () => Date }): Retention {
+export function createRetention({ db, dialects, clock }: { db: Db; dialects: Dialects; clock: () => Date }): Retention {
   const analyzed = new Map<string, number>();
   const partition = (table: string, day: string): string => `${table}_${day.replaceAll('-', '')}`;
   const parents = Object.keys(tables).map((table) => `public.${table}`);
@@ -148,7 +150,7 @@ export function createRetention({ db, clock }: { db: Db; clock: () => Date }): R
     if (isUnfinished) return 'unfinished';
     if (!(await freeze(day, isStopping))) return 'stopped';
     for (let n: number = portion.events; n === portion.events && !isStopping(); )
-      n = await db.transaction((sql) => giveUpEvents(sql, day, isGivenUp, portion.events));
+      n = await db.transaction((sql) => giveUpEvents(sql, dialects, day, isGivenUp, portion.events));
     return isStopping() ? 'stopped' : detach(day, isStopping);
   }
 
@@ -228,7 +230,7 @@ export function createRetention({ db, clock }: { db: Db; clock: () => Date }): R
       const kept = new Map<string, 'unfinished' | 'awaited' | 'in use'>();
       if (old.length === 0) return { dropped, kept };
       await setEventsGivenUpBefore(db.sql, before);
-      const awaited = await awaitedDays(db.sql, before);
+      const awaited = await awaitedDays(db.sql, dialects, before);
       for (const day of old) {
         const result = await retire(day, awaited.has(day), day < givenUpBefore, isStopping);
         if (result === 'stopped') break;

@@ -18,7 +18,7 @@ import {
   operatorOnly,
   pageRequest,
   phoneOf,
-  Problem,
+  RequestError,
   scopeOf,
   textOrNull,
 } from './shared.ts';
@@ -110,7 +110,7 @@ export function addAccounts(api: Api, deps: ConsoleDeps): void {
 }
 
 export function addSubscriptions(api: Api, deps: ConsoleDeps): void {
-  const { db, box, clock } = deps;
+  const { db, directory, clock } = deps;
   const tags = ['subscriptions'];
 
   api.get(
@@ -162,7 +162,7 @@ export function addSubscriptions(api: Api, deps: ConsoleDeps): void {
         priceE4: e4Of('price', price),
         ...(spId !== undefined && { spId: BigInt(spId) }),
       };
-      const { subscription, password } = await change(deps, (sql) => accounts.createSubscription(sql, box, wanted));
+      const { subscription, password } = await change(deps, (sql) => accounts.createSubscription(sql, deps, wanted));
       reply.code(201);
       return { ...subscriptionView(subscription), password };
     },
@@ -184,9 +184,14 @@ export function addSubscriptions(api: Api, deps: ConsoleDeps): void {
       const scope = scopeOf(caller);
       await accounts.getSubscription(db.sql, scope, BigInt(params.id));
       ownPushUrlsOnly(caller, body);
-      const { price, ...settings } = body;
+      const { price, dialect, ...settings } = body;
+      const id = BigInt(params.id);
       const wanted = { ...settings, ...(price !== undefined && { priceE4: e4Of('price', price) }) };
-      return subscriptionView(await change(deps, (sql) => accounts.changeSubscription(sql, scope, BigInt(params.id), wanted)));
+      const changed = await change(deps, async (sql) => {
+        if (dialect !== undefined) await accounts.changeDialect(sql, directory.dialects, id, dialect);
+        return accounts.changeSubscription(sql, scope, id, wanted);
+      });
+      return subscriptionView(changed);
     },
   );
 
@@ -233,7 +238,8 @@ export function addSubscriptions(api: Api, deps: ConsoleDeps): void {
 /** Of its own settings an account may change where its events are pushed to, nothing else. */
 function ownPushUrlsOnly(caller: Caller, body: object): void {
   const others = Object.keys(body).filter((setting) => setting !== 'pushUrls');
-  if (caller.role === 'account' && others.length > 0) throw new Problem(403, 'forbidden', `${others.join(', ')}: for the operator only`);
+  if (caller.role === 'account' && others.length > 0)
+    throw new RequestError(403, 'forbidden', `${others.join(', ')}: for the operator only`);
 }
 
 /** Numbers of a request as the core has them. */

@@ -27,7 +27,7 @@ import { namedSchemas, problemSchema, ref } from '../../../contract/index.ts';
 import { addEvents, addRecords } from './records.ts';
 import { addReviews } from './reviews.ts';
 import { addSettings } from './settings.ts';
-import { type Api, type ConsoleDeps, Problem } from './shared.ts';
+import { type Api, type ConsoleDeps, RequestError } from './shared.ts';
 import { addTemplates } from './templates.ts';
 import { explain, joinPath } from '../../std/explain.ts';
 import type { HttpPart } from '../part.ts';
@@ -58,7 +58,7 @@ export function createConsoleApi(deps: ConsoleDeps): HttpPart {
       const api = typed(server);
       for (const schema of namedSchemas) api.addSchema(schema);
       api.setValidatorCompiler(checkerOf);
-      api.setErrorHandler(answerProblem);
+      api.setErrorHandler(answerError);
       api.removeAllContentTypeParsers();
       api.addContentTypeParser('application/json', { parseAs: 'string' }, readJson(api));
       api.decorateRequest('caller');
@@ -85,17 +85,17 @@ async function callerOf({ db }: ConsoleDeps, request: FastifyRequest, reply: Fas
   if (!caller) {
     if (token !== undefined) request.countFailure();
     reply.header('www-authenticate', 'Bearer');
-    throw new Problem(401, 'unauthenticated', 'Authorization: a valid bearer token is needed');
+    throw new RequestError(401, 'unauthenticated', 'Authorization: a valid bearer token is needed');
   }
-  if (operatorOnly && caller.role !== 'operator') throw new Problem(403, 'forbidden', 'this is for the operator only');
+  if (operatorOnly && caller.role !== 'operator') throw new RequestError(403, 'forbidden', 'this is for the operator only');
   return caller;
 }
 
 // ── what is wrong ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function answerProblem(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+function answerError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const say = (status: number, code: string, message: string) => reply.code(status).send({ error: { code, message } });
-  if (error instanceof Problem) return say(error.status, error.code, error.message);
+  if (error instanceof RequestError) return say(error.status, error.code, error.message);
   if (error instanceof Denial) {
     // What is wrong with a query is a bad request; a body that is well-formed and means nothing has a status of its own.
     const statuses = { not_found: 404, conflict: 409, invalid: request.method === 'GET' ? 400 : 422, malformed: 400 };
@@ -120,9 +120,9 @@ const checkerOf: FastifySchemaCompiler<TSchema> = ({ schema, httpPart = 'body' }
   const validator = Compile(schema);
   return (given: unknown) => {
     const value = httpPart === 'body' ? given : withNumbers(schema, given);
-    if (!validator.Check(value)) return { error: new Problem(400, 'invalid', problemOf(validator.Errors(value), value, httpPart)) };
+    if (!validator.Check(value)) return { error: new RequestError(400, 'invalid', problemOf(validator.Errors(value), value, httpPart)) };
     const path = unstorablePath(value, '');
-    if (path !== null) return { error: new Problem(400, 'invalid', `${path || httpPart}: holds a character that is none`) };
+    if (path !== null) return { error: new RequestError(400, 'invalid', `${path || httpPart}: holds a character that is none`) };
     return { value };
   };
 };

@@ -10,7 +10,7 @@ import { fold } from '../../core/screening/sensitive-words.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
 import * as contract from '../../../contract/index.ts';
 import { listOf, ref } from '../../../contract/index.ts';
-import { type Api, type ConsoleDeps, idOrNull, operatorOnly, pageRequest, Problem, scopeOf } from './shared.ts';
+import { type Api, type ConsoleDeps, idOrNull, operatorOnly, pageRequest, RequestError, scopeOf } from './shared.ts';
 
 export function addContentRoutes(api: Api, deps: ConsoleDeps): void {
   addContentTemplates(api, deps);
@@ -71,7 +71,7 @@ function addContentTemplates(api: Api, deps: ConsoleDeps): void {
       const { accountId, text, note = '', verdict, enabled = true } = body;
       const owner = scopeOf(caller, accountId);
       if (caller.role === 'account') textAndNoteOnly(body);
-      else if (verdict === undefined) throw new Problem(400, 'invalid', 'verdict: required');
+      else if (verdict === undefined) throw new RequestError(400, 'invalid', 'verdict: required');
       const wanted = { accountId: owner, text, note, verdict: verdict ?? null, enabled: verdict !== undefined && enabled };
       const created = await changeRules(deps, (sql) => content.createContentTemplate(sql, wanted));
       reply.code(201);
@@ -110,7 +110,7 @@ function addContentTemplates(api: Api, deps: ConsoleDeps): void {
 /** What a text is worth is the operator's to say. */
 function textAndNoteOnly(body: object): void {
   const others = Object.keys(body).filter((name) => name === 'verdict' || name === 'enabled');
-  if (others.length > 0) throw new Problem(403, 'forbidden', `${others.join(', ')}: for the operator only`);
+  if (others.length > 0) throw new RequestError(403, 'forbidden', `${others.join(', ')}: for the operator only`);
 }
 
 // ── lists of words ───────────────────────────────────────────────────────────────────────────────────────────────────────────────

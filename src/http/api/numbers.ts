@@ -13,7 +13,17 @@ import * as portability from '../../core/numbers/portability.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
 import * as contract from '../../../contract/index.ts';
 import { listOf, ref } from '../../../contract/index.ts';
-import { type Api, type ConsoleDeps, operatorOnly, optionalPhone, pageRequest, phoneOf, phonesOf, placeView, Problem } from './shared.ts';
+import {
+  type Api,
+  type ConsoleDeps,
+  operatorOnly,
+  optionalPhone,
+  pageRequest,
+  phoneOf,
+  phonesOf,
+  placeView,
+  RequestError,
+} from './shared.ts';
 
 export function addNumbers(api: Api, deps: ConsoleDeps): void {
   addLookup(api, deps);
@@ -182,7 +192,7 @@ function addImports(api: Api, deps: ConsoleDeps): void {
 
   /** One file at a time on each node: it takes disk, and connections that others want. */
   async function importing<Result>(body: unknown, work: (chunks: AsyncIterable<Uint8Array>) => Promise<Result>): Promise<Result> {
-    if (!(body instanceof Readable)) throw new Problem(400, 'invalid', 'body: required');
+    if (!(body instanceof Readable)) throw new RequestError(400, 'invalid', 'body: required');
     try {
       if (isImporting) throw new Denial('conflict', 'another file is being imported on this node');
       isImporting = true;

@@ -5,6 +5,7 @@ import { cancelBatch } from '../../core/intake/cancellation.ts';
 import { yuan } from '../../core/money/ledger.ts';
 import { mapPage } from '../../core/config/management.ts';
 import { batchIdOf } from '../../core/model/ids.ts';
+import * as history from '../../core/events/history.ts';
 import * as reporting from '../../core/watch/reporting.ts';
 import type { Caller } from '../../core/config/tokens.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
@@ -193,7 +194,7 @@ export function addRecords(api: Api, deps: ConsoleDeps): void {
   );
 }
 
-export function addEvents(api: Api, { db, clock, outbox, signals }: ConsoleDeps): void {
+export function addEvents(api: Api, { db, directory, clock, outbox, signals }: ConsoleDeps): void {
   const tags = ['events'];
 
   api.get(
@@ -217,7 +218,10 @@ export function addEvents(api: Api, { db, clock, outbox, signals }: ConsoleDeps)
         phone: optionalPhone(query.phone),
         batchId: optionalId(query.batchId),
       };
-      return mapPage(await reporting.searchEvents(db.sql, accountOf(caller, query.accountId), filter, pageRequest(query)), eventView);
+      return mapPage(
+        await history.searchEvents(db.sql, directory.dialects, accountOf(caller, query.accountId), filter, pageRequest(query)),
+        eventView,
+      );
     },
   );
 
@@ -308,7 +312,7 @@ const messageView = ({ priceE4, costE4, ...message }: reporting.MessageSummary):
   finalAt: timeOrNull(message.finalAt),
 });
 
-const eventView = ({ costE4, ...event }: reporting.Event): Static<typeof contract.eventSchema> => ({
+const eventView = ({ costE4, ...event }: history.Event): Static<typeof contract.eventSchema> => ({
   ...event,
   id: String(event.id),
   batchId: event.kind === 'report' ? String(batchIdOf(event.id)) : null,

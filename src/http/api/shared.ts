@@ -54,10 +54,10 @@ export interface ConsoleDeps extends Management {
 }
 
 /** A request that is refused before the core is asked. */
-export class Problem extends Error {
+export class RequestError extends Error {
   readonly status: 400 | 401 | 403;
   readonly code: 'invalid' | 'unauthenticated' | 'forbidden';
-  constructor(status: Problem['status'], code: Problem['code'], message: string) {
+  constructor(status: RequestError['status'], code: RequestError['code'], message: string) {
     super(message);
     this.status = status;
     this.code = code;
@@ -78,7 +78,7 @@ export function scopeOf(caller: Caller, accountId?: number): bigint | null {
 /** The one account a request is about. */
 export function accountOf(caller: Caller, accountId?: number): bigint {
   const account = scopeOf(caller, accountId);
-  if (account === null) throw new Problem(400, 'invalid', 'accountId: the operator must say whose');
+  if (account === null) throw new RequestError(400, 'invalid', 'accountId: the operator must say whose');
   return account;
 }
 
@@ -158,11 +158,11 @@ const maxDays = 31;
 /** The days asked for, or the last three. */
 export function dayRange({ from, to }: { from?: string; to?: string }, now: Date): DayRange {
   for (const [path, day] of Object.entries({ from, to }))
-    if (day !== undefined && !isDay(day)) throw new Problem(400, 'invalid', `${path}: there is no such day`);
+    if (day !== undefined && !isDay(day)) throw new RequestError(400, 'invalid', `${path}: there is no such day`);
   const toDay = to ?? shanghaiDay(now);
   const fromDay = from ?? addDays(toDay, -2);
-  if (fromDay > toDay) throw new Problem(400, 'invalid', 'from: comes after to');
-  if (addDays(fromDay, maxDays) <= toDay) throw new Problem(400, 'invalid', `from, to: at most ${maxDays} days at once`);
+  if (fromDay > toDay) throw new RequestError(400, 'invalid', 'from: comes after to');
+  if (addDays(fromDay, maxDays) <= toDay) throw new RequestError(400, 'invalid', `from, to: at most ${maxDays} days at once`);
   return { fromDay, toDay };
 }
 

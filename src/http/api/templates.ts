@@ -21,7 +21,7 @@ import {
 } from './shared.ts';
 
 export function addTemplates(api: Api, deps: ConsoleDeps): void {
-  const { db, clock, signals } = deps;
+  const { db, directory, clock, signals } = deps;
   const tags = ['templates and signatures'];
   const answer = { params: contract.idParams, response: { 200: ref(contract.templateSchema) } };
   const decided = (template: templates.StoredTemplate) => {
@@ -101,7 +101,8 @@ export function addTemplates(api: Api, deps: ConsoleDeps): void {
   api.post(
     '/v1/templates/:id/approve',
     { config: operatorOnly, schema: { operationId: 'approveTemplate', summary: 'Approve a template', tags, ...answer } },
-    async ({ params }) => decided(await change(deps, (sql) => templates.approveTemplate(sql, BigInt(params.id), clock()))),
+    async ({ params }) =>
+      decided(await change(deps, (sql) => templates.approveTemplate(sql, directory.dialects, BigInt(params.id), clock()))),
   );
 
   api.post(
@@ -111,7 +112,7 @@ export function addTemplates(api: Api, deps: ConsoleDeps): void {
       schema: { operationId: 'rejectTemplate', summary: 'Reject a template', tags, body: contract.rejection, ...answer },
     },
     async ({ params, body: { reason } }) =>
-      decided(await change(deps, (sql) => templates.rejectTemplate(sql, BigInt(params.id), reason, clock()))),
+      decided(await change(deps, (sql) => templates.rejectTemplate(sql, directory.dialects, BigInt(params.id), reason, clock()))),
   );
 
   api.post(
