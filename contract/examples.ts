@@ -102,6 +102,7 @@ export const examples: readonly Example[] = [
   },
   { operation: 'changeChannel', path: { id: ids.cmppChannel }, body: { connections: 4, healthRules: { failurePercent: 30 } } },
   { operation: 'getChannel', path: { id: ids.cmppChannel }, id: ids.cmppChannel },
+  { operation: 'listChannelKinds' },
   { operation: 'listChannels', query: { limit: 50 } },
   { operation: 'createPool', body: { name: '全国', channels: [{ channelId: ids.cmppChannel, priority: 1, weight: 1 }] }, id: ids.pool },
   {

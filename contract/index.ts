@@ -15,6 +15,7 @@ import { accountSchema, apiKeySchema, createdAccountSchema } from './accounts.ts
 import { batchDetailSchema, batchSchema } from './batches.ts';
 import { addedSchema, blockedNumberSchema, blocklistSchema, numberImportSchema, removedSchema } from './blocklists.ts';
 import { capSchema } from './caps.ts';
+import { channelKindSchema } from './channel-kinds.ts';
 import { channelSchema } from './channels.ts';
 import { contentTemplateSchema } from './content-templates.ts';
 import { eventSchema, replayedSchema } from './events.ts';
@@ -41,6 +42,7 @@ export * from './batches.ts';
 export * from './blocklists.ts';
 export * from './caps.ts';
 export * from './cards.ts';
+export * from './channel-kinds.ts';
 export * from './channels.ts';
 export * from './content-templates.ts';
 export * from './events.ts';
@@ -76,6 +78,7 @@ export const namedSchemas: readonly TSchema[] = [
   ledgerEntrySchema,
   productSchema,
   poolSchema,
+  channelKindSchema,
   channelSchema,
   orphanSchema,
   templateSchema,

@@ -135,7 +135,7 @@ const bill = {
 
 /** Seeds an empty installation, and points the channels at the ports that the simulated carriers have got this time. */
 export async function seed(management: Management, portOf: (gateway: DemoGateway) => number, mmscUrl: string): Promise<void> {
-  const { db, box, directory } = management;
+  const { db, directory } = management;
   const [seeded] = await db.sql`select 1 from accounts limit 1`;
   if (!seeded) await change(management, (sql) => seedAll(sql, management, portOf));
   // Apart, so that a sandbox of before there was MMS, or magic for every rule, gets it too.
@@ -147,13 +147,13 @@ export async function seed(management: Management, portOf: (gateway: DemoGateway
       const { host, port } = channel?.settings ?? {};
       if (!channel || host !== '127.0.0.1' || port === portOf(gateway)) continue;
       const settings = { ...settingsOf(gateway, spId, 0), ...channel.settings, port: portOf(gateway) };
-      await change(management, (sql) => changeChannel(sql, box, channelId, { settings }));
+      await change(management, (sql) => changeChannel(sql, management, channelId, { settings }));
     }
   const mms = directory.channel(demoMmsc.channelId);
   const url = mms?.settings.url;
   if (mms && typeof url === 'string' && url !== mmscUrl && url.startsWith('http://127.0.0.1:'))
     await change(management, (sql) =>
-      changeChannel(sql, box, demoMmsc.channelId, { settings: { ...mmscSettings(mmscUrl), ...mms.settings, url: mmscUrl } }),
+      changeChannel(sql, management, demoMmsc.channelId, { settings: { ...mmscSettings(mmscUrl), ...mms.settings, url: mmscUrl } }),
     );
 }
 
@@ -169,12 +169,12 @@ const mmscSettings = (url: string) => ({
 });
 
 async function seedMms(sql: Sql, management: Management, mmscUrl: string): Promise<void> {
-  const { box, directory } = management;
+  const { directory } = management;
   const at = new Date();
   const { channelId, name, accessNumber, secret } = demoMmsc;
   const carriers = ['mobile', 'unicom', 'telecom', 'broadcast', 'international'] as const;
   const settings = mmscSettings(mmscUrl);
-  await createChannel(sql, box, { id: channelId, name, protocol: 'mm7', connections: 1, carriers, accessNumber, settings, secret });
+  await createChannel(sql, management, { id: channelId, name, protocol: 'mm7', connections: 1, carriers, accessNumber, settings, secret });
   const pool = await createPool(sql, { id: 2n, name: '模拟彩信中心', channels: [{ channelId, priority: 1, weight: 1 }] });
   const mms = [
     { id: products.mmsEstate, name: '营销彩信-房产类', balance: 188_888n },
@@ -213,9 +213,9 @@ const settingsOf = ({ version }: DemoGateway, spId: string, port: number) => ({
 type Sql = Parameters<Parameters<typeof change>[1]>[0];
 
 /** A gateway's channel, as it is when it is made. */
-async function makeChannel(sql: Sql, box: Management['box'], gateway: DemoGateway, port: number, channel: DemoChannel): Promise<void> {
+async function makeChannel(sql: Sql, management: Management, gateway: DemoGateway, port: number, channel: DemoChannel): Promise<void> {
   const { channelId: id, spId, ...rest } = channel;
-  await createChannel(sql, box, { id, protocol: 'cmpp', settings: settingsOf(gateway, spId, port), ...rest });
+  await createChannel(sql, management, { id, protocol: 'cmpp', settings: settingsOf(gateway, spId, port), ...rest });
 }
 
 async function seedAll(sql: Sql, management: Management, portOf: (gateway: DemoGateway) => number): Promise<void> {
@@ -223,7 +223,7 @@ async function seedAll(sql: Sql, management: Management, portOf: (gateway: DemoG
   const at = new Date();
   await createToken(sql, { name: 'sandbox', caller: { role: 'operator' }, token: operatorToken });
 
-  for (const gateway of demoGateways) await makeChannel(sql, box, gateway, portOf(gateway), gateway.channels[0]);
+  for (const gateway of demoGateways) await makeChannel(sql, management, gateway, portOf(gateway), gateway.channels[0]);
   const channels = demoGateways.map(({ channels: [{ channelId }] }) => ({ channelId, priority: 1, weight: 1 }));
   const pool = await createPool(sql, { id: 1n, name: '模拟运营商', channels });
   await createProduct(sql, { id: products.aim, name: '智能短信', medium: 'aim', unit: 'yuan', poolId: pool.id });
@@ -265,7 +265,7 @@ async function seedMagic(sql: Sql, management: Management, portOf: (gateway: Dem
   await seedLists(sql, at);
 
   for (const gateway of demoGateways)
-    for (const channel of gateway.channels.slice(1)) await makeChannel(sql, box, gateway, portOf(gateway), channel);
+    for (const channel of gateway.channels.slice(1)) await makeChannel(sql, management, gateway, portOf(gateway), channel);
   const channels = brokenChannels.map(({ channelId }) => ({ channelId, priority: 1, weight: 1 }));
   // Nothing is ever sent by it, so MMS products may have it, too.
   await createPool(sql, { id: brokenPoolId, name: '残缺的通道池', channels });

@@ -1,10 +1,12 @@
 /**
- * What a connection to a carrier promises, whatever protocol it speaks.
+ * What a protocol is (`ChannelKind`), and what a connection to a carrier promises, whatever protocol it speaks.
  *
  * A connection logs in, keeps alive, reconnects and drains by itself; whoever owns it hands over messages while there is room and
  * is told, once for each, what became of them. It knows no database: an acknowledgement to the carrier is sent only when the owner
- * says that what was received is safe.
+ * says that what was received is safe. Where carriers call us, a kind has a door instead of, or beside, what comes by its connections; it promises
+ * the same of what it receives.
  */
+import type { Static, TObject } from 'typebox';
 
 /** One frame of a multimedia message: a text, a medium, or both, in the order they are shown. */
 export interface PackageFrame {
@@ -62,6 +64,15 @@ export interface CarrierReport {
   readonly phone: string;
 }
 
+/** Somebody has read a multimedia message, or deleted it unread. */
+export interface ReadReply {
+  readonly carrierId: string;
+  /** The phone as the carrier wrote it. */
+  readonly phone: string;
+  /** As received: `Read`, `Deleted`… */
+  readonly status: string;
+}
+
 /** A message from a phone, or one segment of it. */
 export interface CarrierInbound {
   /** The carrier's id of this delivery; a redelivery carries the same. */
@@ -80,13 +91,20 @@ export interface CarrierInbound {
 /** `refused`: the carrier answered the login with an error; `down`: no connection. Both are retried with backoff. */
 export type ConnectionState = 'down' | 'connecting' | 'refused' | 'up' | 'draining' | 'stopped';
 
-export interface ConnectionEvents {
+/**
+ * What a carrier tells, by a connection or by a door. `acknowledge` answers it: true once what came is safe, false to make it come
+ * again. Call it exactly once.
+ */
+export interface CarrierEvents {
+  onReport(report: CarrierReport, acknowledge: (safe: boolean) => void): void;
+  onReadReply(reply: ReadReply, acknowledge: (safe: boolean) => void): void;
+  onInbound(inbound: CarrierInbound, acknowledge: (safe: boolean) => void): void;
+}
+
+export interface ConnectionEvents extends CarrierEvents {
   onState(state: ConnectionState, reason: string): void;
   /** `room()` has become positive after it was 0. */
   onRoom(): void;
-  /** `acknowledge` answers the carrier: true once the report is safe, false to make it come again. Call it exactly once. */
-  onReport(report: CarrierReport, acknowledge: (safe: boolean) => void): void;
-  onInbound(inbound: CarrierInbound, acknowledge: (safe: boolean) => void): void;
 }
 
 export interface ChannelConnection {
@@ -114,4 +132,66 @@ export interface ConnectionDeps {
   readonly events: ConnectionEvents;
   /** Asked right before every PDU that reaches a phone is written; false makes the segment `unsent` (a lost lease must stop sending). */
   mayWrite(): boolean;
+}
+
+// ── what a protocol is ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/** The same in both languages of the documentation and the console. */
+export interface Words {
+  readonly zh: string;
+  readonly en: string;
+}
+
+/** One protocol between us and carriers. All there are stand in kinds.ts. */
+export interface ChannelKind<Settings extends TObject = TObject> {
+  /** What is stored with a channel, and the name in kinds.ts. */
+  readonly name: string;
+  readonly title: Words;
+  /** Schema of a channel's settings, see settings.ts: checked when they are stored, typed where they are used, documented from it. */
+  readonly settings: Settings;
+  /** What the carrier calls the password that is kept, sealed, with a channel. */
+  readonly secret: Words;
+  /** Throws TypeError or RangeError if nothing on the wire can carry these settings. */
+  connect(settings: Static<Settings>, secret: string, deps: ConnectionDeps): ChannelConnection;
+  /** Where the carrier calls us; left out where everything comes by the connections we made. */
+  readonly door?: HttpDoor<Settings>;
+}
+
+/** The carrier calls us by HTTP, and any node may answer. */
+export interface HttpDoor<Settings extends TObject = TObject> {
+  /** The carrier of a channel posts to this, a slash, and the channel's id. */
+  readonly prefix: `/${string}`;
+  /** Octets of a request, at most. */
+  readonly maxOctets: number;
+  /** Null where these settings let nobody in. */
+  open(channel: DoorChannel<Settings>, events: CarrierEvents): OpenDoor | null;
+}
+
+/** A channel whose carrier calls us. */
+export interface DoorChannel<Settings extends TObject = TObject> {
+  readonly settings: Static<Settings>;
+  readonly secret: string;
+  /** Our service number, which all numbers of ours begin with. */
+  readonly accessNumber: string;
+}
+
+export interface OpenDoor {
+  /** Answers once what was posted is safe. Rejects only if the owner throws. */
+  receive(post: CarrierPost): Promise<CarrierAnswer>;
+}
+
+/** What a carrier posted, its body complete and bounded. */
+export interface CarrierPost {
+  readonly contentType: string;
+  readonly authorization: string | undefined;
+  readonly remoteAddress: string;
+  readonly body: Buffer;
+}
+
+export interface CarrierAnswer {
+  readonly status: number;
+  readonly contentType: string;
+  readonly body: string;
+  /** Beside Content-Type. */
+  readonly headers: Readonly<Record<string, string>>;
 }

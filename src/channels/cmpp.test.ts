@@ -95,6 +95,7 @@ function wire(port: number, settings: Partial<CmppSettings> = {}, behaviour: Beh
           wired.reports.push(report);
           answer(acknowledge);
         },
+        onReadReply() {},
         onInbound(inbound, acknowledge) {
           wired.inbound.push(inbound);
           answer(acknowledge);
@@ -471,7 +472,13 @@ describe('reports', () => {
     const slow = createCmppConnection(
       { host: '127.0.0.1', port: ismg.port, spId, secret, ratePerSecond: 100, serviceId: '', reconnectMinMs: 10, reconnectMaxMs: 10 },
       {
-        events: { onState: () => {}, onRoom: () => {}, onReport: (_, acknowledge) => late.push(acknowledge), onInbound: () => {} },
+        events: {
+          onState: () => {},
+          onRoom: () => {},
+          onReport: (_, acknowledge) => late.push(acknowledge),
+          onReadReply: () => {},
+          onInbound: () => {},
+        },
         mayWrite: () => true,
       },
     );
@@ -530,7 +537,13 @@ describe('reports', () => {
     const connection = createCmppConnection(
       { host: '127.0.0.1', port, spId, secret, ratePerSecond: 100, serviceId: '' },
       {
-        events: { onState: () => {}, onRoom: () => {}, onReport: (_, acknowledge) => held.push(acknowledge), onInbound: () => {} },
+        events: {
+          onState: () => {},
+          onRoom: () => {},
+          onReport: (_, acknowledge) => held.push(acknowledge),
+          onReadReply: () => {},
+          onInbound: () => {},
+        },
         mayWrite: () => true,
       },
     );
@@ -604,6 +617,7 @@ describe('a connection', () => {
             },
             onRoom: () => {},
             onReport: () => {},
+            onReadReply: () => {},
             onInbound: () => {},
           },
           mayWrite: () => true,

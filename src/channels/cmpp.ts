@@ -9,6 +9,7 @@
  * Reports and replies are answered when the owner says that they are safe; with too many unanswered we stop reading. What is not
  * answered when a connection breaks, the carrier sends again.
  */
+import { type Static, Type } from 'typebox';
 import {
   authenticatorIsmg,
   authenticatorSource,
@@ -32,56 +33,116 @@ import {
 } from '../protocols/cmpp.ts';
 import { ProtocolError } from '../protocols/wire/fields.ts';
 import { type CutText, concatHeader, cutText, splitHeader } from '../protocols/text.ts';
-import type { ChannelConnection, ConnectionDeps, OutboundMessage, SegmentOutcome } from './channel.ts';
+import type { ChannelConnection, ChannelKind, ConnectionDeps, OutboundMessage, SegmentOutcome } from './channel.ts';
 import { createPacer } from './session/pacing.ts';
-import { createSession, type SessionSettings, type Tracked } from './session/session.ts';
+import { createSession, type Tracked } from './session/session.ts';
+import { address, sessionSettings } from './session/settings.ts';
+import { ascii, byDefault, ratePerSecond, throttling, withDefaults, words } from './settings.ts';
 
-export interface CmppSettings extends Partial<SessionSettings> {
-  readonly host: string;
-  readonly port: number;
-  /** 6 digits, given by the carrier. */
-  readonly spId: string;
-  readonly secret: string;
-  /** The version we ask for; a server that knows only an older one gets that. Default '3.0'. */
-  readonly version?: '2.0' | '3.0';
-  /** Segments per second on this connection. */
-  readonly ratePerSecond: number;
-  readonly serviceId: string;
-  /** 0 recipient, 1 source, 2 SP (default), 3 nobody in particular. */
-  readonly feeUserType?: number;
-  readonly feeType?: string;
-  readonly feeCode?: string;
-  readonly msgLevel?: number;
-  readonly longReferenceBits?: 8 | 16;
-  /** Default: `86138…` is written `138…`, other countries with `00` in front. False writes E.164 digits. */
-  readonly stripCountryCode?: boolean;
-  /** Pause before a segment refused as "too fast" goes out again, doubled each time, and how often it may. */
-  readonly throttleBackoffMs?: number;
-  readonly throttleTries?: number;
-  /** Refuse a server that cannot prove that it knows the secret; many real ones cannot. */
-  readonly strictAuthenticator?: boolean;
-}
+const cmppSettings = Type.Object(
+  {
+    ...address,
+    spId: ascii(6, 6, words('企业代码', 'SP_Id', '运营商分配的六位企业代码，登录与提交都用它。', 'Six characters, given by the carrier.')),
+    serviceId: ascii(1, 10, words('业务代码', 'Service_Id', '运营商登记的业务代码。', 'The service, as registered with the carrier.')),
+    ratePerSecond: ratePerSecond('提交短信条数（长短信按段计）', 'Segments'),
+    version: byDefault(
+      '3.0',
+      Type.Enum(
+        ['2.0', '3.0'],
+        words(
+          '协议版本',
+          'Version',
+          '登录时请求的 CMPP 版本；只支持较低版本的网关按较低版本通信。',
+          'The version we ask for; a gateway that knows only an older one gets that.',
+        ),
+      ),
+    ),
+    feeUserType: byDefault(
+      2,
+      Type.Integer({
+        minimum: 0,
+        maximum: 3,
+        ...words(
+          '计费用户类型',
+          'Fee_UserType',
+          '0 对接收方计费，1 对源终端计费，2 对企业（SP）计费，3 不使用。',
+          'Who is charged: 0 the recipient, 1 the source, 2 the SP, 3 nobody in particular.',
+        ),
+      }),
+    ),
+    feeType: byDefault(
+      '01',
+      Type.String({
+        pattern: '^[0-9]{1,2}$',
+        ...words(
+          '计费类型',
+          'FeeType',
+          '资费类别：01 免费，02 按条，03 包月，04 封顶，05 由企业（SP）实现。',
+          'How the carrier charges: 01 free, 02 per message, 03 by month, 04 capped, 05 by the SP.',
+        ),
+      }),
+    ),
+    feeCode: byDefault(
+      '0',
+      Type.String({ pattern: '^[0-9]{1,6}$', ...words('资费代码', 'FeeCode', '资费，单位为分。', 'The charge, in fen.') }),
+    ),
+    msgLevel: byDefault(
+      0,
+      Type.Integer({
+        minimum: 0,
+        maximum: 9,
+        ...words('信息级别', 'Msg_level', '提交短信的优先级别，由运营商解释。', 'Priority of messages; what it means, the carrier says.'),
+      }),
+    ),
+    longReferenceBits: byDefault(
+      8,
+      Type.Enum(
+        [8, 16],
+        words(
+          '长短信参考号位数',
+          'Long message reference',
+          '长短信用户数据头中参考号的位数；16 位时每段少一个汉字。',
+          'Bits of the reference that joins the segments of a long message; 16 take the room of a character in each.',
+        ),
+      ),
+    ),
+    stripCountryCode: byDefault(
+      true,
+      Type.Boolean(
+        words(
+          '去掉国家码',
+          'Strip country code',
+          '是：86138… 写作 138…，其他国家号码前加 00；否：按国际格式提交。',
+          'True writes 86138… as 138… and other countries with 00 in front; false writes international digits.',
+        ),
+      ),
+    ),
+    strictAuthenticator: byDefault(
+      false,
+      Type.Boolean(
+        words(
+          '校验网关身份',
+          'Strict authenticator',
+          '拒绝不能证明自己知道密码的网关；许多真实网关不能。',
+          'Refuse a gateway that cannot prove that it knows the secret; many real ones cannot.',
+        ),
+      ),
+    ),
+    ...sessionSettings,
+    ...throttling,
+  },
+  { $id: 'CmppSettings', additionalProperties: false },
+);
 
-const defaults = {
-  version: '3.0',
-  window: 16,
-  feeUserType: 2,
-  feeType: '01',
-  feeCode: '0',
-  msgLevel: 0,
-  longReferenceBits: 8,
-  stripCountryCode: true,
-  responseTimeoutMs: 60_000,
-  keepAliveMs: 180_000,
-  keepAliveTries: 3,
-  loginTimeoutMs: 15_000,
-  reconnectMinMs: 500,
-  reconnectMaxMs: 30_000,
-  refusedMinMs: 5_000,
-  throttleBackoffMs: 500,
-  throttleTries: 5,
-  strictAuthenticator: false,
-} as const;
+export type CmppSettings = Static<typeof cmppSettings> & { secret: string };
+
+export const cmppKind: ChannelKind<typeof cmppSettings> = {
+  name: 'cmpp',
+  title: { zh: '中国移动 CMPP 2.0/3.0', en: 'China Mobile CMPP 2.0/3.0' },
+  settings: cmppSettings,
+  secret: { zh: '登录密码', en: 'Shared secret' },
+  connect: (settings, secret, deps) => createCmppConnection({ ...settings, secret }, deps),
+};
 
 /** Deliveries not yet acknowledged by the owner; beyond that we stop reading until half of them are. */
 const maxUnacknowledged = 2000;
@@ -131,7 +192,7 @@ interface Flight extends Tracked {
 
 /** Throws RangeError if no PDU can carry these settings. */
 export function createCmppConnection(given: CmppSettings, deps: ConnectionDeps): ChannelConnection {
-  const settings = { ...defaults, ...given };
+  const settings = withDefaults(cmppSettings, given);
   const { events } = deps;
   const asked: CmppVersion = settings.version === '2.0' ? 2 : 3;
 

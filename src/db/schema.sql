@@ -150,8 +150,7 @@ create table channels (
   constraint channels_connections_check CHECK (((connections >= 1) AND (connections <= 64))),
   constraint channels_health_cause_check CHECK ((health_cause = ANY (ARRAY['no_session'::text, 'failures'::text, 'reports'::text]))),
   constraint channels_health_check CHECK ((health = ANY (ARRAY['healthy'::text, 'unhealthy'::text, 'probing'::text]))),
-  constraint channels_health_forced_check CHECK ((health_forced = ANY (ARRAY['healthy'::text, 'unhealthy'::text]))),
-  constraint channels_protocol_check CHECK ((protocol = ANY (ARRAY['cmpp'::text, 'mm7'::text])))
+  constraint channels_health_forced_check CHECK ((health_forced = ANY (ARRAY['healthy'::text, 'unhealthy'::text])))
 );
 
 create table chunks (

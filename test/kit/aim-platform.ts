@@ -202,7 +202,7 @@ async function seed(management: Management, clock: () => Date): Promise<void> {
   const { box } = management;
   await change(management, async (sql) => {
     const settings = { host: '127.0.0.1', port: 1, spId: '900001', serviceId: 'HY', ratePerSecond: 1000 };
-    await createChannel(sql, box, {
+    await createChannel(sql, management, {
       id: seededChannel,
       protocol: 'cmpp',
       name: 'nowhere',

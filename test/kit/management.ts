@@ -1,4 +1,5 @@
 /** What management works with, on a database of its own; for tests of the core modules behind the management API. */
+import { kindRules } from '../../src/channels/kinds.ts';
 import { createDirectory } from '../../src/core/config/directory.ts';
 import type { Management } from '../../src/core/config/management.ts';
 import { dialects } from '../../src/http/dialects/registry.ts';
@@ -22,6 +23,7 @@ export async function startManagement(): Promise<TestManagement> {
     db,
     box,
     directory,
+    kinds: kindRules,
     databaseUrl: database.url,
     async stop() {
       await directory.stop();

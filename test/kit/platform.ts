@@ -9,6 +9,7 @@ import type { AimCredentials, Client, ReportRow } from './customers.ts';
 import { type Node, spawnNode, until, untilReady } from './processes.ts';
 import { createIsmg, type Ismg, type IsmgOptions, type PhoneMessage } from '../../simulators/ismg.ts';
 import { type App, type AppOptions, createApp } from '../../src/app.ts';
+import { kindRules } from '../../src/channels/kinds.ts';
 import { createAccount, createSubscription, payIn } from '../../src/core/catalogue/accounts.ts';
 import { audit, type Disagreement } from '../../src/core/watch/audit.ts';
 import { createChannel } from '../../src/core/catalogue/channels.ts';
@@ -91,7 +92,7 @@ export async function startPlatform(options: PlatformOptions = {}): Promise<Plat
   const box = createSecretBox(secretKeys);
   const directory = createDirectory({ db, box, dialects });
   await directory.start();
-  const management: Management = { db, box, directory };
+  const management: Management = { db, box, directory, kinds: kindRules };
 
   const { spId, secret, accessNumber } = carrierAccount;
   const shown: PhoneMessage[] = [];
@@ -106,7 +107,7 @@ export async function startPlatform(options: PlatformOptions = {}): Promise<Plat
   carrier.onMessage((message) => shown.push(message));
   await carrier.start();
   await change(management, async (sql) => {
-    await createChannel(sql, box, {
+    await createChannel(sql, management, {
       id: channelId,
       name: 'stories',
       protocol: 'cmpp',

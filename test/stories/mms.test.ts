@@ -112,7 +112,7 @@ async function startMmsPlatform() {
   await change(management, async (sql) => {
     const { box } = management;
     await changeSettings(sql, { pushDelaysSeconds: [0.5, 0.5] });
-    await createChannel(sql, box, {
+    await createChannel(sql, management, {
       id: 9n,
       name: 'mms',
       protocol: 'mm7',

@@ -94,6 +94,7 @@ function wire(url: string, settings: Partial<Mm7Settings> = {}, mayWrite: () => 
           wired.rooms += 1;
         },
         onReport() {},
+        onReadReply() {},
         onInbound() {},
       },
       mayWrite,
@@ -608,7 +609,7 @@ describe('stopping', () => {
   });
 
   test('settings that cannot work are found at once', () => {
-    const deps = { events: { onState() {}, onRoom() {}, onReport() {}, onInbound() {} }, mayWrite: () => true };
+    const deps = { events: { onState() {}, onRoom() {}, onReport() {}, onReadReply() {}, onInbound() {} }, mayWrite: () => true };
     expect(() => createMm7Connection({ url: 'nowhere', vaspId, vasId: from, ratePerSecond: 1 }, deps)).toThrow(TypeError);
     expect(() => createMm7Connection({ url: 'http://x/', vaspId, vasId: from, ratePerSecond: 0 }, deps)).toThrow(RangeError);
   });

@@ -1,6 +1,6 @@
 /**
  * A connection to a multimedia centre (MMSC) over MM7: SubmitReqs out, their answers in. Reports and replies come to our own HTTP
- * listener, see `mm7-receiver.ts`.
+ * listener, see `door.ts`.
  *
  * One upload serves many recipients. Messages handed over with the same content object and source number gather in a group, which
  * leaves as one SubmitReq when it is full, or when it has waited a moment; while requests with the same content are under way it waits
@@ -31,89 +31,11 @@ import type { PartToWrite } from '../../protocols/mm7/multipart.ts';
 import { defaultStyle, presentationPart } from '../../protocols/mm7/smil.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
 import type { ChannelConnection, ConnectionDeps, ConnectionState, MessagePackage, OutboundMessage, SegmentOutcome } from '../channel.ts';
+import { withDefaults } from '../settings.ts';
 import { createPoster, type Posted } from './post.ts';
+import { type Mm7ChannelSettings, mm7Settings } from './settings.ts';
 
-export interface Mm7Settings {
-  readonly url: string;
-  readonly vaspId: string;
-  readonly vasId: string;
-  readonly serviceCode?: string;
-  /** HTTP authentication; default `basic` if there is a user, else none. */
-  readonly authentication?: 'none' | 'basic' | 'digest';
-  readonly username?: string;
-  readonly secret?: string;
-  /** What MM7Version says, and the last part of the namespace (or a whole URI). The MMSC may refuse others with 4002. */
-  readonly version?: string;
-  readonly namespace?: string;
-  readonly prefixes?: 'default' | 'prefixed';
-  /** How SenderAddress is written: as a ShortCode or Number inside of it, as text (China Mobile's API), or not at all. */
-  readonly senderStyle?: 'shortCode' | 'number' | 'text' | 'none';
-  /** `+86138…`, `86138…`, or `138…` (other countries with `00`). */
-  readonly numberStyle?: 'plus' | 'e164' | 'national';
-  /** How SMIL names its parts. */
-  readonly sourceStyle?: 'location' | 'cid';
-  /** The header's value with its quotes; some dialects want `"Submit"`. */
-  readonly soapAction?: string;
-  readonly messageClass?: 'Personal' | 'Advertisement' | 'Informational' | 'Auto';
-  readonly priority?: 'Normal' | 'High' | 'Low';
-  readonly chargedParty?: 'Sender' | 'Recipient' | 'Both' | 'Neither' | 'ThirdParty';
-  readonly readReply?: boolean;
-  /** Hours until the MMSC gives up; its own default if left out. */
-  readonly validityHours?: number;
-  readonly frameMs?: number;
-  /** Recipients per second on this connection. */
-  readonly ratePerSecond: number;
-  readonly recipientsPerRequest?: number;
-  /** Requests under way at once. */
-  readonly concurrency?: number;
-  /** How long a group that is not full waits for more. */
-  readonly gatherMs?: number;
-  readonly responseTimeoutMs?: number;
-  readonly connectTimeoutMs?: number;
-  /** How it is found out whether the MMSC is there: an empty POST, which also tells whether we are let in, or a TCP connection. */
-  readonly probe?: 'post' | 'connect';
-  readonly loginTimeoutMs?: number;
-  readonly reconnectMinMs?: number;
-  readonly reconnectMaxMs?: number;
-  readonly refusedMinMs?: number;
-  /** Requests in a row without an answer until the connection counts as down. */
-  readonly failuresUntilDown?: number;
-  /** Pause before a group refused as "too busy" goes out again, doubled each time, and how often it may. */
-  readonly throttleBackoffMs?: number;
-  readonly throttleTries?: number;
-}
-
-const defaults = {
-  serviceCode: '',
-  username: '',
-  secret: '',
-  version: '6.8.0',
-  namespace: 'REL-6-MM7-1-4',
-  prefixes: 'default',
-  senderStyle: 'shortCode',
-  numberStyle: 'plus',
-  sourceStyle: 'location',
-  soapAction: '""',
-  messageClass: 'Informational',
-  priority: 'Normal',
-  chargedParty: 'Sender',
-  readReply: false,
-  validityHours: 0,
-  frameMs: defaultStyle.frameMs,
-  recipientsPerRequest: 100,
-  concurrency: 4,
-  gatherMs: 20,
-  responseTimeoutMs: 60_000,
-  connectTimeoutMs: 10_000,
-  probe: 'post',
-  loginTimeoutMs: 15_000,
-  reconnectMinMs: 500,
-  reconnectMaxMs: 30_000,
-  refusedMinMs: 5_000,
-  failuresUntilDown: 3,
-  throttleBackoffMs: 500,
-  throttleTries: 5,
-} as const;
+export type Mm7Settings = Mm7ChannelSettings & { secret?: string };
 
 /** The longest a group waits for answers that may bring more of the same: longer than a slow line takes for a large package. */
 const maxGatherMs = 10_000;
@@ -175,7 +97,7 @@ interface EncodedPackage {
 
 /** Throws TypeError or RangeError if no request can carry these settings. */
 export function createMm7Connection(given: Mm7Settings, deps: ConnectionDeps): ChannelConnection {
-  const settings = { ...defaults, ...given };
+  const settings = { secret: '', ...withDefaults(mm7Settings, given) };
   const { events } = deps;
   const { recipientsPerRequest, concurrency, gatherMs } = settings;
   if (!(recipientsPerRequest >= 1 && concurrency >= 1 && settings.ratePerSecond > 0)) throw new RangeError('limits below one');

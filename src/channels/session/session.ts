@@ -15,23 +15,7 @@ import { connect, type Socket } from 'node:net';
 import { ProtocolError } from '../../protocols/wire/fields.ts';
 import { createFrameReader, type FrameBounds } from '../../protocols/wire/framing.ts';
 import type { ConnectionState } from '../channel.ts';
-
-export interface SessionSettings {
-  readonly host: string;
-  readonly port: number;
-  /** Requests sent and not yet answered, at most. */
-  readonly window: number;
-  readonly responseTimeoutMs: number;
-  /** Hearing nothing for so long, we ask; after `keepAliveTries` questions, each unanswered for `responseTimeoutMs`, the link is dead. */
-  readonly keepAliveMs: number;
-  readonly keepAliveTries: number;
-  /** From the first octet of TCP to the answer to the login. */
-  readonly loginTimeoutMs: number;
-  readonly reconnectMinMs: number;
-  readonly reconnectMaxMs: number;
-  /** The shortest pause after a refused login. */
-  readonly refusedMinMs: number;
-}
+import type { SessionSettings } from './settings.ts';
 
 /** A request in the window; the session keeps its time here instead of in an object of its own. */
 export interface Tracked {

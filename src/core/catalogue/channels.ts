@@ -5,65 +5,20 @@
  * connections are doing is not known here: that is rows of `channel_leases`, read by reporting.ts.
  */
 import type { Sql } from '../../db/db.ts';
-import type { SecretBox } from '../../std/secret-box.ts';
 import { raiseVersion } from '../config/directory.ts';
-import type { Page, PageRequest } from '../config/management.ts';
+import type { Management, Page, PageRequest } from '../config/management.ts';
 import { afterId, Denial, found, nextConfigId, pageOf } from '../config/management.ts';
 import type { Verdict } from './health.ts';
-import { type Carrier, type Channel, defaultHealthRules, type HealthRules, type Province } from '../model/configuration.ts';
-
-/** Settings of a CMPP connection; what is left out has the protocol's usual value, which channels/cmpp.ts knows. */
-interface CmppChannelSettings {
-  readonly host: string;
-  readonly port: number;
-  /** Six characters, given by the carrier (企业代码). */
-  readonly spId: string;
-  readonly serviceId: string;
-  /** Segments per second, for each connection. */
-  readonly ratePerSecond: number;
-  readonly version?: '2.0' | '3.0';
-  /** Segments sent and not yet answered, for each connection. */
-  readonly window?: number;
-  readonly feeUserType?: number;
-  readonly feeType?: string;
-  readonly feeCode?: string;
-  readonly msgLevel?: number;
-  readonly longReferenceBits?: 8 | 16;
-  readonly stripCountryCode?: boolean;
-  readonly strictAuthenticator?: boolean;
-}
-
-/** Settings of an MM7 connection; what is left out has the protocol's usual value, which channels/mm7/connection.ts knows. */
-interface Mm7ChannelSettings {
-  readonly url: string;
-  readonly vaspId: string;
-  readonly vasId: string;
-  /** Recipients per second, for each connection. */
-  readonly ratePerSecond: number;
-  readonly serviceCode?: string;
-  readonly authentication?: 'none' | 'basic' | 'digest';
-  readonly username?: string;
-  readonly version?: string;
-  readonly namespace?: string;
-  readonly prefixes?: 'default' | 'prefixed';
-  readonly senderStyle?: 'shortCode' | 'number' | 'text' | 'none';
-  readonly numberStyle?: 'plus' | 'e164' | 'national';
-  readonly sourceStyle?: 'location' | 'cid';
-  readonly soapAction?: string;
-  readonly messageClass?: 'Personal' | 'Advertisement' | 'Informational' | 'Auto';
-  readonly readReply?: boolean;
-  readonly validityHours?: number;
-  readonly recipientsPerRequest?: number;
-  /** Requests under way at once. */
-  readonly concurrency?: number;
-  readonly probe?: 'post' | 'connect';
-  /** Who may post reports and replies: from which addresses, or as whom (with the channel's password), or both. Nobody, if neither. */
-  readonly allowedAddresses?: string[];
-  readonly callbackUsername?: string;
-}
+import {
+  type Carrier,
+  type Channel,
+  type ChannelKinds,
+  defaultHealthRules,
+  type HealthRules,
+  type Province,
+} from '../model/configuration.ts';
 
 export interface StoredChannel extends Channel {
-  readonly settings: (CmppChannelSettings | Mm7ChannelSettings) & Readonly<Record<string, unknown>>;
   readonly forcedHealth: 'healthy' | 'unhealthy' | null;
   /** Why it is unhealthy or probing; empty when healthy. */
   readonly healthReason: string;
@@ -87,7 +42,8 @@ export interface ChannelSettings {
   /** What is left out has its default. */
   readonly healthRules?: Partial<HealthRules>;
   readonly accessNumber?: string;
-  readonly settings?: CmppChannelSettings | Mm7ChannelSettings;
+  /** Of its protocol. */
+  readonly settings?: Channel['settings'];
   /** The password of the login. */
   readonly secret?: string;
 }
@@ -95,13 +51,16 @@ export interface ChannelSettings {
 export type NewChannel = { readonly id?: bigint; readonly protocol: Channel['protocol'] } & ChannelSettings &
   Required<Pick<ChannelSettings, 'name' | 'carriers' | 'accessNumber' | 'settings' | 'secret'>>;
 
+/** What writing a channel takes: the box seals its secret, the kinds check its settings. */
+type Keeper = Pick<Management, 'box' | 'kinds'>;
+
 /** Makes a channel; a node takes its connections up within a second or so. The secret is stored sealed and never shown. */
-export async function createChannel(sql: Sql, box: SecretBox, channel: NewChannel): Promise<StoredChannel> {
+export async function createChannel(sql: Sql, { box, kinds }: Keeper, channel: NewChannel): Promise<StoredChannel> {
+  checkSettings(kinds, channel.protocol, channel.settings);
   await raiseVersion(sql);
   const id = channel.id ?? (await nextConfigId(sql));
   const [taken] = await sql`select 1 from channels where id = ${id}`;
   if (taken) throw new Denial('conflict', 'there is a channel with this id already');
-  checkSettings(channel.protocol, channel.settings);
   await sql`
     insert into channels (id, name, protocol, enabled, connections, carriers, provinces, health_forced, health_rules, access_number, settings, secret)
     values (${id}, ${channel.name}, ${channel.protocol}, ${channel.enabled ?? true}, ${channel.connections ?? 1}, ${channel.carriers}::text[],
@@ -111,10 +70,15 @@ export async function createChannel(sql: Sql, box: SecretBox, channel: NewChanne
 }
 
 /** Changes what is named and leaves the rest; `settings` and `healthRules` are replaced as a whole. */
-export async function changeChannel(sql: Sql, box: SecretBox, id: bigint, { secret, ...wanted }: ChannelSettings): Promise<StoredChannel> {
+export async function changeChannel(
+  sql: Sql,
+  { box, kinds }: Keeper,
+  id: bigint,
+  { secret, ...wanted }: ChannelSettings,
+): Promise<StoredChannel> {
   await raiseVersion(sql);
   const channel = { ...(await getChannel(sql, id)), ...wanted };
-  checkSettings(channel.protocol, channel.settings);
+  if (wanted.settings) checkSettings(kinds, channel.protocol, wanted.settings);
   await sql`
     update channels
     set name = ${channel.name}, enabled = ${channel.enabled}, connections = ${channel.connections}, carriers = ${channel.carriers}::text[],
@@ -134,8 +98,9 @@ function ownRules(rules: Partial<HealthRules> = {}): Partial<HealthRules> {
   return Object.fromEntries(Object.entries(all).filter(([name, value]) => value !== defaultHealthRules[name as keyof HealthRules]));
 }
 
-function checkSettings(protocol: Channel['protocol'], settings: CmppChannelSettings | Mm7ChannelSettings): void {
-  if ('url' in settings !== (protocol === 'mm7')) throw new Denial('invalid', `settings: not those of ${protocol}`);
+function checkSettings(kinds: ChannelKinds, protocol: string, settings: Channel['settings']): void {
+  const problem = kinds.problemOf(protocol, settings);
+  if (problem !== null) throw new Denial('malformed', problem);
 }
 
 export async function getChannel(sql: Sql, id: bigint): Promise<StoredChannel> {

@@ -31,7 +31,7 @@ beforeAll(async () => {
       [wide, ['mobile', 'telecom']],
       [narrow, ['mobile']],
     ] as [bigint, Carrier[]][])
-      await createChannel(sql, office.box, {
+      await createChannel(sql, office, {
         id,
         name: String(id),
         protocol: 'cmpp',
@@ -62,8 +62,7 @@ const pool = (...channelIds: bigint[]) =>
   change(office, (sql) =>
     changePool(sql, 1n, { channels: channelIds.map((channelId) => ({ channelId, priority: Number(channelId), weight: 1 })) }),
   );
-const force = (id: bigint, forcedHealth: 'unhealthy' | null) =>
-  change(office, (sql) => changeChannel(sql, office.box, id, { forcedHealth }));
+const force = (id: bigint, forcedHealth: 'unhealthy' | null) => change(office, (sql) => changeChannel(sql, office, id, { forcedHealth }));
 
 /** Puts a chunk of these recipients in line on the sick channel. */
 async function put(phones: bigint[]): Promise<bigint> {

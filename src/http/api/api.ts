@@ -29,6 +29,7 @@ import { addReviews } from './reviews.ts';
 import { addSettings } from './settings.ts';
 import { type Api, type ConsoleDeps, RequestError } from './shared.ts';
 import { addTemplates } from './templates.ts';
+import { explain, joinPath } from '../../std/explain.ts';
 import type { HttpPart } from '../part.ts';
 import { plainFailure } from '../part.ts';
 
@@ -97,8 +98,8 @@ function answerError(error: unknown, request: FastifyRequest, reply: FastifyRepl
   if (error instanceof RequestError) return say(error.status, error.code, error.message);
   if (error instanceof Denial) {
     // What is wrong with a query is a bad request; a body that is well-formed and means nothing has a status of its own.
-    const statuses = { not_found: 404, conflict: 409, invalid: request.method === 'GET' ? 400 : 422 };
-    return say(statuses[error.code], error.code, error.message);
+    const statuses = { not_found: 404, conflict: 409, invalid: request.method === 'GET' ? 400 : 422, malformed: 400 };
+    return say(statuses[error.code], error.code === 'malformed' ? 'invalid' : error.code, error.message);
   }
   const { statusCode, message } = error instanceof Error && 'statusCode' in error ? error : { statusCode: 500, message: '' };
   if (statusCode === 415)
@@ -119,7 +120,7 @@ const checkerOf: FastifySchemaCompiler<TSchema> = ({ schema, httpPart = 'body' }
   const validator = Compile(schema);
   return (given: unknown) => {
     const value = httpPart === 'body' ? given : withNumbers(schema, given);
-    if (!validator.Check(value)) return { error: new RequestError(400, 'invalid', explain(validator.Errors(value), value, httpPart)) };
+    if (!validator.Check(value)) return { error: new RequestError(400, 'invalid', problemOf(validator.Errors(value), value, httpPart)) };
     const path = unstorablePath(value, '');
     if (path !== null) return { error: new RequestError(400, 'invalid', `${path || httpPart}: holds a character that is none`) };
     return { value };
@@ -140,45 +141,22 @@ function withNumbers(schema: TSchema, given: unknown): unknown {
 
 const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> => typeof value === 'object' && value !== null;
 
-/** The first thing that is wrong, after its path. */
-function explain(errors: readonly TLocalizedValidationError[], value: unknown, part: string): string {
+/** A card has its own judge, who says what is wrong with it better than a union of schemas can. */
+function problemOf(errors: readonly TLocalizedValidationError[], value: unknown, part: string): string {
   const first = errors.find(({ keyword }) => keyword !== 'boolean');
-  if (!first) return `${part}: not as it should be`;
-  if (first.instancePath.startsWith('/card') && isRecord(value)) {
-    // A card has its own judge, who says it better than a union of schemas can.
+  if (first?.instancePath.startsWith('/card') && isRecord(value)) {
     const judged = validateCard(value['card']);
     if ('error' in judged) return `card.${judged.error}`;
   }
-  const path = pathOf(first.instancePath);
-  switch (first.keyword) {
-    case 'additionalProperties':
-      return `${first.params.additionalProperties.map((name) => join(path, name)).join(', ')}: unknown here`;
-    case 'required':
-      return `${first.params.requiredProperties.map((name) => join(path, name)).join(', ')}: required`;
-    case 'enum':
-      return `${path}: must be one of ${first.params.allowedValues.map(String).join(', ')}`;
-    default: {
-      // The alternatives of a union fail one after the other, at the same place.
-      const reasons = errors.filter(({ instancePath, keyword }) => instancePath === first.instancePath && keyword !== 'anyOf');
-      return `${path || part}: ${[...new Set(reasons.map(({ message }) => message))].join(' or ')}`;
-    }
-  }
+  return explain(errors, part);
 }
-
-/** `/numbers/3` → `numbers[3]`, as the core writes its paths. */
-function pathOf(pointer: string): string {
-  const parts = pointer.split('/').slice(1);
-  return parts.reduce((path, part) => (/^\d+$/.test(part) ? `${path}[${part}]` : join(path, part)), '');
-}
-
-const join = (path: string, name: string): string => (path === '' ? name : `${path}.${name}`);
 
 /** Where there is a text that PostgreSQL cannot store: with a NUL, or with half a surrogate pair. Looks at what the schema has let through. */
 function unstorablePath(value: unknown, path: string): string | null {
   if (typeof value === 'string') return /[\0\p{Cs}]/u.test(value) ? path : null;
   if (!isRecord(value)) return null;
   for (const [name, part] of Object.entries(value)) {
-    const wrong = unstorablePath(part, Array.isArray(value) ? `${path}[${name}]` : join(path, name));
+    const wrong = unstorablePath(part, Array.isArray(value) ? `${path}[${name}]` : joinPath(path, name));
     if (wrong !== null) return wrong;
   }
   return null;

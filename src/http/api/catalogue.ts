@@ -1,5 +1,7 @@
 /** The routes of the management API for products, pools and channels, and for reports of carriers that match no message. */
-import type { Static } from 'typebox';
+import type { SwaggerTransform } from '@fastify/swagger';
+import { type Static, type TObject, Type } from 'typebox';
+import type { ChannelKind } from '../../channels/channel.ts';
 import * as channels from '../../core/catalogue/channels.ts';
 import * as pools from '../../core/catalogue/pools.ts';
 import * as products from '../../core/catalogue/products.ts';
@@ -9,9 +11,10 @@ import { shanghaiTime } from '../../std/shanghai.ts';
 import * as contract from '../../../contract/index.ts';
 import { listOf, ref } from '../../../contract/index.ts';
 import { type Api, type ConsoleDeps, idOrNull, one, operatorOnly, pageRequest, scopeOf, timeOrNull } from './shared.ts';
+import { withExamples } from './openapi.ts';
 
 export function addCatalogue(api: Api, deps: ConsoleDeps): void {
-  const { db, box } = deps;
+  const { db, channelKinds } = deps;
   const tags = ['products and channels'];
 
   api.get(
@@ -140,6 +143,27 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
   }
 
   api.get(
+    '/v1/channel-kinds',
+    {
+      config: operatorOnly,
+      schema: {
+        operationId: 'listChannelKinds',
+        summary: 'Kinds of channels: the protocols, and the settings that each of them takes',
+        tags,
+        response: { 200: Type.Object({ data: Type.Array(ref(contract.channelKindSchema)) }) },
+      },
+    },
+    () => ({ data: channelKinds.map(kindView) }),
+  );
+
+  for (const { settings } of channelKinds) api.addSchema(settings);
+  /** A channel's settings are checked by the core, once the protocol is known. The document says here what they may be. */
+  const settings = { oneOf: channelKinds.map((kind) => ref(kind.settings)), description: 'Of its protocol.' };
+  const documentedAs =
+    (body: TObject): SwaggerTransform =>
+    ({ schema, url }) => ({ url, schema: withExamples({ ...schema, body: { ...body, properties: { ...body.properties, settings } } }) });
+
+  api.get(
     '/v1/channels',
     {
       config: operatorOnly,
@@ -175,7 +199,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
   api.post(
     '/v1/channels',
     {
-      config: operatorOnly,
+      config: { ...operatorOnly, swaggerTransform: documentedAs(contract.newChannel) },
       schema: {
         operationId: 'createChannel',
         summary: 'Make a channel',
@@ -185,7 +209,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
       },
     },
     async ({ body }, reply) => {
-      const channel = await change(deps, (sql) => channels.createChannel(sql, box, body));
+      const channel = await change(deps, (sql) => channels.createChannel(sql, deps, body));
       reply.code(201);
       return one(await channelViews([channel]));
     },
@@ -194,7 +218,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
   api.patch(
     '/v1/channels/:id',
     {
-      config: operatorOnly,
+      config: { ...operatorOnly, swaggerTransform: documentedAs(contract.channelChange) },
       schema: {
         operationId: 'changeChannel',
         summary: 'Change a channel; its settings are replaced as a whole',
@@ -205,7 +229,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
       },
     },
     async ({ params, body }) =>
-      one(await channelViews([await change(deps, (sql) => channels.changeChannel(sql, box, BigInt(params.id), body))])),
+      one(await channelViews([await change(deps, (sql) => channels.changeChannel(sql, deps, BigInt(params.id), body))])),
   );
 
   api.get(
@@ -243,6 +267,14 @@ const poolView = ({ id, name, channels }: pools.Pool): Static<typeof contract.po
   id: Number(id),
   name,
   channels: channels.map((member) => ({ ...member, channelId: Number(member.channelId) })),
+});
+
+const kindView = ({ name, title, settings, secret, door }: ChannelKind): Static<typeof contract.channelKindSchema> => ({
+  name,
+  title,
+  settings: { ...settings },
+  secret: { title: secret },
+  door: door ? { path: `${door.prefix}/{id}` } : null,
 });
 
 const channelView = (

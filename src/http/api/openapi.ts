@@ -55,7 +55,7 @@ export async function addOpenApi(api: Api): Promise<void> {
 }
 
 /** The same schema with all examples of its body, and with one of each parameter. */
-function withExamples(schema: FastifySchema): FastifySchema {
+export function withExamples(schema: FastifySchema): FastifySchema {
   const own = examples.filter(({ operation }) => operation === schema.operationId);
   const bodies = own.flatMap(({ body }) => (body === undefined ? [] : [body]));
   return {

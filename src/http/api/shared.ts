@@ -10,6 +10,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, RawServerDefault } from 'fastify';
 import { Type } from 'typebox';
+import type { ChannelKind } from '../../channels/channel.ts';
 import type { ContentRules } from '../../core/screening/content-rules.ts';
 import { yuan } from '../../core/money/ledger.ts';
 import type { Management, PageRequest } from '../../core/config/management.ts';
@@ -43,6 +44,7 @@ declare module 'fastify' {
 export type Api = FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, FastifyBaseLogger, TypeBoxTypeProvider>;
 
 export interface ConsoleDeps extends Management {
+  readonly channelKinds: readonly ChannelKind[];
   readonly outbox: Pick<Outbox, 'replay'>;
   readonly signals: Pick<Signals, 'emit'>;
   readonly contentRules: Pick<ContentRules, 'judge' | 'refresh'>;
