@@ -202,7 +202,7 @@ function checkRooms(sources: readonly Parsed[]): string[] {
 }
 
 /** A name in quotes, which only the registry and the folders of dialects may write. */
-function checkNames({ file, text }: Source, names: Iterable<string>): string[] {
+function checkDialectNames({ file, text }: Source, names: Iterable<string>): string[] {
   if (isIn(file, 'src/http/dialects') || isTest(file)) return [];
   return [...names].filter((name) => new RegExp(`['"\`]${name}['"\`]`).test(text)).map((name) => `${file} names the dialect ${name}`);
 }
@@ -410,7 +410,7 @@ describe('this house', () => {
 
   it('dialects are named by their registry and their own folders alone', () => {
     const texts = tracked.filter((file) => /^src\/.*\.ts$/.test(file)).map(read);
-    expect(texts.flatMap((source) => checkNames(source, dialects.rules.keys()))).toEqual([]);
+    expect(texts.flatMap((source) => checkDialectNames(source, dialects.rules.keys()))).toEqual([]);
   });
 
   it('imports make no cycle', () => expect(checkCycles(sources)).toEqual([]));
@@ -468,7 +468,7 @@ describe('the checks themselves', () => {
   it('names: a dialect in quotes, but for its registry, its folder and tests', () => {
     const text = `if (subscription.dialect === 'here') return;`;
     const files = ['src/core/a.ts', 'src/http/dialects/registry.ts', 'src/http/dialects/x/a.ts', 'src/core/a.test.ts'];
-    expect(files.flatMap((file) => checkNames({ file, text }, ['here', 'there']))).toEqual(['src/core/a.ts names the dialect here']);
+    expect(files.flatMap((file) => checkDialectNames({ file, text }, ['here', 'there']))).toEqual(['src/core/a.ts names the dialect here']);
   });
 
   it('rooms: what is allowed is allowed', () => {
