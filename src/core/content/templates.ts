@@ -14,9 +14,10 @@ import { type Directory, raiseVersion } from '../config/directory.ts';
 import type { Page, PageRequest } from '../config/management.ts';
 import { belowId, checkAccount, Denial, found, nextConfigId, pageOf } from '../config/management.ts';
 import type { TemplateState } from '../model/configuration.ts';
+import type { Dialects } from '../model/dialect.ts';
 import { Refusal } from '../model/refusals.ts';
 import type { RequestKey, StoredFrame } from '../model/submission.ts';
-import { insertAudit } from '../events/outbox.ts';
+import { insertAudit } from '../events/owed.ts';
 import type { PackageDraft } from './frames.ts';
 import { storeMedia } from './media.ts';
 
@@ -149,25 +150,27 @@ export const unusable: Readonly<Record<Exclude<TemplateState, 'approved'>, strin
 };
 
 /** From now on the template may be used. */
-export const approveTemplate = (sql: Sql, id: bigint, at: Date): Promise<StoredTemplate> =>
-  decide(sql, null, id, { from: ['pending'], to: 'approved', reason: null, at });
+export const approveTemplate = (sql: Sql, dialects: Dialects, id: bigint, at: Date): Promise<StoredTemplate> =>
+  decide(sql, null, id, { from: ['pending'], to: 'approved', reason: null, at, toldIn: dialects });
 
 /** The template may never be used; its owner reads why. */
-export const rejectTemplate = (sql: Sql, id: bigint, reason: string, at: Date): Promise<StoredTemplate> =>
-  decide(sql, null, id, { from: ['pending'], to: 'rejected', reason, at });
+export const rejectTemplate = (sql: Sql, dialects: Dialects, id: bigint, reason: string, at: Date): Promise<StoredTemplate> =>
+  decide(sql, null, id, { from: ['pending'], to: 'rejected', reason, at, toldIn: dialects });
 
 /** The template may not be used any more; what was accepted with it is still sent, and its links still open. */
 export const withdrawTemplate = (sql: Sql, accountId: bigint | null, id: bigint, at: Date): Promise<StoredTemplate> =>
-  decide(sql, accountId, id, { from: ['pending', 'approved'], to: 'withdrawn', reason: null, at });
+  decide(sql, accountId, id, { from: ['pending', 'approved'], to: 'withdrawn', reason: null, at, toldIn: null });
 
 interface Decision {
   readonly from: readonly TemplateState[];
   readonly to: TemplateState;
   readonly reason: string | null;
   readonly at: Date;
+  /** Null: its account is not told. */
+  readonly toldIn: Dialects | null;
 }
 
-async function decide(sql: Sql, accountId: bigint | null, id: bigint, { from, to, reason, at }: Decision): Promise<StoredTemplate> {
+async function decide(sql: Sql, accountId: bigint | null, id: bigint, { from, to, reason, at, toldIn }: Decision): Promise<StoredTemplate> {
   await raiseVersion(sql);
   const template = await getTemplate(sql, accountId, id);
   if (template.state === to) return template;
@@ -175,8 +178,8 @@ async function decide(sql: Sql, accountId: bigint | null, id: bigint, { from, to
   await sql`
     update templates set state = ${to}, reason = ${reason}, decided_at = ${at}
     where account_id = ${template.accountId} and id = ${id}`;
-  if (template.medium === 'mms' && (to === 'approved' || to === 'rejected'))
-    await insertAudit(sql, { templateId: id, accountId: template.accountId, day: shanghaiDay(at), at });
+  if (toldIn)
+    await insertAudit(sql, toldIn, { templateId: id, accountId: template.accountId, medium: template.medium, day: shanghaiDay(at), at });
   return getTemplate(sql, template.accountId, id);
 }
 

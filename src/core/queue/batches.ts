@@ -168,19 +168,22 @@ export async function freezeDay(sql: Sql, day: string, from: bigint, messages: n
       where day = ${day} and id >= ${from * 32768n} and (${upTo}::bigint is null or id <= ${upTo}::bigint * 32768 + 32767)
       group by 1, 2, 3),
     totals as (
-      select account_id, batch_id, jsonb_object_agg(status, jsonb_build_array(n, cost)) as totals from counted group by 1, 2)
-    update batches b
-    set frozen = coalesce(b.frozen, '{}') || jsonb_build_object(${day}::text, t.totals),
+      select account_id, batch_id, jsonb_build_object(${day}::text, jsonb_object_agg(status, jsonb_build_array(n, cost))) as totals
+      from counted group by 1, 2),
+    ends as materialized (
+      select b.account_id, b.id, t.totals,
         -- The last of its days. A card goes on opening as long as its template promises.
-        purge_at = case when not exists (
+        case when not exists (
           select 1 from chunks c
           where c.account_id = b.account_id and c.id between b.id * 64 and b.id * 64 + 63 and c.day <> ${day}
             and not coalesce(b.frozen ? c.day::text, false))
           then greatest(${at}::timestamptz, (
             select least(b.created_at + make_interval(days => p.link_days), p.valid_until) from templates p
-            where p.account_id = b.account_id and p.id = b.template_id and p.medium = 'aim')) end
-    from totals t
-    where b.account_id = t.account_id and b.id = t.batch_id and not coalesce(b.frozen ? ${day}::text, false)`;
+            where p.account_id = b.account_id and p.id = b.template_id and p.medium = 'aim')) end as purge_at
+      from totals t join batches b on b.account_id = t.account_id and b.id = t.batch_id
+      where not coalesce(b.frozen ? ${day}::text, false))
+    update batches b set frozen = coalesce(b.frozen, '{}') || e.totals, purge_at = e.purge_at
+    from ends e where b.account_id = e.account_id and b.id = e.id`;
   return upTo === null ? null : upTo + 1n;
 }
 

@@ -71,8 +71,9 @@ export interface ChannelWorkerDeps {
   readonly linkBase: string;
   /** Makes a connection of a channel; it is started and stopped here. */
   connect(channel: Channel, secret: string, deps: ConnectionDeps): ChannelConnection;
-  /** Reports and inbound, passed on with the channel they came from. */
+  /** Reports, read replies and inbound, passed on with the channel they came from. */
   onReport(channelId: bigint, ...args: Parameters<ConnectionEvents['onReport']>): void;
+  onReadReply(channelId: bigint, ...args: Parameters<ConnectionEvents['onReadReply']>): void;
   onInbound(channelId: bigint, ...args: Parameters<ConnectionEvents['onInbound']>): void;
   /** Counts for the operator. */
   count(what: 'inDoubt' | 'sent' | 'rejected' | 'intercepted', n: number, labels?: Readonly<Record<string, string>>): void;
@@ -516,6 +517,7 @@ export function createChannelWorker(deps: ChannelWorkerDeps, channel: Channel, o
         onState: (state, reason) => stateChanged(link, state, reason),
         onRoom: () => pump(link),
         onReport: (report, acknowledge) => deps.onReport(channelId, report, acknowledge),
+        onReadReply: (reply, acknowledge) => deps.onReadReply(channelId, reply, acknowledge),
         onInbound: (inbound, acknowledge) => deps.onInbound(channelId, inbound, acknowledge),
       },
     });
