@@ -116,12 +116,12 @@ export async function createApp(options: AppOptions): Promise<App> {
   const contentRules = createContentRules({
     db,
     directory,
-    onFailure: (error) => log.warn({ err: error }, 'the content rules could not be loaded; those in force stay'),
+    onFailure: (error) => log.warn({ err: error }, 'the content rules could not be loaded; the current ones stay in force'),
   });
   const numberPlan = createNumberPlan({
     db,
     directory,
-    onFailure: (error) => log.warn({ err: error }, 'the imported table of numbers could not be loaded; the one in force stays'),
+    onFailure: (error) => log.warn({ err: error }, 'the imported number table could not be loaded; the current one stays in force'),
   });
   if (roles.includes('api')) await contentRules.start();
   if (roles.includes('api') || roles.includes('dispatch')) await numberPlan.start();

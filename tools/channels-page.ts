@@ -7,10 +7,9 @@ const texts = {
   title: { en: 'Channels', zh: '通道' },
   other: { en: '[中文](channels.zh-CN.md)', zh: '[English](channels.md)' },
   intro: {
-    en: `A channel is our connection to a carrier. It is made with \`POST /v1/channels\` and changed with \`PATCH /v1/channels/{id}\`
+    en: `A channel is our access to a carrier. \`POST /v1/channels\` creates it, \`PATCH /v1/channels/{id}\` changes it
 ([management API](api/management.md#products-pools-channels)); a change reaches every node within a second. \`GET /v1/channel-kinds\`
-gives the tables below as JSON schemas. The titles are the words of the carriers’ own sheets, so that what a sheet says can be copied
-here line by line.`,
+gives the tables below as JSON schemas. The names are those of the carriers’ own sheets, so you can copy a sheet line by line.`,
     zh: `通道是平台到运营商的连接，用 \`POST /v1/channels\` 建立，用 \`PATCH /v1/channels/{id}\` 修改（[管理 API](api/management.md#products-pools-channels)），
 修改在一秒内到达每个节点。\`GET /v1/channel-kinds\` 以 JSON schema 给出下面各表。名称用运营商开通单上的说法，可以逐项照填。`,
   },
@@ -23,7 +22,7 @@ here line by line.`,
   above: { en: 'above', zh: '大于' },
   settings: {
     en: (name: string) =>
-      `\`"protocol": "${name}"\`. Its \`settings\`; what is left out has its default, and they are replaced as a whole.`,
+      `\`"protocol": "${name}"\`. The table lists its \`settings\`. An omitted setting has its default; a change replaces all settings as a whole.`,
     zh: (name: string) => `\`"protocol": "${name}"\`。\`settings\` 的内容如下；不填的取默认值，修改时整体替换。`,
   },
   secret: {
@@ -42,22 +41,25 @@ const common: readonly (readonly [string, Words, Words])[] = [
   [
     'protocol',
     { en: 'Protocol', zh: '协议' },
-    { en: 'Which of the tables below its `settings` follow; it cannot be changed.', zh: '`settings` 按下面哪张表填写；建立后不能修改。' },
+    {
+      en: 'Decides which of the tables below its `settings` follow. It cannot be changed.',
+      zh: '`settings` 按下面哪张表填写；建立后不能修改。',
+    },
   ],
   [
     'accessNumber',
     { en: 'Access number', zh: '接入号' },
     {
-      en: 'The number that messages come from (srcId, 服务代码); extension and the customer’s own digits follow it.',
+      en: 'Number from which messages come (srcId, 服务代码); the extension and the customer’s own digits follow it.',
       zh: '下发号码（服务代码），其后接扩展号与客户自己的号码。',
     },
   ],
-  ['secret', { en: 'Password', zh: '密码' }, { en: 'Kept sealed and never shown.', zh: '加密保存，不再显示。' }],
+  ['secret', { en: 'Password', zh: '密码' }, { en: 'Stored encrypted and never shown.', zh: '加密保存，不再显示。' }],
   [
     'connections',
     { en: 'Connections', zh: '连接数' },
     {
-      en: 'How many connections the carrier permits, over all nodes; window and rate are those of each.',
+      en: 'Connections that the carrier permits, for all nodes together; window and rate are for each connection.',
       zh: '运营商允许的连接总数，由各节点分担；滑动窗口与流速按每条连接计。',
     },
   ],
@@ -65,14 +67,14 @@ const common: readonly (readonly [string, Words, Words])[] = [
     'carriers',
     { en: 'Carriers', zh: '运营商' },
     {
-      en: 'Whose numbers it serves: `mobile`, `unicom`, `telecom`, `broadcast`, `international`.',
+      en: 'Carriers whose numbers it serves: `mobile`, `unicom`, `telecom`, `broadcast`, `international`.',
       zh: '可发送的号码归属：`mobile` 移动、`unicom` 联通、`telecom` 电信、`broadcast` 广电、`international` 国际。',
     },
   ],
   [
     'provinces',
     { en: 'Provinces', zh: '省份' },
-    { en: 'Only numbers of these, as 广东; `null`: all.', zh: '只发送这些省份的号码，如 广东；`null` 为全国。' },
+    { en: 'Provinces whose numbers it serves, as 广东; `null` means all.', zh: '只发送这些省份的号码，如 广东；`null` 为全国。' },
   ],
 ];
 

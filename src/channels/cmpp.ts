@@ -38,7 +38,7 @@ const cmppSettings = Type.Object(
   {
     ...address,
     spId: ascii(6, 6, words('企业代码', 'SP_Id', '运营商分配的六位企业代码，登录与提交都用它。', 'Six characters, given by the carrier.')),
-    serviceId: ascii(1, 10, words('业务代码', 'Service_Id', '运营商登记的业务代码。', 'The service, as registered with the carrier.')),
+    serviceId: ascii(1, 10, words('业务代码', 'Service_Id', '运营商登记的业务代码。', 'Service, as registered with the carrier.')),
     ratePerSecond: ratePerSecond('提交短信条数（长短信按段计）', 'Segments'),
     version: byDefault(
       '3.0',
@@ -48,7 +48,7 @@ const cmppSettings = Type.Object(
           '协议版本',
           'Version',
           '登录时请求的 CMPP 版本；只支持较低版本的网关按较低版本通信。',
-          'The version we ask for; a gateway that knows only an older one gets that.',
+          'Version that we ask for; with a gateway that knows only an older version, we use the older one.',
         ),
       ),
     ),
@@ -86,7 +86,7 @@ const cmppSettings = Type.Object(
       Type.Integer({
         minimum: 0,
         maximum: 9,
-        ...words('信息级别', 'Msg_level', '提交短信的优先级别，由运营商解释。', 'Priority of messages; what it means, the carrier says.'),
+        ...words('信息级别', 'Msg_level', '提交短信的优先级别，由运营商解释。', 'Priority of messages; the carrier defines its meaning.'),
       }),
     ),
     longReferenceBits: byDefault(
@@ -97,7 +97,7 @@ const cmppSettings = Type.Object(
           '长短信参考号位数',
           'Long message reference',
           '长短信用户数据头中参考号的位数；16 位时每段少一个汉字。',
-          'Bits of the reference that joins the segments of a long message; 16 take the room of a character in each.',
+          'Bits of the reference that joins the segments of a long message; 16 bits cost one character in each segment.',
         ),
       ),
     ),
@@ -108,7 +108,7 @@ const cmppSettings = Type.Object(
           '去掉国家码',
           'Strip country code',
           '是：86138… 写作 138…，其他国家号码前加 00；否：按国际格式提交。',
-          'True writes 86138… as 138… and other countries with 00 in front; false writes international digits.',
+          'If true, 86138… is sent as 138…, and numbers of other countries get 00 in front; if false, numbers are sent as international digits.',
         ),
       ),
     ),
@@ -119,7 +119,7 @@ const cmppSettings = Type.Object(
           '校验网关身份',
           'Strict authenticator',
           '拒绝不能证明自己知道密码的网关；许多真实网关不能。',
-          'Refuse a gateway that cannot prove that it knows the secret; many real ones cannot.',
+          'Refuse a gateway that cannot prove that it knows the secret; many real gateways cannot.',
         ),
       ),
     ),

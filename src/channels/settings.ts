@@ -56,7 +56,7 @@ export const ratePerSecond = (unitZh: string, unitEn: string) =>
   Type.Number({
     exclusiveMinimum: 0,
     maximum: 100_000,
-    ...words('流速', 'Rate', `每条连接每秒${unitZh}的上限。`, `${unitEn} per second, at most, on each connection.`),
+    ...words('流速', 'Rate', `每条连接每秒${unitZh}的上限。`, `Most ${unitEn.toLowerCase()} per second on each connection.`),
   });
 
 /** How long is waited for what; the same words for every protocol, whatever it calls the request. */
@@ -70,7 +70,7 @@ export const waiting = {
         '响应超时',
         'Response time-out',
         '提交后等待应答的毫秒数；逾时的消息结果未知。',
-        'Milliseconds until the answer to a submit; of a message without one nobody knows whether it was taken.',
+        'Milliseconds to wait for the answer to a submit; without an answer, the outcome of the message is unknown.',
       ),
     ),
   ),
@@ -83,7 +83,7 @@ export const waiting = {
         '登录超时',
         'Login time-out',
         '从开始连接到登录成功的最长毫秒数。',
-        'Milliseconds from the beginning of a connection until the carrier has let us in.',
+        'Milliseconds from the start of a connection until the login has succeeded.',
       ),
     ),
   ),
@@ -96,7 +96,7 @@ export const waiting = {
         '最短重连间隔',
         'Shortest reconnect pause',
         '断开后第一次重连前等待的毫秒数；每次失败加倍，并有随机抖动。',
-        'Milliseconds before the first try to reconnect; doubled each time it fails, with jitter.',
+        'Milliseconds before the first attempt to reconnect; doubled after each failure, with jitter.',
       ),
     ),
   ),
@@ -105,7 +105,7 @@ export const waiting = {
     milliseconds(
       100,
       3_600_000,
-      words('最长重连间隔', 'Longest reconnect pause', '重连间隔加倍的上限，毫秒。', 'Milliseconds up to which that pause is doubled.'),
+      words('最长重连间隔', 'Longest reconnect pause', '重连间隔加倍的上限，毫秒。', 'Upper limit of this pause in milliseconds.'),
     ),
   ),
   refusedMinMs: byDefault(
@@ -117,7 +117,7 @@ export const waiting = {
         '拒绝后重连间隔',
         'Pause after a refusal',
         '登录被拒绝后至少等待的毫秒数；运营商会封禁频繁重试的账号。',
-        'Milliseconds, at least, before the next try after a refused login: carriers block accounts that hammer.',
+        'Least milliseconds before the next attempt after a refused login; carriers block accounts that try too often.',
       ),
     ),
   ),
@@ -133,7 +133,7 @@ export const throttling = {
         '超流速重发间隔',
         'Throttling pause',
         '运营商以“流速过快”拒绝后，再次提交前等待的毫秒数；每次加倍。',
-        'Milliseconds before what the carrier refused as too fast goes out again; doubled each time.',
+        'Milliseconds before a message that the carrier rejected as too fast is sent again; doubled each time.',
       ),
     ),
   ),
@@ -146,7 +146,7 @@ export const throttling = {
         '超流速提交次数',
         'Throttling tries',
         '遇到“流速过快”时总共提交的次数；仍被拒绝则放回队列。',
-        'How often it is submitted in all; refused once more, it goes back into the queue.',
+        'How often such a message is submitted in all; after one more rejection it goes back into the queue.',
       ),
     }),
   ),

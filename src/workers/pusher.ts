@@ -109,7 +109,7 @@ export function createPusher({ outbox, directory, signals, post, log, clock, cou
           await outbox.settle(batch.map(({ result }) => result));
           break;
         } catch (error) {
-          log.error({ err: error, results: batch.length }, 'what came of pushes could not be written');
+          log.error({ err: error, results: batch.length }, 'the results of pushes could not be recorded');
           if (tries >= settleTries) break;
           await sleep(settleRetryMs);
         }
@@ -198,7 +198,7 @@ export function createPusher({ outbox, directory, signals, post, log, clock, cou
     // Short schedules must not wait for a long pause.
     const [firstDelay = openMs / 1000] = push.delaysSeconds(directory.settings());
     breaker.openUntil = performance.now() + Math.min(openMs, firstDelay * 250);
-    log.warn({ account: String(endpoint.accountId), kind: endpoint.kind, status }, 'pushes are not taken; pausing');
+    log.warn({ account: String(endpoint.accountId), kind: endpoint.kind, status }, 'the customer’s server does not take pushes; pausing');
   }
 
   /** What a process that was lost in the middle of its pushes has left: each was a try, and whether it arrived is not known. */
@@ -213,7 +213,7 @@ export function createPusher({ outbox, directory, signals, post, log, clock, cou
 
   async function look(): Promise<void> {
     const lost = await outbox.recover(judgeLost);
-    if (lost > 0) log.warn({ events: lost }, 'pushes of a process that was lost');
+    if (lost > 0) log.warn({ events: lost }, 'recorded the pushes of a lost process as unanswered');
     const endpoints = (await outbox.due()).map((endpoint) => ({ endpoint, key: keyOf(endpoint) }));
     // Who was served longest ago goes first, so that more endpoints than lines take turns.
     endpoints.sort((a, b) => (servedAt.get(a.key) ?? 0) - (servedAt.get(b.key) ?? 0));

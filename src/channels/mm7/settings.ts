@@ -13,7 +13,7 @@ const callbacks = {
         '回调白名单',
         'Callback addresses',
         '允许推送状态报告与上行的 IP 地址或网段；不填则凭回调用户名。两者都不填则不接收。',
-        'Addresses and ranges that may post reports and replies; any, if left out, that knows the callback user. Nobody if there is neither.',
+        'Addresses and ranges that may post reports and replies. If omitted, any address may post with the callback user. Without both, no post is accepted.',
       ),
     }),
   ),
@@ -25,7 +25,7 @@ const callbacks = {
         '回调用户名',
         'Callback user',
         '彩信中心推送时使用的用户名（Basic 认证）；密码为通道密码。',
-        'What the MMSC authenticates with when it posts (Basic); the password is the channel’s secret.',
+        'User with which the MMSC authenticates its posts (Basic); the password is the channel’s secret.',
       ),
     ),
   ),
@@ -35,18 +35,22 @@ export const mm7Settings = Type.Object(
   {
     url: Type.String({
       pattern: '^https?://[!-~]{1,500}$',
-      ...words('接口地址', 'URL', '彩信中心（MMSC）的 MM7 提交地址。', 'Where the MMSC takes messages.'),
+      ...words('接口地址', 'URL', '彩信中心（MMSC）的 MM7 提交地址。', 'URL at which the MMSC accepts messages.'),
     }),
-    vaspId: ascii(1, 100, words('企业代码', 'VASPID', '运营商分配的企业代码（SP 代码）。', 'Who we are, given by the carrier.')),
+    vaspId: ascii(1, 100, words('企业代码', 'VASPID', '运营商分配的企业代码（SP 代码）。', 'Our identification, given by the carrier.')),
     vasId: ascii(
       1,
       100,
-      words('服务代码', 'VASID', '运营商分配的服务代码，通常即接入号。', 'The service, given by the carrier; often the access number.'),
+      words('服务代码', 'VASID', '运营商分配的服务代码，通常即接入号。', 'Service, given by the carrier; often the access number.'),
     ),
     ratePerSecond: ratePerSecond('提交号码数', 'Recipients'),
     serviceCode: byDefault(
       '',
-      ascii(0, 100, words('业务代码', 'ServiceCode', '运营商登记的业务代码；空则不写。', 'For charging; empty leaves it out.')),
+      ascii(
+        0,
+        100,
+        words('业务代码', 'ServiceCode', '运营商登记的业务代码；空则不写。', 'For charging; if empty, the element is omitted.'),
+      ),
     ),
     authentication: Type.Optional(
       Type.Enum(
@@ -55,7 +59,7 @@ export const mm7Settings = Type.Object(
           '认证方式',
           'Authentication',
           'HTTP 认证方式；不填时，有用户名用 basic，没有则不认证。',
-          'Of HTTP. Left out: basic where there is a user, else none.',
+          'HTTP authentication. If omitted: basic if there is a user, otherwise none.',
         ),
       ),
     ),
@@ -76,7 +80,7 @@ export const mm7Settings = Type.Object(
           '协议版本',
           'MM7Version',
           '消息中的 MM7Version；不符时彩信中心可能以 4002 拒绝。',
-          'What MM7Version says; the MMSC may refuse others with 4002.',
+          'Value of MM7Version; the MMSC may reject other versions with 4002.',
         ),
       ),
     ),
@@ -85,7 +89,7 @@ export const mm7Settings = Type.Object(
       ascii(
         1,
         200,
-        words('命名空间', 'Namespace', 'XML 命名空间的最后一段，或完整的 URI。', 'The last part of the XML namespace, or a whole URI.'),
+        words('命名空间', 'Namespace', 'XML 命名空间的最后一段，或完整的 URI。', 'Last part of the XML namespace, or a whole URI.'),
       ),
     ),
     prefixes: byDefault(
@@ -132,7 +136,7 @@ export const mm7Settings = Type.Object(
           'SMIL 引用方式',
           'Source style',
           'SMIL 按文件名（location）或 Content-ID（cid）引用附件。',
-          'How SMIL names its parts: by file name or by Content-ID.',
+          'How the SMIL refers to its parts: by file name or by Content-ID.',
         ),
       ),
     ),
@@ -159,7 +163,7 @@ export const mm7Settings = Type.Object(
       'Normal',
       Type.Enum(
         ['Normal', 'High', 'Low'],
-        words('优先级', 'Priority', '消息的优先级，由运营商解释。', 'Priority of messages; what it means, the carrier says.'),
+        words('优先级', 'Priority', '消息的优先级，由运营商解释。', 'Priority of messages; the carrier defines its meaning.'),
       ),
     ),
     chargedParty: byDefault(
@@ -170,20 +174,20 @@ export const mm7Settings = Type.Object(
           '计费类型',
           'ChargedParty',
           '付费方：发送方、接收方、双方、免费或第三方。',
-          'Who pays: the sender, the recipient, both, neither, or somebody else.',
+          'Who pays: the sender, the recipient, both, neither, or a third party.',
         ),
       ),
     ),
     readReply: byDefault(
       false,
-      Type.Boolean(words('阅读报告', 'ReadReply', '要求彩信中心告知消息已被阅读。', 'Ask to be told when a message has been read.')),
+      Type.Boolean(words('阅读报告', 'ReadReply', '要求彩信中心告知消息已被阅读。', 'Ask for a read reply when a message has been read.')),
     ),
     validityHours: byDefault(
       0,
       Type.Integer({
         minimum: 0,
         maximum: 168,
-        ...words('有效期', 'Validity', '彩信中心尝试送达的小时数；0 由其自定。', 'Hours until the MMSC gives up; 0: its own default.'),
+        ...words('有效期', 'Validity', '彩信中心尝试送达的小时数；0 由其自定。', 'Hours until the MMSC gives up; 0 means its own default.'),
       }),
     ),
     frameMs: byDefault(
@@ -195,7 +199,7 @@ export const mm7Settings = Type.Object(
       Type.Integer({
         minimum: 1,
         maximum: 1000,
-        ...words('每次提交号码数', 'Recipients per request', '一次提交最多携带的号码数。', 'Recipients of one request, at most.'),
+        ...words('每次提交号码数', 'Recipients per request', '一次提交最多携带的号码数。', 'Most recipients of one request.'),
       }),
     ),
     concurrency: byDefault(
@@ -207,7 +211,7 @@ export const mm7Settings = Type.Object(
           '并发请求数',
           'Concurrency',
           '每条连接同时进行的请求数上限。',
-          'Requests under way at once, at most, for each connection.',
+          'Most requests under way at the same time on each connection.',
         ),
       }),
     ),
@@ -234,7 +238,7 @@ export const mm7Settings = Type.Object(
           '连接超时',
           'Connect time-out',
           '建立 TCP（及 TLS）连接的最长毫秒数。',
-          'Milliseconds until a TCP (and TLS) connection stands.',
+          'Milliseconds until a TCP (and TLS) connection must be established.',
         ),
       ),
     ),
@@ -246,7 +250,7 @@ export const mm7Settings = Type.Object(
           '探测方式',
           'Probe',
           '如何得知彩信中心可用：空的 POST（也能验证账号），或只建立 TCP 连接。',
-          'How it is found out whether the MMSC is there: an empty POST, which also tells whether we are let in, or a TCP connection.',
+          'How we check whether the MMSC is reachable: with an empty POST, which also checks our credentials, or with a TCP connection.',
         ),
       ),
     ),
@@ -259,7 +263,7 @@ export const mm7Settings = Type.Object(
           '判定断开次数',
           'Failures until down',
           '连续多少次请求没有应答即判定断开。',
-          'Requests in a row without an answer until the connection counts as down.',
+          'Requests in a row without an answer after which the connection counts as down.',
         ),
       }),
     ),
