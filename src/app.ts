@@ -42,7 +42,7 @@ import { createSecretBox } from './std/secret-box.ts';
 import { createCarrierPosts } from './workers/doors.ts';
 import { createDispatcher } from './workers/dispatcher.ts';
 import { createChannelHealth } from './workers/health.ts';
-import { createJanitor } from './workers/janitor.ts';
+import { createJanitor } from './workers/janitor/janitor.ts';
 import { createPost } from './workers/post.ts';
 import { createPusher } from './workers/pusher.ts';
 import { createReceiver, type Receiver } from './workers/receiver.ts';
