@@ -9,7 +9,7 @@ import type { SecretBox } from '../../std/secret-box.ts';
 import { raiseVersion } from '../config/directory.ts';
 import type { Page, PageRequest } from '../config/management.ts';
 import { afterId, Denial, found, nextConfigId, pageOf } from '../config/management.ts';
-import type { Verdict } from './health.ts';
+import type { Diagnosis } from './health.ts';
 import { type Carrier, type Channel, defaultHealthRules, type HealthRules, type Province } from '../model/configuration.ts';
 
 /** Settings of a CMPP connection; what is left out has the protocol's usual value, which channels/cmpp.ts knows. */
@@ -178,10 +178,10 @@ const triesOf = (sql: Sql, longestSeconds: unknown) => sql`
        then least(c.health_tries + 1, 20) else 0 end`;
 
 /** Writes what a node has concluded about a channel, if it is still in the state that the node saw. */
-export async function settleHealth(sql: Sql, node: string, seen: Channel, verdict: Verdict): Promise<HealthChange[]> {
+export async function settleHealth(sql: Sql, node: string, seen: Channel, diagnosis: Diagnosis): Promise<HealthChange[]> {
   const { pauseSeconds, longestPauseSeconds: longest } = seen.healthRules;
   await raiseVersion(sql);
-  return verdict.health === 'healthy'
+  return diagnosis.health === 'healthy'
     ? sql<HealthChange[]>`
         update channels
         set health = 'healthy', health_cause = null, health_reason = '', health_at = now(), health_by = ${node}, health_probe_at = null
@@ -190,7 +190,7 @@ export async function settleHealth(sql: Sql, node: string, seen: Channel, verdic
     : sql<HealthChange[]>`
         with t as (select c.id, ${triesOf(sql, longest)} as tries from channels c where c.id = ${seen.id})
         update channels c
-        set health = 'unhealthy', health_cause = ${verdict.cause}, health_reason = ${verdict.reason}, health_at = now(), health_by = ${node},
+        set health = 'unhealthy', health_cause = ${diagnosis.cause}, health_reason = ${diagnosis.reason}, health_at = now(), health_by = ${node},
             health_tries = t.tries,
             health_probe_at = now() + make_interval(secs => least(${longest}::float8, ${pauseSeconds}::float8 * power(2, t.tries)))
         from t
