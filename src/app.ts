@@ -188,7 +188,7 @@ export async function createApp(options: AppOptions): Promise<App> {
   const janitor = createJanitor({ db, directory, retention, signals, log, clock });
 
   metrics.gauge('leases', 'Connections of a channel that this node holds.', ['channel'], () =>
-    [...dispatcher.held()].map(([id, value]) => ({ labels: { channel: String(id) }, value })),
+    [...dispatcher.leased()].map(([id, value]) => ({ labels: { channel: String(id) }, value })),
   );
   const opened = Object.entries({ requests: db, carriers: carrierDb, figures: figuresDb });
   metrics.gauge('db_pool_connections', 'Most connections of a pool.', ['pool'], () =>

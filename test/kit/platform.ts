@@ -23,7 +23,7 @@ import { approveTemplate, createTemplate } from '../../src/core/content/template
 import { createDb } from '../../src/db/db.ts';
 import { freePort } from '../../src/db/embedded.ts';
 import { createSecretBox, generateKey } from '../../src/std/secret-box.ts';
-import { createJanitor } from '../../src/workers/janitor.ts';
+import { createJanitor } from '../../src/workers/janitor/janitor.ts';
 import { checkLogs, keepLog, testLog } from './logs.ts';
 import { freshDatabase } from './postgres.ts';
 
