@@ -3,65 +3,13 @@ import { Type } from 'typebox';
 import { configId, digits, name, named, nullable, optional, strict, time } from './bricks.ts';
 import { provinces } from './provinces.ts';
 
-const protocol = Type.Enum(['cmpp', 'mm7']);
+const protocol = Type.String({ maxLength: 20, description: 'The name of one of GET /v1/channel-kinds.' });
 const carriers = Type.Array(Type.Enum(['mobile', 'unicom', 'telecom', 'broadcast', 'international']), { minItems: 1, maxItems: 5 });
-const ascii = (minLength: number, maxLength: number) => Type.String({ pattern: `^[!-~]{${minLength},${maxLength}}$` });
-const cmppSettings = strict({
-  host: Type.String({ pattern: '^[A-Za-z0-9._:-]{1,253}$' }),
-  port: Type.Integer({ minimum: 1, maximum: 65_535 }),
-  spId: ascii(6, 6),
-  serviceId: ascii(1, 10),
-  ratePerSecond: Type.Number({ exclusiveMinimum: 0, maximum: 100_000, description: 'Segments, for each connection.' }),
-  ...optional({
-    version: Type.Enum(['2.0', '3.0']),
-    window: Type.Integer({ minimum: 1, maximum: 1024, description: 'Segments sent and not yet answered, for each connection.' }),
-    feeUserType: Type.Integer({ minimum: 0, maximum: 3 }),
-    feeType: digits(2),
-    feeCode: digits(6),
-    msgLevel: Type.Integer({ minimum: 0, maximum: 9 }),
-    longReferenceBits: Type.Enum([8, 16]),
-    stripCountryCode: Type.Boolean(),
-    strictAuthenticator: Type.Boolean(),
-  }),
-});
-const mm7Settings = strict({
-  url: Type.String({ pattern: '^https?://[!-~]{1,500}$' }),
-  vaspId: ascii(1, 100),
-  vasId: ascii(1, 100),
-  ratePerSecond: Type.Number({ exclusiveMinimum: 0, maximum: 100_000, description: 'Recipients, for each connection.' }),
-  ...optional({
-    serviceCode: ascii(0, 100),
-    authentication: Type.Enum(['none', 'basic', 'digest']),
-    username: ascii(0, 100),
-    version: ascii(1, 20),
-    namespace: ascii(1, 200),
-    prefixes: Type.Enum(['default', 'prefixed']),
-    senderStyle: Type.Enum(['shortCode', 'number', 'text', 'none']),
-    numberStyle: Type.Enum(['plus', 'e164', 'national']),
-    sourceStyle: Type.Enum(['location', 'cid']),
-    soapAction: Type.String({ pattern: '^[ -~]{0,100}$' }),
-    messageClass: Type.Enum(['Personal', 'Advertisement', 'Informational', 'Auto']),
-    readReply: Type.Boolean(),
-    validityHours: Type.Integer({ minimum: 0, maximum: 168 }),
-    recipientsPerRequest: Type.Integer({ minimum: 1, maximum: 1000 }),
-    concurrency: Type.Integer({ minimum: 1, maximum: 64, description: 'Requests under way at once, for each connection.' }),
-    probe: Type.Enum(['post', 'connect']),
-    allowedAddresses: Type.Array(ascii(2, 50), {
-      minItems: 1,
-      maxItems: 100,
-      description: 'Who may post reports and replies to /mm7/{id}.',
-    }),
-    callbackUsername: Type.String({
-      pattern: '^[!-~]{1,100}$',
-      description: 'What the carrier posts with; its password is the channel’s.',
-    }),
-  }),
-});
 const channelSettings = {
   name,
   carriers,
   accessNumber: digits(20),
-  settings: Type.Union([cmppSettings, mm7Settings], { description: 'Of its protocol.' }),
+  settings: Type.Record(Type.String(), Type.Unknown(), { description: 'Of its protocol: what GET /v1/channel-kinds says of it.' }),
 };
 const channelSwitches = {
   enabled: Type.Boolean(),

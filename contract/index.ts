@@ -15,6 +15,7 @@ import { accountSchema, apiKeySchema, createdAccountSchema } from './accounts.ts
 import { batchDetailSchema, batchSchema } from './batches.ts';
 import { addedSchema, blockedNumberSchema, blocklistSchema, numberImportSchema, removedSchema } from './blocklists.ts';
 import { capSchema } from './caps.ts';
+import { channelKindSchema } from './channel-kinds.ts';
 import { channelSchema } from './channels.ts';
 import { contentTemplateSchema } from './content-templates.ts';
 import { eventSchema, replayedSchema } from './events.ts';
@@ -41,9 +42,11 @@ export * from './batches.ts';
 export * from './blocklists.ts';
 export * from './caps.ts';
 export * from './cards.ts';
+export * from './channel-kinds.ts';
 export * from './channels.ts';
 export * from './content-templates.ts';
 export * from './events.ts';
+export { type Example, examples, happenings } from './examples.ts';
 export * from './ledger.ts';
 export * from './messages.ts';
 export * from './numbers.ts';
@@ -75,6 +78,7 @@ export const namedSchemas: readonly TSchema[] = [
   ledgerEntrySchema,
   productSchema,
   poolSchema,
+  channelKindSchema,
   channelSchema,
   orphanSchema,
   templateSchema,

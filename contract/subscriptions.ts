@@ -19,11 +19,17 @@ const rateLimit = strict({
   perSecond: Type.Integer({ minimum: 1, maximum: 100_000, description: 'Recipients, over time.' }),
   burst: Type.Integer({ minimum: 1, maximum: 1_000_000, description: 'Recipients at once, after a pause.' }),
 });
+const dialect = Type.String({
+  maxLength: 50,
+  description:
+    'The API by which the customer sends, and the form in which reports and replies are told. Left out of a new subscription: the usual one of the medium.',
+});
 export const subscriptionSchema = named('Subscription', {
   id: configId,
   accountId: configId,
   productId: configId,
   ...medium,
+  dialect,
   spId: nullable(configId),
   price: money,
   balance: money,
@@ -37,6 +43,7 @@ export const subscriptionSchema = named('Subscription', {
   createdAt: time,
 });
 const subscriptionSettings = {
+  dialect,
   sendingWindow,
   unmatched: Type.Enum(['pass', 'intercept', 'review'], {
     description: 'What becomes of a text that no content template and no word list matches.',

@@ -135,25 +135,25 @@ const bill = {
 
 /** Seeds an empty installation, and points the channels at the ports that the simulated carriers have got this time. */
 export async function seed(management: Management, portOf: (gateway: DemoGateway) => number, mmscUrl: string): Promise<void> {
-  const { db, box, directory } = management;
+  const { db, directory } = management;
   const [seeded] = await db.sql`select 1 from accounts limit 1`;
-  if (!seeded) await change(management, (sql) => seedAll(sql, box, portOf));
+  if (!seeded) await change(management, (sql) => seedAll(sql, management, portOf));
   // Apart, so that a sandbox of before there was MMS, or magic for every rule, gets it too.
-  if (!directory.product(products.mmsEstate)) await change(management, (sql) => seedMms(sql, box, mmscUrl));
-  if (!directory.pool(brokenPoolId)) await change(management, (sql) => seedMagic(sql, box, portOf));
+  if (!directory.product(products.mmsEstate)) await change(management, (sql) => seedMms(sql, management, mmscUrl));
+  if (!directory.pool(brokenPoolId)) await change(management, (sql) => seedMagic(sql, management, portOf));
   for (const gateway of demoGateways)
     for (const { channelId, spId } of gateway.channels) {
       const channel = directory.channel(channelId);
       const { host, port } = channel?.settings ?? {};
       if (!channel || host !== '127.0.0.1' || port === portOf(gateway)) continue;
       const settings = { ...settingsOf(gateway, spId, 0), ...channel.settings, port: portOf(gateway) };
-      await change(management, (sql) => changeChannel(sql, box, channelId, { settings }));
+      await change(management, (sql) => changeChannel(sql, management, channelId, { settings }));
     }
   const mms = directory.channel(demoMmsc.channelId);
   const url = mms?.settings.url;
   if (mms && typeof url === 'string' && url !== mmscUrl && url.startsWith('http://127.0.0.1:'))
     await change(management, (sql) =>
-      changeChannel(sql, box, demoMmsc.channelId, { settings: { ...mmscSettings(mmscUrl), ...mms.settings, url: mmscUrl } }),
+      changeChannel(sql, management, demoMmsc.channelId, { settings: { ...mmscSettings(mmscUrl), ...mms.settings, url: mmscUrl } }),
     );
 }
 
@@ -168,12 +168,13 @@ const mmscSettings = (url: string) => ({
   callbackUsername: demoMmsc.callbackUsername,
 });
 
-async function seedMms(sql: Sql, box: Management['box'], mmscUrl: string): Promise<void> {
+async function seedMms(sql: Sql, management: Management, mmscUrl: string): Promise<void> {
+  const { directory } = management;
   const at = new Date();
   const { channelId, name, accessNumber, secret } = demoMmsc;
   const carriers = ['mobile', 'unicom', 'telecom', 'broadcast', 'international'] as const;
   const settings = mmscSettings(mmscUrl);
-  await createChannel(sql, box, { id: channelId, name, protocol: 'mm7', connections: 1, carriers, accessNumber, settings, secret });
+  await createChannel(sql, management, { id: channelId, name, protocol: 'mm7', connections: 1, carriers, accessNumber, settings, secret });
   const pool = await createPool(sql, { id: 2n, name: '模拟彩信中心', channels: [{ channelId, priority: 1, weight: 1 }] });
   const mms = [
     { id: products.mmsEstate, name: '营销彩信-房产类', balance: 188_888n },
@@ -181,7 +182,7 @@ async function seedMms(sql: Sql, box: Management['box'], mmscUrl: string): Promi
   ];
   for (const { id, name, balance } of mms) {
     await createProduct(sql, { id, name, medium: 'mms', unit: 'messages', poolId: pool.id, limits: { packageKiB: 1900 } });
-    await createSubscription(sql, box, { id: 500_000n + id, accountId: accounts.demo, productId: id, priceE4: 10_000n });
+    await createSubscription(sql, management, { id: 500_000n + id, accountId: accounts.demo, productId: id, priceE4: 10_000n });
     await payIn(sql, 500_000n + id, { amountE4: balance * 10_000n, note: 'sandbox', at, idempotencyKey: 'sandbox' });
   }
   const frames = [{ text: '周末看房有礼,凭此彩信到店领取。', media: null, mediaFirst: false }];
@@ -196,7 +197,7 @@ async function seedMms(sql: Sql, box: Management['box'], mmscUrl: string): Promi
     request: null,
     at,
   });
-  await approveTemplate(sql, 1001n, at);
+  await approveTemplate(sql, directory.dialects, 1001n, at);
 }
 
 const settingsOf = ({ version }: DemoGateway, spId: string, port: number) => ({
@@ -212,16 +213,17 @@ const settingsOf = ({ version }: DemoGateway, spId: string, port: number) => ({
 type Sql = Parameters<Parameters<typeof change>[1]>[0];
 
 /** A gateway's channel, as it is when it is made. */
-async function makeChannel(sql: Sql, box: Management['box'], gateway: DemoGateway, port: number, channel: DemoChannel): Promise<void> {
+async function makeChannel(sql: Sql, management: Management, gateway: DemoGateway, port: number, channel: DemoChannel): Promise<void> {
   const { channelId: id, spId, ...rest } = channel;
-  await createChannel(sql, box, { id, protocol: 'cmpp', settings: settingsOf(gateway, spId, port), ...rest });
+  await createChannel(sql, management, { id, protocol: 'cmpp', settings: settingsOf(gateway, spId, port), ...rest });
 }
 
-async function seedAll(sql: Sql, box: Management['box'], portOf: (gateway: DemoGateway) => number): Promise<void> {
+async function seedAll(sql: Sql, management: Management, portOf: (gateway: DemoGateway) => number): Promise<void> {
+  const { box, directory } = management;
   const at = new Date();
   await createToken(sql, { name: 'sandbox', caller: { role: 'operator' }, token: operatorToken });
 
-  for (const gateway of demoGateways) await makeChannel(sql, box, gateway, portOf(gateway), gateway.channels[0]);
+  for (const gateway of demoGateways) await makeChannel(sql, management, gateway, portOf(gateway), gateway.channels[0]);
   const channels = demoGateways.map(({ channels: [{ channelId }] }) => ({ channelId, priority: 1, weight: 1 }));
   const pool = await createPool(sql, { id: 1n, name: '模拟运营商', channels });
   await createProduct(sql, { id: products.aim, name: '智能短信', medium: 'aim', unit: 'yuan', poolId: pool.id });
@@ -239,7 +241,7 @@ async function seedAll(sql: Sql, box: Management['box'], portOf: (gateway: DemoG
     [500005n, accounts.fenced, products.aim, 1_000_000_000n],
   ];
   for (const [spId, accountId, productId, amountE4] of subscriptions) {
-    await createSubscription(sql, box, { id: spId, accountId, productId, spId, password, priceE4: 500n });
+    await createSubscription(sql, management, { id: spId, accountId, productId, spId, password, priceE4: 500n });
     if (amountE4 > 0n) await payIn(sql, spId, { amountE4, note: 'sandbox', at, idempotencyKey: 'sandbox' });
   }
 
@@ -252,17 +254,18 @@ async function seedAll(sql: Sql, box: Management['box'], portOf: (gateway: DemoG
   ];
   for (const [id, accountId, name, card] of templates) {
     await createTemplate(sql, { id, accountId, name, card });
-    if (id !== 103n) await approveTemplate(sql, id, at);
+    if (id !== 103n) await approveTemplate(sql, directory.dialects, id, at);
   }
 }
 
 /** What it takes to meet every status of screening; see magic.ts. */
-async function seedMagic(sql: Sql, box: Management['box'], portOf: (gateway: DemoGateway) => number): Promise<void> {
+async function seedMagic(sql: Sql, management: Management, portOf: (gateway: DemoGateway) => number): Promise<void> {
+  const { box } = management;
   const at = new Date();
   await seedLists(sql, at);
 
   for (const gateway of demoGateways)
-    for (const channel of gateway.channels.slice(1)) await makeChannel(sql, box, gateway, portOf(gateway), channel);
+    for (const channel of gateway.channels.slice(1)) await makeChannel(sql, management, gateway, portOf(gateway), channel);
   const channels = brokenChannels.map(({ channelId }) => ({ channelId, priority: 1, weight: 1 }));
   // Nothing is ever sent by it, so MMS products may have it, too.
   await createPool(sql, { id: brokenPoolId, name: '残缺的通道池', channels });
@@ -271,7 +274,15 @@ async function seedMagic(sql: Sql, box: Management['box'], portOf: (gateway: Dem
     const spId = spIdOf(id);
     const productId = 2100n + BigInt(id);
     await createProduct(sql, { id: productId, name, medium: 'aim', unit: 'yuan', poolId: 1n, ...product });
-    await createSubscription(sql, box, { id: spId, accountId: accounts.demo, productId, spId, password, priceE4: 500n, ...subscription });
+    await createSubscription(sql, management, {
+      id: spId,
+      accountId: accounts.demo,
+      productId,
+      spId,
+      password,
+      priceE4: 500n,
+      ...subscription,
+    });
     await payIn(sql, spId, { amountE4: 1_000_000_000n, note: 'sandbox', at, idempotencyKey: 'sandbox' });
   }
   // An account of its own: the balances of account demo are to be those of its two products.
@@ -282,7 +293,13 @@ async function seedMagic(sql: Sql, box: Management['box'], portOf: (gateway: Dem
     const subscriptionId = 500_000n + productId;
     const limits = { packageKiB: 1900 };
     await createProduct(sql, { id: productId, name, medium: 'mms', unit: 'messages', poolId: 2n, limits, ...product });
-    await createSubscription(sql, box, { id: subscriptionId, accountId: accounts.rules, productId, priceE4: 10_000n, ...subscription });
+    await createSubscription(sql, management, {
+      id: subscriptionId,
+      accountId: accounts.rules,
+      productId,
+      priceE4: 10_000n,
+      ...subscription,
+    });
     await payIn(sql, subscriptionId, { amountE4: 1_000_000_000n, note: 'sandbox', at, idempotencyKey: 'sandbox' });
   }
 }

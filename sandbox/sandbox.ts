@@ -31,6 +31,9 @@ export interface SandboxOptions {
   readonly log: Log;
   /** How long a simulated carrier takes to report, and 30 times that when it is slow; tests are in a hurry. */
   readonly reportDelayMs?: number;
+  /** Of the application, for an installation that was stopped in the middle of its work, or of another day; all roles if left out. */
+  readonly roles?: AppOptions['roles'];
+  readonly clock?: () => Date;
 }
 
 export interface Sandbox {
@@ -101,7 +104,8 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
       databaseUrl,
       secretKeys,
       linkBase,
-      roles: ['api', 'dispatch', 'push', 'janitor'],
+      roles: options.roles ?? ['api', 'dispatch', 'push', 'janitor'],
+      ...(options.clock && { clock: options.clock }),
       host: '127.0.0.1',
       port,
       server: { loopbackHostOnly: true, ...(options.limits && { limits: options.limits }) },

@@ -55,66 +55,67 @@ const settings: { readonly [Key in keyof Config]: Setting<Config[Key]> } = {
     variable: 'HONGYAN_PORT',
     fallback: '8080',
     parse: port,
-    about: 'Port of the customers’ and the management API. 0 takes a free one.',
+    about: 'Port of the customers’ APIs and the management API. 0 means any free port.',
   },
   host: {
     variable: 'HONGYAN_HOST',
     fallback: '0.0.0.0',
     parse: address,
-    about: 'Address to listen on. The sandbox listens on 127.0.0.1 and nothing else.',
+    about: 'Address to listen on. The sandbox listens only on 127.0.0.1.',
   },
   dataDir: {
     variable: 'HONGYAN_DATA_DIR',
     fallback: './data',
     parse: (text) => text,
-    about: 'Folder of the embedded database and, in the sandbox, of the secret key. One process at a time may use it.',
+    about: 'Folder of the embedded database and, in the sandbox, of the secret key. Only one process at a time can use it.',
   },
   databaseUrl: {
     variable: 'HONGYAN_DATABASE_URL',
     parse: url('postgres:', 'postgresql:'),
     about:
-      'PostgreSQL to use, as `postgres://user:password@host:port/database`. Without it the program starts its own in the data directory.',
+      'PostgreSQL to use, as `postgres://user:password@host:port/database`. Without it, the program starts its own PostgreSQL in the data folder.',
   },
   secretKey: {
     variable: 'HONGYAN_SECRET_KEY',
     parse: secretKey,
     about:
-      'Encrypts the secrets stored in the database. 32 bytes in hex or base64, for example from `openssl rand -hex 32`; several separated by commas while keys are changed: the first one encrypts, all decrypt. Required by `start`; the sandbox generates one.',
+      'Key that encrypts the secrets stored in the database. 32 bytes in hex or base64, for example from `openssl rand -hex 32`. While you change keys, give several, separated by commas: the first encrypts, all decrypt. Required by `start`; the sandbox generates one.',
   },
   publicUrl: {
     variable: 'HONGYAN_PUBLIC_URL',
     parse: baseUrl,
     about:
-      'Where the outside world reaches this platform, as `https://sms.example.com`. Required by `start`; the sandbox uses its own address.',
+      'URL at which customers and phones reach this platform, as `https://sms.example.com`. Required by `start`; the sandbox uses its own address.',
   },
   linkBase: {
     variable: 'HONGYAN_LINK_BASE',
     parse: baseUrl,
-    about: 'What short links in messages begin with. Unless set: HONGYAN_PUBLIC_URL followed by `/m`.',
+    about: 'URL with which short links in messages begin. If it is not set: HONGYAN_PUBLIC_URL followed by `/m`.',
   },
   tlsCert: {
     variable: 'HONGYAN_TLS_CERT',
     parse: (text) => text,
-    about: 'Path of the certificate (PEM, with its chain), to serve HTTPS. Needs HONGYAN_TLS_KEY.',
+    about: 'Path of the certificate (PEM, with its chain) for HTTPS. Needs HONGYAN_TLS_KEY.',
   },
   tlsKey: { variable: 'HONGYAN_TLS_KEY', parse: (text) => text, about: 'Path of the certificate’s private key (PEM).' },
   trustedProxies: {
     variable: 'HONGYAN_TRUSTED_PROXIES',
     fallback: '',
     parse: ranges,
-    about: 'Addresses or CIDR ranges, separated by commas, of the proxies whose `X-Forwarded-For` is believed. Without it nobody’s is.',
+    about:
+      'Addresses or CIDR ranges, separated by commas, of the proxies whose `X-Forwarded-For` the program trusts. Without it, the program trusts no such header.',
   },
   connectionsPerAddress: {
     variable: 'HONGYAN_CONNECTIONS_PER_ADDRESS',
     fallback: '1000',
     parse: count,
-    about: 'Connections that one address may hold (of IPv6, a /64). Trusted proxies may hold any number.',
+    about: 'Connections that one address may have open (for IPv6: a /64). Trusted proxies may have any number.',
   },
   requestsPerAddress: {
     variable: 'HONGYAN_REQUESTS_PER_ADDRESS',
     fallback: '500',
     parse: count,
-    about: 'Requests of one address that are worked on at a time; beyond it they are answered 429.',
+    about: 'Requests of one address that may be under way at the same time. Further requests are answered with 429.',
   },
   metricsAddress: {
     variable: 'HONGYAN_METRICS_ADDRESS',
@@ -126,34 +127,34 @@ const settings: { readonly [Key in keyof Config]: Setting<Config[Key]> } = {
     variable: 'HONGYAN_ROLES',
     fallback: allRoles.join(','),
     parse: list(oneOf(allRoles)),
-    about: 'What this process does, separated by commas, if several share the work.',
+    about: 'Roles of this process, separated by commas, if several processes share the work.',
   },
   stopGraceSeconds: {
     variable: 'HONGYAN_STOP_GRACE_SECONDS',
     fallback: '5',
     parse: seconds,
     about:
-      'How long a process that was told to stop still takes requests, while `/healthz` says 503: longer than a load balancer needs to notice. 0 where there is none. The sandbox does not wait.',
+      'How long a stopping process still takes requests while `/healthz` answers 503. It must be longer than a load balancer needs to notice; set 0 if there is no load balancer. The sandbox does not wait.',
   },
   logLevel: {
     variable: 'HONGYAN_LOG_LEVEL',
     fallback: 'info',
     parse: oneOf(logLevels),
-    about: `The least important lines to log: ${logLevels.join(', ')}. The sandbox logs from warn on unless told otherwise.`,
+    about: `Least important level to log: ${logLevels.join(', ')}. In the sandbox, the default is warn.`,
   },
   pushAllow: {
     variable: 'HONGYAN_PUSH_ALLOW',
     fallback: '',
     parse: ranges,
     about:
-      'Addresses or CIDR ranges, separated by commas, that customers’ push URLs may reach although they are private. The sandbox always allows loopback.',
+      'Private addresses or CIDR ranges, separated by commas, that customers’ push URLs may reach. The sandbox always allows loopback.',
   },
   sandboxCarrierPorts: {
     variable: 'HONGYAN_SANDBOX_CARRIER_PORTS',
     fallback: '',
     parse: list(port),
     about:
-      'Ports of the sandbox’s simulated carriers, separated by commas, in the order in which the sandbox prints them. Without it free ones.',
+      'Ports of the sandbox’s simulated carriers, separated by commas, in the order in which the sandbox prints them. Without it, free ports.',
   },
 };
 
@@ -187,7 +188,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   }
   if (command === 'sandbox' && isSet('host') && values.host !== '127.0.0.1')
     problems.push('HONGYAN_HOST must be 127.0.0.1 in the sandbox, or unset');
-  if (problems.length > 0) throw new Error(`the settings are not usable:\n${problems.map((problem) => `  ${problem}`).join('\n')}`);
+  if (problems.length > 0) throw new Error(`the settings cannot be used:\n${problems.map((problem) => `  ${problem}`).join('\n')}`);
 
   const isSandbox = command === 'sandbox';
   const scheme = values.tlsCert === undefined ? 'http' : 'https';
@@ -213,9 +214,9 @@ export function configurationPage(): string {
 
 <!-- Made from the table in src/config.ts; to refresh it: npx vitest run src/config.test.ts -u -->
 
-Settings of a process are environment variables. An unknown \`HONGYAN_…\` variable, or a malformed value, stops the start with
-one message that names every problem. An empty value counts as unset. What an operator changes while the platform runs is not
-here: it is set through the management API.
+The settings of a process are environment variables. If a \`HONGYAN_…\` variable is unknown or a value is malformed, the program does not
+start and names every problem in one message. An empty value counts as unset. Settings that an operator changes while the platform runs are
+not here; the management API sets them.
 
 | variable | default | meaning |
 |---|---|---|
@@ -286,7 +287,7 @@ function secretKey(text: string): string {
   try {
     createSecretBox(text);
   } catch {
-    throw new Error('one or several keys, separated by commas, each of 32 bytes in hex or base64 (try: openssl rand -hex 32)');
+    throw new Error('one or more keys, separated by commas, each of 32 bytes in hex or base64 (try: openssl rand -hex 32)');
   }
   return text;
 }

@@ -90,11 +90,11 @@ ${sandbox.carriers.map(({ name, port }) => `  运营商     127.0.0.1:${port}  $
 
 program
   .command('migrate')
-  .description('bring the database up to date / 升级数据库')
+  .description('apply the migrations that the database lacks / 升级数据库')
   .action(() =>
     withDatabase('migrate', async (db) => {
       const applied = await migrate(db);
-      print(applied.length > 0 ? `applied: ${applied.join(', ')}` : 'nothing to apply');
+      print(applied.length > 0 ? `applied: ${applied.join(', ')}` : 'the database is up to date');
     }),
   );
 
@@ -112,21 +112,21 @@ program
 
 program
   .command('restored')
-  .description('after restoring a backup, before any node starts: what was due may have been sent since / 从备份恢复后、启动节点前执行')
+  .description('run after restoring a backup, before any node starts: marks due messages as in doubt / 从备份恢复后、启动节点前执行')
   .action(() =>
     withDatabase('restored', async (db) => {
       const inDoubt = await acknowledgeRestore(db);
-      print(`restored: ${inDoubt} messages may have been sent since the backup; their products’ policy decides`);
+      print(`restored: ${inDoubt} messages may have been sent since the backup; the inDoubt setting of their product decides about them`);
     }),
   );
 
 program
   .command('token')
-  .description('tokens of the management API / 管理 API 令牌')
+  .description('manage tokens of the management API / 管理 API 令牌')
   .command('create')
-  .description('make a token and print it, this once / 创建令牌')
-  .requiredOption('--name <name>', 'what it is for')
-  .option('--account <id>', 'for one account; without it for the operator')
+  .description('create a token and print it, only this once / 创建令牌')
+  .requiredOption('--name <name>', 'what the token is for')
+  .option('--account <id>', 'account that the token belongs to; without it, the token belongs to the operator')
   .action(({ name, account }: { name: string; account?: string }) =>
     withDatabase('token', async (db) => {
       if (account !== undefined && !/^\d{1,18}$/.test(account)) throw new Error('--account must be the id of an account');

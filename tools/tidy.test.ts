@@ -7,6 +7,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import ts from 'typescript';
 import { describe, expect, it } from 'vitest';
+import { channelKinds } from '../src/channels/kinds.ts';
+import { dialects } from '../src/http/dialects/registry.ts';
 import { packageRoot } from '../src/std/package-root.ts';
 
 // ── the rules ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -30,8 +32,12 @@ const rooms: readonly { room: string; mayImport: readonly string[] }[] = [
     room: 'src/workers',
     mayImport: ['src/core', 'src/channels', 'src/protocols/text.ts', 'src/std', 'src/db/db.ts', 'src/log.ts', 'src/metrics.ts'],
   },
-  { room: 'src/http/api', mayImport: ['contract/index.ts', 'src/http/part.ts', 'src/core', 'src/std'] },
-  { room: 'src/http', mayImport: ['src/core', 'src/std', 'src/log.ts', 'src/metrics.ts'] },
+  // Of channels it knows what a protocol is, and none of them.
+  {
+    room: 'src/http/api',
+    mayImport: ['contract/index.ts', 'src/http/part.ts', 'src/core', 'src/channels/channel.ts', 'src/std'],
+  },
+  { room: 'src/http', mayImport: ['src/core', 'src/channels/channel.ts', 'src/std', 'src/log.ts', 'src/metrics.ts'] },
   { room: 'src/log.ts', mayImport: [] },
   { room: 'src/metrics.ts', mayImport: ['src/log.ts'] },
   { room: 'src/config.ts', mayImport: ['src/std', 'src/log.ts'] },
@@ -48,12 +54,12 @@ const rooms: readonly { room: string; mayImport: readonly string[] }[] = [
   // It speaks HTTP as a customer does; into the database it writes only what would have happened long ago.
   { room: 'test/bench', mayImport: ['test/kit', 'simulators', 'src/std', 'src/db'] },
   { room: 'test/crash', mayImport: ['test/kit', 'simulators', 'src'] },
-  { room: 'tools', mayImport: ['src', 'test'] },
+  { room: 'tools', mayImport: ['src', 'test', 'sandbox'] },
   { room: 'test', mayImport: ['src', 'simulators', 'sandbox', 'tools'] },
 ];
 
-/** One customer API each; none knows another. */
-const dialects = ['src/http/dialects/ihuyi/mms-v1.ts', 'src/http/dialects/yit3/aim.ts'];
+/** The folder of a vendor's family of dialects; none knows another. */
+const familyOf = (file: string): string | undefined => /^src\/http\/dialects\/([^/]+)\//.exec(file)?.[1];
 
 /** Rooms that clients will share, with all the packages that they may import. */
 const packages: readonly { room: string; mayImport: readonly string[] }[] = [{ room: 'contract', mayImport: ['typebox'] }];
@@ -187,11 +193,18 @@ function checkRooms(sources: readonly Parsed[]): string[] {
       return imports.flatMap(({ from }) => {
         const target = resolve(file, from);
         if (target === undefined) return [];
-        if (dialects.includes(file) && dialects.includes(target)) return [`${file} imports another dialect, ${target}`];
+        const [family, other] = [familyOf(file), familyOf(target)];
+        if (family !== undefined && other !== undefined && family !== other) return [`${file} imports another dialect, ${target}`];
         const isAllowed = [home.room, ...home.mayImport].some((place) => isIn(target, place));
         return isAllowed && (!isTest(target) || home.room === 'tools') ? [] : [`${file} may not import ${target}`];
       });
     });
+}
+
+/** A name in quotes, which only the registry and the folders of dialects may write. */
+function checkDialectNames({ file, text }: Source, names: Iterable<string>): string[] {
+  if (isIn(file, 'src/http/dialects') || isTest(file)) return [];
+  return [...names].filter((name) => new RegExp(`['"\`]${name}['"\`]`).test(text)).map((name) => `${file} names the dialect ${name}`);
 }
 
 function checkCycles(sources: readonly Parsed[]): string[] {
@@ -230,6 +243,24 @@ function checkReserved(sources: readonly Parsed[]): string[] {
           .map(({ from }) => `${file} imports ${from}: ${room} is shared with clients`),
       ),
   ]);
+}
+
+/** Names of protocols in texts of the program: only what belongs to one knows it. */
+function checkProtocolNames({ file, text }: Source, names: readonly string[]): string[] {
+  const others = names.filter(
+    (name) => !['src/protocols', 'src/channels'].some((room) => isIn(file, `${room}/${name}`) || file === `${room}/${name}.ts`),
+  );
+  if (others.length === 0 || file === 'src/channels/kinds.ts') return [];
+  const named = new RegExp(`\\b(${others.join('|')})\\b`, 'i');
+  const complaints: string[] = [];
+  const visit = (node: ts.Node): void => {
+    if (ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) return;
+    const isText = ts.isStringLiteralLike(node) || ts.isTemplateHead(node) || ts.isTemplateMiddleOrTemplateTail(node);
+    if (isText && named.test(node.text)) complaints.push(`${file} names a protocol: "${node.text.slice(0, 60)}"`);
+    ts.forEachChild(node, visit);
+  };
+  visit(ts.createSourceFile(file, text, ts.ScriptTarget.ES2023, true));
+  return complaints;
 }
 
 const writing =
@@ -377,9 +408,19 @@ const migrations = tracked
 describe('this house', () => {
   it('rooms import only what they may', () => expect(checkRooms(sources)).toEqual([]));
 
+  it('dialects are named by their registry and their own folders alone', () => {
+    const texts = tracked.filter((file) => /^src\/.*\.ts$/.test(file)).map(read);
+    expect(texts.flatMap((source) => checkDialectNames(source, dialects.rules.keys()))).toEqual([]);
+  });
+
   it('imports make no cycle', () => expect(checkCycles(sources)).toEqual([]));
 
   it('environment, driver and sockets are touched only where they belong', () => expect(checkReserved(sources)).toEqual([]));
+
+  it('only kinds.ts and what belongs to a protocol name it', () => {
+    const files = tracked.filter((file) => /^src\/.*\.ts$/.test(file) && !isTest(file));
+    expect(files.flatMap((file) => checkProtocolNames(read(file), Object.keys(channelKinds)))).toEqual([]);
+  });
 
   it('every table has one writer, the one that ARCHITECTURE.md names', () => {
     const tables = new Set(createdTables(read('src/db/schema.sql').text).map(({ table }) => table));
@@ -424,9 +465,28 @@ describe('the checks themselves', () => {
     expect(checkRooms([parsed(file, text)])).toHaveLength(1);
   });
 
+  it('names: a dialect in quotes, but for its registry, its folder and tests', () => {
+    const text = `if (subscription.dialect === 'here') return;`;
+    const files = ['src/core/a.ts', 'src/http/dialects/registry.ts', 'src/http/dialects/x/a.ts', 'src/core/a.test.ts'];
+    expect(files.flatMap((file) => checkDialectNames({ file, text }, ['here', 'there']))).toEqual(['src/core/a.ts names the dialect here']);
+  });
+
   it('rooms: what is allowed is allowed', () => {
     const text = `import { x } from '../db/db.ts'; import y from './ids.ts'; import z from '../protocols/text.ts'; import 'node:fs';`;
     expect(checkRooms([parsed('src/core/a.ts', text), parsed('src/core/a.test.ts', `import '../http/server.ts';`)])).toEqual([]);
+  });
+
+  it.each([
+    ['src/core/a.ts', `type Protocol = 'cmpp' | string;`],
+    ['src/http/a.ts', 'const path = `/mm7/${id}`;'],
+    ['src/channels/cmpp.ts', `const other = 'mm7';`],
+  ])('protocols: %s with %s', (file, text) => expect(checkProtocolNames({ file, text }, ['cmpp', 'mm7'])).toHaveLength(1));
+
+  it('protocols: their own files name them, and imports are no names', () => {
+    expect(checkProtocolNames({ file: 'src/channels/mm7/door.ts', text: `const prefix = '/mm7';` }, ['cmpp', 'mm7'])).toEqual([]);
+    expect(checkProtocolNames({ file: 'src/core/a.ts', text: `import { x } from '../protocols/mm7/smil.ts'; // cmpp` }, ['mm7'])).toEqual(
+      [],
+    );
   });
 
   it('cycles, also of types and of three', () => {

@@ -2,8 +2,7 @@
  * What the listener needs to know of each family of paths it serves, and what the rest of the program needs of a customer API.
  *
  * A part owns the paths at or below its prefix: its routes, and the form in which callers there are told of what goes wrong before or
- * beside those routes. A dialect is a part that speaks a vendor's API, together with its way of pushing events (`PushDialect` in
- * core/events/outbox.ts).
+ * beside those routes. A dialect (dialects/dialect.ts) brings one part or several.
  */
 import type { FastifyInstance } from 'fastify';
 
@@ -47,13 +46,13 @@ export const jsonType = 'application/json; charset=utf-8';
 
 const englishProblem: Readonly<Record<Problem, string>> = {
   not_found: 'There is nothing at this path.',
-  method_not_allowed: 'This path does not answer to this method.',
+  method_not_allowed: 'This path does not support this method.',
   too_large: 'The body is too large.',
   malformed: 'The request cannot be read.',
   forbidden_host: 'The Host header must name the loopback interface.',
-  too_many: 'Too many requests from this address; wait a little.',
+  too_many: 'Too many requests from this address; try again later.',
   unavailable: 'The server is starting, stopping or busy; try again.',
-  fault: 'Something went wrong on our side; the operator finds it by the request id.',
+  fault: 'The server has a fault; the operator can find it by the request id.',
 };
 
 /** The form of the management API, and of paths that are nobody's. */

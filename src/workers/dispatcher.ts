@@ -91,7 +91,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     const moving = rerouteFrom(channelId)
       .catch((error: unknown) => {
         stranded.delete(channelId);
-        log.error({ channel: String(channelId), err: error }, 'what waits could not be moved to other channels; trying again');
+        log.error({ channel: String(channelId), err: error }, 'waiting chunks could not be moved to other channels; trying again');
       })
       .finally(() => rerouting.delete(channelId));
     rerouting.set(channelId, moving);
@@ -101,7 +101,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     const moved = await reroute(deps, channelId);
     if (moved === 0) return;
     stranded.delete(channelId);
-    log.info({ channel: String(channelId), messages: moved }, 'what waited for an unhealthy channel was moved to others');
+    log.info({ channel: String(channelId), messages: moved }, 'moved the waiting messages of an unhealthy channel to other channels');
     deps.count('rerouted', moved, { channel: String(channelId) });
     signals.emit('queue');
   }
@@ -110,7 +110,9 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     if (retiring.has(id)) return;
     const stopped = worker
       .stop(stopping)
-      .catch((error: unknown) => log.error({ channel: String(id), err: error }, 'a channel was not given back; its leases run out'))
+      .catch((error: unknown) =>
+        log.error({ channel: String(id), err: error }, 'the leases of a channel could not be released; they will run out'),
+      )
       .finally(() => {
         workers.delete(id);
         retiring.delete(id);
@@ -179,10 +181,7 @@ async function endExpired({ db, directory, signals, clock, count }: DispatcherDe
       }
     }
     await record(sql, directory, outcomes, at, false);
-    await removeExpired(
-      sql,
-      claims.map(({ chunkId }) => chunkId),
-    );
+    await removeExpired(sql, claims);
     return { chunks: claims.length, inDoubt };
   });
   count('inDoubt', ended.inDoubt);

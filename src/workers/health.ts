@@ -79,7 +79,7 @@ export function createChannelHealth(deps: { management: Management; node: string
   function beat(): Promise<void> {
     if (isStopped) return Promise.resolve();
     working ??= work()
-      .catch((error: unknown) => log.error({ err: error }, 'the health of channels could not be told; trying again'))
+      .catch((error: unknown) => log.error({ err: error }, 'the health of channels could not be updated; trying again'))
       .finally(() => {
         working = undefined;
       });

@@ -16,6 +16,7 @@ export function addBlocklists(api: Api, deps: ConsoleDeps): void {
     '/v1/blocklists',
     {
       schema: {
+        operationId: 'listBlocklists',
         summary: 'Blocklists, by id; for an account those of its subscriptions and signatures',
         tags,
         querystring: contract.whosePageQuery,
@@ -31,6 +32,7 @@ export function addBlocklists(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'ensureBlocklist',
         summary: 'The list of this kind for this subject, made if there is none; empty and system have no subject',
         tags,
         body: contract.newBlocklist,
@@ -50,6 +52,7 @@ export function addBlocklists(api: Api, deps: ConsoleDeps): void {
     '/v1/blocklists/:id/numbers',
     {
       schema: {
+        operationId: 'listBlockedNumbers',
         summary: 'Numbers on a list, or whether one is on it',
         tags,
         params: contract.idParams,
@@ -67,6 +70,7 @@ export function addBlocklists(api: Api, deps: ConsoleDeps): void {
     '/v1/blocklists/:id/numbers',
     {
       schema: {
+        operationId: 'addBlockedNumbers',
         summary: 'Put numbers onto a list',
         tags,
         params: contract.idParams,
@@ -84,6 +88,7 @@ export function addBlocklists(api: Api, deps: ConsoleDeps): void {
     '/v1/blocklists/:id/numbers',
     {
       schema: {
+        operationId: 'removeBlockedNumbers',
         summary: 'Take numbers off a list',
         tags,
         params: contract.idParams,

@@ -15,7 +15,10 @@ export function addSettings(api: Api, deps: ConsoleDeps): void {
 
   api.get(
     '/v1/settings',
-    { config: operatorOnly, schema: { summary: 'What the platform runs by', tags, response: { 200: ref(contract.settingsSchema) } } },
+    {
+      config: operatorOnly,
+      schema: { operationId: 'getSettings', summary: 'What the platform runs by', tags, response: { 200: ref(contract.settingsSchema) } },
+    },
     async () => settings(),
   );
 
@@ -24,6 +27,7 @@ export function addSettings(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'changeSettings',
         summary: 'Change settings, on every node within a second; null goes back to the default',
         tags,
         body: contract.settingsChange,

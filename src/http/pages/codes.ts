@@ -94,9 +94,9 @@ export function codesPage(magicOf: (code: string, language: 'zh' | 'en') => stri
 ${sections('zh', ['代码', '规则', '沙箱', '含义', '原因', '处理'])}
 # Codes, in English
 
-Every code a customer can meet. A running platform explains each at \`/codes/{code}\`. \`MK:*\` stands for all that begin so. The number of a rule is
-its place in the order in which screening judges: of several that fire, the lowest decides. The last column tells how to meet it in the
-[sandbox](sandbox.md#statuses).
+Every code that a customer can meet. A running platform explains each code at \`/codes/{code}\`. \`MK:*\` stands for all codes that begin with
+\`MK:\`. Screening applies its rules in the order of their numbers; if several rules match, the rule with the lowest number decides. The last
+column says how to get the code in the [sandbox](sandbox.md#statuses).
 
 ${sections('en', ['code', 'rule', 'in the sandbox', 'meaning', 'cause', 'what to do'])}`;
 }

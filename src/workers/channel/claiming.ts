@@ -3,14 +3,13 @@
  * connection will send soon. What is claimed is loaded, what needs no sending is decided (see `decideWithoutSending`), and the rest is put
  * in line on the connection.
  */
-import type { OutboundMessage } from '../../channels/channel.ts';
 import type { Watch } from '../../core/catalogue/health.ts';
 import { listLookup } from '../../core/catalogue/list-lookup.ts';
 import type { Directory } from '../../core/config/directory.ts';
-import type { Links } from '../../core/content/links.ts';
-import type { PackageLoader } from '../../core/content/package.ts';
+import type { RenderDeps } from '../../core/content/kind.ts';
+import { contentKinds } from '../../core/content/kinds.ts';
 import type { Channel } from '../../core/model/configuration.ts';
-import { batchIdOf, chunkCapacity, indexOf, messageIdOf } from '../../core/model/ids.ts';
+import { chunkCapacity, indexOf } from '../../core/model/ids.ts';
 import { recordedOf } from '../../core/outcome/messages.ts';
 import { dispatchBodies, type DispatchBody } from '../../core/queue/batches.ts';
 import { type Claim, claim, neverClaimed } from '../../core/queue/queue.ts';
@@ -22,12 +21,9 @@ import { createChunkRun, decideWithoutSending } from './chunk-run.ts';
 import { type Flush, openOf, reservation } from './flush.ts';
 import type { LeasedConnection, Leases } from './leases.ts';
 
-export interface ClaimingDeps {
+export interface ClaimingDeps extends RenderDeps {
   readonly db: Db;
   readonly directory: Directory;
-  readonly links: Links;
-  readonly packages: PackageLoader;
-  readonly linkBase: string;
   readonly log: Log;
   readonly clock: () => Date;
   /** Counts for the operator. */
@@ -166,7 +162,7 @@ export function createClaiming(
         inDoubt: product.inDoubt,
         chargeOn: product.chargeOn,
         from: sourceNumber(channel, subscription.extension, body.ext),
-        content: await contentOf(body),
+        content: await contentKinds[body.kind].render(deps, body),
       };
       const run = createChunkRun(claimed, body, policy, skip);
       connection.runs = [...connection.runs, run];
@@ -198,23 +194,6 @@ export function createClaiming(
       }),
     );
     return found;
-  }
-
-  /** What each message of a chunk says: one package for all of them, or its own text. */
-  async function contentOf(body: DispatchBody): Promise<(index: number) => OutboundMessage['content']> {
-    if (!body.package) return textOf(body);
-    const loaded = await deps.packages.load(body.accountId, batchIdOf(messageIdOf(body.id, 0)), body.package);
-    return () => loaded;
-  }
-
-  /** The text of each message of a chunk: the content with that message's own short link. */
-  function textOf({ id, content, phones }: DispatchBody): (index: number) => string {
-    const at = content.indexOf('$url$');
-    if (at < 0) return () => content;
-    const before = `${content.slice(0, at)}${deps.linkBase}/`;
-    const after = content.slice(at + 5);
-    const codes = deps.links.encodeMany(id, phones.length);
-    return (index) => before + codes[index] + after;
   }
 
   return {

@@ -29,7 +29,7 @@ function leasesOf(node: string, channelId: bigint, connections: number, connect 
   const log = pino({}, { write: (line) => void lines.push(JSON.parse(line) as Record<string, unknown>) });
   let flushes = 0;
   const leases = createLeases(
-    { db: management.db, log, node, connect, onReport: () => {}, onInbound: () => {} },
+    { db: management.db, log, node, connect, onReport: () => {}, onReadReply: () => {}, onInbound: () => {} },
     { id: channelId, connections } as Channel,
     '',
     {

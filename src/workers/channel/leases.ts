@@ -49,8 +49,9 @@ export interface LeasesDeps {
   readonly node: string;
   /** Makes a connection of a channel; it is started and stopped here. */
   connect(channel: Channel, secret: string, deps: ConnectionDeps): ChannelConnection;
-  /** Reports and inbound, passed on with the channel they came from. */
+  /** Reports, read replies and inbound, passed on with the channel they came from. */
   onReport(channelId: bigint, ...args: Parameters<ConnectionEvents['onReport']>): void;
+  onReadReply(channelId: bigint, ...args: Parameters<ConnectionEvents['onReadReply']>): void;
   onInbound(channelId: bigint, ...args: Parameters<ConnectionEvents['onInbound']>): void;
 }
 
@@ -195,6 +196,7 @@ export function createLeases(deps: LeasesDeps, channel: Channel, secret: string,
         onState: (state, reason) => stateChanged(connection, state, reason),
         onRoom: () => owner.onRoom(connection),
         onReport: (report, acknowledge) => deps.onReport(channelId, report, acknowledge),
+        onReadReply: (reply, acknowledge) => deps.onReadReply(channelId, reply, acknowledge),
         onInbound: (inbound, acknowledge) => deps.onInbound(channelId, inbound, acknowledge),
       },
     });

@@ -15,11 +15,14 @@ export function createOldDaysTask(deps: { directory: Directory; retention: Pick<
       if (dropped.length > 0) log.info({ days: dropped }, 'dropped days past retention');
       const standing = JSON.stringify([...kept]);
       if (kept.size > 0 && standing !== reported)
-        log.warn({ days: Object.fromEntries(kept) }, 'days past retention are kept: messages are unfinished, or events are awaited');
+        log.warn(
+          { days: Object.fromEntries(kept) },
+          'days past retention stay: they have unfinished messages, awaited events, or tables in use',
+        );
       reported = standing;
       yield dropped.length;
       const purged = await retention.purge(directory.settings(), isStopping);
-      if (purged > 0) log.info({ purged }, 'purged what belonged to dropped days');
+      if (purged > 0) log.info({ purged }, 'purged data that belonged to dropped days');
       yield purged;
     },
   };
