@@ -17,7 +17,7 @@ import { createSignals } from '../../src/core/config/signals.ts';
 import { createDb, type Db } from '../../src/db/db.ts';
 import { dialects } from '../../src/http/dialects/registry.ts';
 import { createSecretBox } from '../../src/std/secret-box.ts';
-import { createJanitor } from '../../src/workers/janitor.ts';
+import { createJanitor } from '../../src/workers/janitor/janitor.ts';
 import { readFailed, readForgottenReports, readPhones, readPushes, readRows, readUnsettled } from './facts.ts';
 import { type CustomerFacts, type Facts, type Judgement, judge } from './judge.ts';
 import { carrierAccount, type CrashPlatform, createToken, removeFolder, startCrashPlatform } from './platform.ts';

@@ -26,7 +26,7 @@ import { createDb } from '../../src/db/db.ts';
 import { dialects } from '../../src/http/dialects/registry.ts';
 import { freePort } from '../../src/db/embedded.ts';
 import { createSecretBox, generateKey } from '../../src/std/secret-box.ts';
-import { createJanitor } from '../../src/workers/janitor.ts';
+import { createJanitor } from '../../src/workers/janitor/janitor.ts';
 import { checkLogs, keepLog, testLog } from './logs.ts';
 import { freshDatabase } from './postgres.ts';
 
