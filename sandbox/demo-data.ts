@@ -14,12 +14,15 @@ import type { Province } from '../src/core/model/configuration.ts';
 import { createSignature } from '../src/core/content/signatures.ts';
 import { approveTemplate, createPackageTemplate, createTemplate } from '../src/core/content/templates.ts';
 import { createToken } from '../src/core/config/tokens.ts';
+import type { simulatorKinds } from '../simulators/kinds.ts';
+import type { ChannelSettings, SimulatorAccount, SimulatorKind } from '../simulators/simulator.ts';
 import { brokenPoolId, cappedSignature, listedNumbers, listedWords, mmsProductOf, policiesOf, spIdOf, templateText } from './magic.ts';
 
+const mmsChannelId = 3n;
 const operatorToken = 'sandbox-operator-token';
 const password = 'demo-aim-password';
 
-/** A channel to a simulated gateway, which knows each by a login of its own: what is owed to one must not go out over another. */
+/** A channel to a simulated carrier, which knows each by a login of its own: what is owed to one must not go out over another. */
 interface DemoChannel {
   readonly channelId: bigint;
   readonly name: string;
@@ -32,12 +35,29 @@ interface DemoChannel {
   readonly forcedHealth?: 'unhealthy';
 }
 
-export interface DemoGateway {
+export interface DemoCarrier {
   readonly name: string;
-  readonly version: '2.0' | '3.0';
+  readonly protocol: keyof typeof simulatorKinds;
+  /** Of its simulator, beside those that each has. */
+  readonly options: Readonly<Record<string, unknown>>;
+  /** Of its channels, beside those that lead to it. */
+  readonly settings: ChannelSettings;
   /** The first is the one that messages like any other go by. */
   readonly channels: readonly [DemoChannel, ...DemoChannel[]];
 }
+
+/** A carrier that runs, with the port it has got this time. */
+export interface RunningCarrier extends DemoCarrier {
+  readonly kind: SimulatorKind;
+  readonly port: number;
+}
+
+/** What a channel's simulator knows of it. */
+export const accountOf = ({ spId, secret, accessNumber }: DemoChannel): SimulatorAccount => ({
+  spId,
+  secret,
+  accessNumbers: [accessNumber],
+});
 
 /** Of the pool from which hardly a number gets a channel. */
 const brokenChannels: readonly DemoChannel[] = [
@@ -63,11 +83,15 @@ const brokenChannels: readonly DemoChannel[] = [
   },
 ];
 
-/** Two gateways, so that both versions of the protocol are spoken. */
-export const demoGateways: readonly DemoGateway[] = [
+const sms = { serviceId: 'HONGYAN', ratePerSecond: 500, window: 16 };
+
+/** Two gateways, so that both versions of the protocol are spoken, and an MMSC. */
+export const demoCarriers: readonly DemoCarrier[] = [
   {
     name: '中国移动 CMPP 3.0(模拟)',
-    version: '3.0',
+    protocol: 'cmpp',
+    options: { maxVersion: 3 },
+    settings: { ...sms, version: '3.0' },
     channels: [
       {
         channelId: 1n,
@@ -82,7 +106,9 @@ export const demoGateways: readonly DemoGateway[] = [
   },
   {
     name: '联通、电信、广电 CMPP 2.0(模拟)',
-    version: '2.0',
+    protocol: 'cmpp',
+    options: { maxVersion: 2 },
+    settings: { ...sms, version: '2.0' },
     channels: [
       {
         channelId: 2n,
@@ -96,18 +122,24 @@ export const demoGateways: readonly DemoGateway[] = [
       ...brokenChannels,
     ],
   },
+  {
+    name: '彩信中心 MM7(模拟)',
+    protocol: 'mm7',
+    options: { authentication: 'digest' },
+    settings: { authentication: 'digest', ratePerSecond: 500, readReply: true },
+    channels: [
+      {
+        channelId: mmsChannelId,
+        name: '彩信中心 MM7(模拟)',
+        carriers: ['mobile', 'unicom', 'telecom', 'broadcast', 'international'],
+        spId: 'hongyan',
+        secret: 'sandbox-mmsc',
+        accessNumber: '10690003',
+        connections: 1,
+      },
+    ],
+  },
 ];
-
-/** The simulated MMSC, and the channel that leads to it. It posts to us with the same password that we post with. */
-export const demoMmsc = {
-  channelId: 3n,
-  name: '彩信中心 MM7(模拟)',
-  vaspId: 'hongyan',
-  accessNumber: '10690003',
-  username: 'hongyan',
-  callbackUsername: 'mmsc',
-  secret: 'sandbox-mmsc',
-} as const;
 
 const accounts = { demo: 1n, locked: 2n, fenced: 3n, other: 4n, rules: 5n };
 const products = { aim: 2001n, sms: 2002n, mmsEstate: 1018n, mmsRetail: 1020n };
@@ -134,47 +166,45 @@ const bill = {
 };
 
 /** Seeds an empty installation, and points the channels at the ports that the simulated carriers have got this time. */
-export async function seed(management: Management, portOf: (gateway: DemoGateway) => number, mmscUrl: string): Promise<void> {
+export async function seed(management: Management, carriers: readonly RunningCarrier[]): Promise<void> {
   const { db, box, directory } = management;
   const [seeded] = await db.sql`select 1 from accounts limit 1`;
-  if (!seeded) await change(management, (sql) => seedAll(sql, box, portOf));
+  if (!seeded) await change(management, (sql) => seedAll(sql, box, carriers));
   // Apart, so that a sandbox of before there was MMS, or magic for every rule, gets it too.
-  if (!directory.product(products.mmsEstate)) await change(management, (sql) => seedMms(sql, box, mmscUrl));
-  if (!directory.pool(brokenPoolId)) await change(management, (sql) => seedMagic(sql, box, portOf));
-  for (const gateway of demoGateways)
-    for (const { channelId, spId } of gateway.channels) {
-      const channel = directory.channel(channelId);
-      const { host, port } = channel?.settings ?? {};
-      if (!channel || host !== '127.0.0.1' || port === portOf(gateway)) continue;
-      const settings = { ...settingsOf(gateway, spId, 0), ...channel.settings, port: portOf(gateway) };
-      await change(management, (sql) => changeChannel(sql, box, channelId, { settings }));
+  if (!directory.product(products.mmsEstate)) await change(management, (sql) => seedMms(sql, box, carriers));
+  if (!directory.pool(brokenPoolId)) await change(management, (sql) => seedMagic(sql, box, carriers));
+  for (const carrier of carriers)
+    for (const channel of carrier.channels) {
+      const { settings } = directory.channel(channel.channelId) ?? {};
+      const address = Object.entries(carrier.kind.address(carrier.port));
+      const leadsHere = address.some(([name]) => isOfThisMachine(settings?.[name]));
+      if (!settings || !leadsHere || address.every(([name, value]) => settings[name] === value)) continue;
+      const changed = { ...settingsOf(carrier, channel), ...settings, ...Object.fromEntries(address) } as Settings;
+      await change(management, (sql) => changeChannel(sql, box, channel.channelId, { settings: changed }));
     }
-  const mms = directory.channel(demoMmsc.channelId);
-  const url = mms?.settings.url;
-  if (mms && typeof url === 'string' && url !== mmscUrl && url.startsWith('http://127.0.0.1:'))
-    await change(management, (sql) =>
-      changeChannel(sql, box, demoMmsc.channelId, { settings: { ...mmscSettings(mmscUrl), ...mms.settings, url: mmscUrl } }),
-    );
 }
 
-const mmscSettings = (url: string) => ({
-  url,
-  vaspId: demoMmsc.vaspId,
-  vasId: demoMmsc.accessNumber,
-  username: demoMmsc.username,
-  authentication: 'digest' as const,
-  ratePerSecond: 500,
-  readReply: true,
-  callbackUsername: demoMmsc.callbackUsername,
-});
+/** Whether a host, or the host of a URL, is this machine; an operator may have pointed a channel elsewhere. */
+const isOfThisMachine = (value: unknown): boolean => typeof value === 'string' && /^(\w+:\/\/)?127\.0\.0\.1(:|$)/.test(value);
 
-async function seedMms(sql: Sql, box: Management['box'], mmscUrl: string): Promise<void> {
+type Sql = Parameters<Parameters<typeof change>[1]>[0];
+type Settings = Parameters<typeof createChannel>[2]['settings'];
+
+/** Of a channel that leads to a carrier. */
+const settingsOf = ({ kind, port, settings }: RunningCarrier, channel: DemoChannel): Settings =>
+  ({ ...kind.address(port), ...kind.login(accountOf(channel)), ...settings }) as Settings & ChannelSettings;
+
+async function makeChannel(sql: Sql, box: Management['box'], carrier: RunningCarrier, channel: DemoChannel): Promise<void> {
+  const { channelId: id, spId: _, ...rest } = channel;
+  await createChannel(sql, box, { id, protocol: carrier.protocol, settings: settingsOf(carrier, channel), ...rest });
+}
+
+async function seedMms(sql: Sql, box: Management['box'], carriers: readonly RunningCarrier[]): Promise<void> {
   const at = new Date();
-  const { channelId, name, accessNumber, secret } = demoMmsc;
-  const carriers = ['mobile', 'unicom', 'telecom', 'broadcast', 'international'] as const;
-  const settings = mmscSettings(mmscUrl);
-  await createChannel(sql, box, { id: channelId, name, protocol: 'mm7', connections: 1, carriers, accessNumber, settings, secret });
-  const pool = await createPool(sql, { id: 2n, name: '模拟彩信中心', channels: [{ channelId, priority: 1, weight: 1 }] });
+  for (const carrier of carriers)
+    for (const channel of carrier.channels) if (channel.channelId === mmsChannelId) await makeChannel(sql, box, carrier, channel);
+  const channels = [{ channelId: mmsChannelId, priority: 1, weight: 1 }];
+  const pool = await createPool(sql, { id: 2n, name: '模拟彩信中心', channels });
   const mms = [
     { id: products.mmsEstate, name: '营销彩信-房产类', balance: 188_888n },
     { id: products.mmsRetail, name: '营销彩信-商超类', balance: 200_000n },
@@ -199,30 +229,13 @@ async function seedMms(sql: Sql, box: Management['box'], mmscUrl: string): Promi
   await approveTemplate(sql, 1001n, at);
 }
 
-const settingsOf = ({ version }: DemoGateway, spId: string, port: number) => ({
-  host: '127.0.0.1',
-  port,
-  spId,
-  version,
-  serviceId: 'HONGYAN',
-  ratePerSecond: 500,
-  window: 16,
-});
-
-type Sql = Parameters<Parameters<typeof change>[1]>[0];
-
-/** A gateway's channel, as it is when it is made. */
-async function makeChannel(sql: Sql, box: Management['box'], gateway: DemoGateway, port: number, channel: DemoChannel): Promise<void> {
-  const { channelId: id, spId, ...rest } = channel;
-  await createChannel(sql, box, { id, protocol: 'cmpp', settings: settingsOf(gateway, spId, port), ...rest });
-}
-
-async function seedAll(sql: Sql, box: Management['box'], portOf: (gateway: DemoGateway) => number): Promise<void> {
+async function seedAll(sql: Sql, box: Management['box'], carriers: readonly RunningCarrier[]): Promise<void> {
   const at = new Date();
   await createToken(sql, { name: 'sandbox', caller: { role: 'operator' }, token: operatorToken });
 
-  for (const gateway of demoGateways) await makeChannel(sql, box, gateway, portOf(gateway), gateway.channels[0]);
-  const channels = demoGateways.map(({ channels: [{ channelId }] }) => ({ channelId, priority: 1, weight: 1 }));
+  const gateways = carriers.filter(({ protocol }) => protocol === 'cmpp');
+  for (const gateway of gateways) await makeChannel(sql, box, gateway, gateway.channels[0]);
+  const channels = gateways.map(({ channels: [{ channelId }] }) => ({ channelId, priority: 1, weight: 1 }));
   const pool = await createPool(sql, { id: 1n, name: '模拟运营商', channels });
   await createProduct(sql, { id: products.aim, name: '智能短信', medium: 'aim', unit: 'yuan', poolId: pool.id });
   await createProduct(sql, { id: products.sms, name: '普通短信', medium: 'sms', unit: 'yuan', poolId: pool.id });
@@ -257,12 +270,11 @@ async function seedAll(sql: Sql, box: Management['box'], portOf: (gateway: DemoG
 }
 
 /** What it takes to meet every status of screening; see magic.ts. */
-async function seedMagic(sql: Sql, box: Management['box'], portOf: (gateway: DemoGateway) => number): Promise<void> {
+async function seedMagic(sql: Sql, box: Management['box'], carriers: readonly RunningCarrier[]): Promise<void> {
   const at = new Date();
   await seedLists(sql, at);
 
-  for (const gateway of demoGateways)
-    for (const channel of gateway.channels.slice(1)) await makeChannel(sql, box, gateway, portOf(gateway), channel);
+  for (const carrier of carriers) for (const channel of carrier.channels.slice(1)) await makeChannel(sql, box, carrier, channel);
   const channels = brokenChannels.map(({ channelId }) => ({ channelId, priority: 1, weight: 1 }));
   // Nothing is ever sent by it, so MMS products may have it, too.
   await createPool(sql, { id: brokenPoolId, name: '残缺的通道池', channels });
