@@ -14,11 +14,10 @@ import type { Province } from '../src/core/model/configuration.ts';
 import { createSignature } from '../src/core/content/signatures.ts';
 import { approveTemplate, createPackageTemplate, createTemplate } from '../src/core/content/templates.ts';
 import { createToken } from '../src/core/config/tokens.ts';
-import type { simulatorKinds } from '../simulators/kinds.ts';
+import type { channelKinds } from '../src/channels/kinds.ts';
 import type { ChannelSettings, SimulatorAccount, SimulatorKind } from '../simulators/simulator.ts';
 import { brokenPoolId, cappedSignature, listedNumbers, listedWords, mmsProductOf, policiesOf, spIdOf, templateText } from './magic.ts';
 
-const mmsChannelId = 3n;
 const operatorToken = 'sandbox-operator-token';
 const password = 'demo-aim-password';
 
@@ -37,22 +36,22 @@ interface DemoChannel {
 
 export interface DemoCarrier {
   readonly name: string;
-  readonly protocol: keyof typeof simulatorKinds;
-  /** Of its simulator, beside those that each has. */
+  readonly protocol: keyof typeof channelKinds;
+  /** Options of the simulator, beside those that every simulator has. */
   readonly options: Readonly<Record<string, unknown>>;
-  /** Of its channels, beside those that lead to it. */
+  /** Settings of its channels, beside address and login. */
   readonly settings: ChannelSettings;
   /** The first is the one that messages like any other go by. */
   readonly channels: readonly [DemoChannel, ...DemoChannel[]];
 }
 
-/** A carrier that runs, with the port it has got this time. */
+/** A demo carrier whose simulator listens on this port. */
 export interface RunningCarrier extends DemoCarrier {
   readonly kind: SimulatorKind;
   readonly port: number;
 }
 
-/** What a channel's simulator knows of it. */
+/** The account of a channel at its simulator. */
 export const accountOf = ({ spId, secret, accessNumber }: DemoChannel): SimulatorAccount => ({
   spId,
   secret,
@@ -84,6 +83,17 @@ const brokenChannels: readonly DemoChannel[] = [
 ];
 
 const sms = { serviceId: 'HONGYAN', ratePerSecond: 500, window: 16 };
+
+/** The channel that leads to the simulated MMSC. */
+export const demoMmsc: DemoChannel = {
+  channelId: 3n,
+  name: '彩信中心 MM7(模拟)',
+  carriers: ['mobile', 'unicom', 'telecom', 'broadcast', 'international'],
+  spId: 'hongyan',
+  secret: 'sandbox-mmsc',
+  accessNumber: '10690003',
+  connections: 1,
+};
 
 /** Two gateways, so that both versions of the protocol are spoken, and an MMSC. */
 export const demoCarriers: readonly DemoCarrier[] = [
@@ -127,17 +137,7 @@ export const demoCarriers: readonly DemoCarrier[] = [
     protocol: 'mm7',
     options: { authentication: 'digest' },
     settings: { authentication: 'digest', ratePerSecond: 500, readReply: true },
-    channels: [
-      {
-        channelId: mmsChannelId,
-        name: '彩信中心 MM7(模拟)',
-        carriers: ['mobile', 'unicom', 'telecom', 'broadcast', 'international'],
-        spId: 'hongyan',
-        secret: 'sandbox-mmsc',
-        accessNumber: '10690003',
-        connections: 1,
-      },
-    ],
+    channels: [demoMmsc],
   },
 ];
 
@@ -167,43 +167,46 @@ const bill = {
 
 /** Seeds an empty installation, and points the channels at the ports that the simulated carriers have got this time. */
 export async function seed(management: Management, carriers: readonly RunningCarrier[]): Promise<void> {
-  const { db, box, directory } = management;
+  const { db, directory } = management;
   const [seeded] = await db.sql`select 1 from accounts limit 1`;
-  if (!seeded) await change(management, (sql) => seedAll(sql, box, carriers));
+  if (!seeded) await change(management, (sql) => seedAll(sql, management, carriers));
   // Apart, so that a sandbox of before there was MMS, or magic for every rule, gets it too.
-  if (!directory.product(products.mmsEstate)) await change(management, (sql) => seedMms(sql, box, carriers));
-  if (!directory.pool(brokenPoolId)) await change(management, (sql) => seedMagic(sql, box, carriers));
+  if (!directory.product(products.mmsEstate)) await change(management, (sql) => seedMms(sql, management, carriers));
+  if (!directory.pool(brokenPoolId)) await change(management, (sql) => seedMagic(sql, management, carriers));
   for (const carrier of carriers)
     for (const channel of carrier.channels) {
       const { settings } = directory.channel(channel.channelId) ?? {};
       const address = Object.entries(carrier.kind.address(carrier.port));
       const leadsHere = address.some(([name]) => isOfThisMachine(settings?.[name]));
       if (!settings || !leadsHere || address.every(([name, value]) => settings[name] === value)) continue;
-      const changed = { ...settingsOf(carrier, channel), ...settings, ...Object.fromEntries(address) } as Settings;
-      await change(management, (sql) => changeChannel(sql, box, channel.channelId, { settings: changed }));
+      const changed = { ...settingsOf(carrier, channel), ...settings, ...Object.fromEntries(address) };
+      await change(management, (sql) => changeChannel(sql, management, channel.channelId, { settings: changed }));
     }
 }
 
-/** Whether a host, or the host of a URL, is this machine; an operator may have pointed a channel elsewhere. */
+/** Whether a host, or the host of a URL, is this machine: an operator may have pointed the channel elsewhere. */
 const isOfThisMachine = (value: unknown): boolean => typeof value === 'string' && /^(\w+:\/\/)?127\.0\.0\.1(:|$)/.test(value);
 
 type Sql = Parameters<Parameters<typeof change>[1]>[0];
-type Settings = Parameters<typeof createChannel>[2]['settings'];
 
-/** Of a channel that leads to a carrier. */
-const settingsOf = ({ kind, port, settings }: RunningCarrier, channel: DemoChannel): Settings =>
-  ({ ...kind.address(port), ...kind.login(accountOf(channel)), ...settings }) as Settings & ChannelSettings;
+/** The settings of a channel that leads to a carrier. */
+const settingsOf = ({ kind, port, settings }: RunningCarrier, channel: DemoChannel): ChannelSettings => ({
+  ...kind.address(port),
+  ...kind.login(accountOf(channel)),
+  ...settings,
+});
 
-async function makeChannel(sql: Sql, box: Management['box'], carrier: RunningCarrier, channel: DemoChannel): Promise<void> {
+async function makeChannel(sql: Sql, management: Management, carrier: RunningCarrier, channel: DemoChannel): Promise<void> {
   const { channelId: id, spId: _, ...rest } = channel;
-  await createChannel(sql, box, { id, protocol: carrier.protocol, settings: settingsOf(carrier, channel), ...rest });
+  await createChannel(sql, management, { id, protocol: carrier.protocol, settings: settingsOf(carrier, channel), ...rest });
 }
 
-async function seedMms(sql: Sql, box: Management['box'], carriers: readonly RunningCarrier[]): Promise<void> {
+async function seedMms(sql: Sql, management: Management, carriers: readonly RunningCarrier[]): Promise<void> {
+  const { directory } = management;
   const at = new Date();
-  for (const carrier of carriers)
-    for (const channel of carrier.channels) if (channel.channelId === mmsChannelId) await makeChannel(sql, box, carrier, channel);
-  const channels = [{ channelId: mmsChannelId, priority: 1, weight: 1 }];
+  const mmscs = carriers.filter(({ channels: [channel] }) => channel === demoMmsc);
+  for (const mmsc of mmscs) await makeChannel(sql, management, mmsc, demoMmsc);
+  const channels = [{ channelId: demoMmsc.channelId, priority: 1, weight: 1 }];
   const pool = await createPool(sql, { id: 2n, name: '模拟彩信中心', channels });
   const mms = [
     { id: products.mmsEstate, name: '营销彩信-房产类', balance: 188_888n },
@@ -211,7 +214,7 @@ async function seedMms(sql: Sql, box: Management['box'], carriers: readonly Runn
   ];
   for (const { id, name, balance } of mms) {
     await createProduct(sql, { id, name, medium: 'mms', unit: 'messages', poolId: pool.id, limits: { packageKiB: 1900 } });
-    await createSubscription(sql, box, { id: 500_000n + id, accountId: accounts.demo, productId: id, priceE4: 10_000n });
+    await createSubscription(sql, management, { id: 500_000n + id, accountId: accounts.demo, productId: id, priceE4: 10_000n });
     await payIn(sql, 500_000n + id, { amountE4: balance * 10_000n, note: 'sandbox', at, idempotencyKey: 'sandbox' });
   }
   const frames = [{ text: '周末看房有礼,凭此彩信到店领取。', media: null, mediaFirst: false }];
@@ -226,15 +229,16 @@ async function seedMms(sql: Sql, box: Management['box'], carriers: readonly Runn
     request: null,
     at,
   });
-  await approveTemplate(sql, 1001n, at);
+  await approveTemplate(sql, directory.dialects, 1001n, at);
 }
 
-async function seedAll(sql: Sql, box: Management['box'], carriers: readonly RunningCarrier[]): Promise<void> {
+async function seedAll(sql: Sql, management: Management, carriers: readonly RunningCarrier[]): Promise<void> {
+  const { box, directory } = management;
   const at = new Date();
   await createToken(sql, { name: 'sandbox', caller: { role: 'operator' }, token: operatorToken });
 
   const gateways = carriers.filter(({ protocol }) => protocol === 'cmpp');
-  for (const gateway of gateways) await makeChannel(sql, box, gateway, gateway.channels[0]);
+  for (const gateway of gateways) await makeChannel(sql, management, gateway, gateway.channels[0]);
   const channels = gateways.map(({ channels: [{ channelId }] }) => ({ channelId, priority: 1, weight: 1 }));
   const pool = await createPool(sql, { id: 1n, name: '模拟运营商', channels });
   await createProduct(sql, { id: products.aim, name: '智能短信', medium: 'aim', unit: 'yuan', poolId: pool.id });
@@ -252,7 +256,7 @@ async function seedAll(sql: Sql, box: Management['box'], carriers: readonly Runn
     [500005n, accounts.fenced, products.aim, 1_000_000_000n],
   ];
   for (const [spId, accountId, productId, amountE4] of subscriptions) {
-    await createSubscription(sql, box, { id: spId, accountId, productId, spId, password, priceE4: 500n });
+    await createSubscription(sql, management, { id: spId, accountId, productId, spId, password, priceE4: 500n });
     if (amountE4 > 0n) await payIn(sql, spId, { amountE4, note: 'sandbox', at, idempotencyKey: 'sandbox' });
   }
 
@@ -265,16 +269,17 @@ async function seedAll(sql: Sql, box: Management['box'], carriers: readonly Runn
   ];
   for (const [id, accountId, name, card] of templates) {
     await createTemplate(sql, { id, accountId, name, card });
-    if (id !== 103n) await approveTemplate(sql, id, at);
+    if (id !== 103n) await approveTemplate(sql, directory.dialects, id, at);
   }
 }
 
 /** What it takes to meet every status of screening; see magic.ts. */
-async function seedMagic(sql: Sql, box: Management['box'], carriers: readonly RunningCarrier[]): Promise<void> {
+async function seedMagic(sql: Sql, management: Management, carriers: readonly RunningCarrier[]): Promise<void> {
+  const { box } = management;
   const at = new Date();
   await seedLists(sql, at);
 
-  for (const carrier of carriers) for (const channel of carrier.channels.slice(1)) await makeChannel(sql, box, carrier, channel);
+  for (const carrier of carriers) for (const channel of carrier.channels.slice(1)) await makeChannel(sql, management, carrier, channel);
   const channels = brokenChannels.map(({ channelId }) => ({ channelId, priority: 1, weight: 1 }));
   // Nothing is ever sent by it, so MMS products may have it, too.
   await createPool(sql, { id: brokenPoolId, name: '残缺的通道池', channels });
@@ -283,7 +288,15 @@ async function seedMagic(sql: Sql, box: Management['box'], carriers: readonly Ru
     const spId = spIdOf(id);
     const productId = 2100n + BigInt(id);
     await createProduct(sql, { id: productId, name, medium: 'aim', unit: 'yuan', poolId: 1n, ...product });
-    await createSubscription(sql, box, { id: spId, accountId: accounts.demo, productId, spId, password, priceE4: 500n, ...subscription });
+    await createSubscription(sql, management, {
+      id: spId,
+      accountId: accounts.demo,
+      productId,
+      spId,
+      password,
+      priceE4: 500n,
+      ...subscription,
+    });
     await payIn(sql, spId, { amountE4: 1_000_000_000n, note: 'sandbox', at, idempotencyKey: 'sandbox' });
   }
   // An account of its own: the balances of account demo are to be those of its two products.
@@ -294,7 +307,13 @@ async function seedMagic(sql: Sql, box: Management['box'], carriers: readonly Ru
     const subscriptionId = 500_000n + productId;
     const limits = { packageKiB: 1900 };
     await createProduct(sql, { id: productId, name, medium: 'mms', unit: 'messages', poolId: 2n, limits, ...product });
-    await createSubscription(sql, box, { id: subscriptionId, accountId: accounts.rules, productId, priceE4: 10_000n, ...subscription });
+    await createSubscription(sql, management, {
+      id: subscriptionId,
+      accountId: accounts.rules,
+      productId,
+      priceE4: 10_000n,
+      ...subscription,
+    });
     await payIn(sql, subscriptionId, { amountE4: 1_000_000_000n, note: 'sandbox', at, idempotencyKey: 'sandbox' });
   }
 }

@@ -4,9 +4,9 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
-import { simulatorKinds } from '../simulators/kinds.ts';
 import type { Simulator, SimulatorKind } from '../simulators/simulator.ts';
 import { type App, type AppOptions, createApp } from '../src/app.ts';
+import { channelKinds } from '../src/channels/kinds.ts';
 import { type EmbeddedPostgres, freePort, startEmbeddedPostgres } from '../src/db/embedded.ts';
 import type { Log } from '../src/log.ts';
 import { generateKey } from '../src/std/secret-box.ts';
@@ -31,6 +31,9 @@ export interface SandboxOptions {
   readonly log: Log;
   /** How long a simulated carrier takes to report, and 30 times that when it is slow; tests are in a hurry. */
   readonly reportDelayMs?: number;
+  /** Of the application, for an installation that was stopped in the middle of its work, or of another day; all roles if left out. */
+  readonly roles?: AppOptions['roles'];
+  readonly clock?: () => Date;
 }
 
 export interface Sandbox {
@@ -70,13 +73,12 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     const { reportDelayMs } = options;
     const delays = reportDelayMs === undefined ? {} : { reportDelayMs, slowReportDelayMs: 30 * reportDelayMs };
     for (const [index, demo] of demoCarriers.entries()) {
-      const kind = simulatorKinds[demo.protocol];
+      const { door, simulator: load } = channelKinds[demo.protocol];
+      const kind = await load();
+      const doorOf = (channelId: bigint) => (door ? { door: `http://127.0.0.1:${port}${door.prefix}/${channelId}` } : {});
       const simulator = kind.create({
         ...demo.options,
-        accounts: demo.channels.map((channel) => ({
-          ...accountOf(channel),
-          door: `http://127.0.0.1:${port}/${kind.name}/${channel.channelId}`,
-        })),
+        accounts: demo.channels.map((channel) => ({ ...accountOf(channel), ...doorOf(channel.channelId) })),
         port: options.carrierPorts[index] ?? 0,
         ...delays,
       });
@@ -84,12 +86,14 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
       await simulator.start();
       carriers.push({ demo, kind, simulator });
     }
+    const kinds = await Promise.all(Object.values(channelKinds).map(({ simulator }) => simulator()));
     const running = carriers.map(({ demo, kind, simulator }) => ({ ...demo, kind, port: simulator.port }));
     app = await createApp({
       databaseUrl,
       secretKeys,
       linkBase,
-      roles: ['api', 'dispatch', 'push', 'janitor'],
+      roles: options.roles ?? ['api', 'dispatch', 'push', 'janitor'],
+      ...(options.clock && { clock: options.clock }),
       host: '127.0.0.1',
       port,
       server: { loopbackHostOnly: true, ...(options.limits && { limits: options.limits }) },
@@ -97,7 +101,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
       pushAllow: options.pushAllow,
       log,
       prepare: (management) => seed(management, running),
-      parts: [phones.part, createFaultsPart(Object.values(simulatorKinds), carriers)],
+      parts: [phones.part, createFaultsPart(kinds, carriers)],
     });
     return { port: app.port, carriers: running.map(({ name, port }) => ({ name, port })), app, stop };
   } catch (error) {

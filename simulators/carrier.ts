@@ -1,10 +1,9 @@
 /**
- * What simulated carriers have in common, whatever they speak: accounts, what becomes of a message, and the reports and replies that are owed
- * to the platform. What is owed is owed to an account, not to a connection: it waits in memory (and in the journal, if there is one) until the
- * platform has acknowledged it, and comes again when it was refused.
+ * The part of a simulated carrier that is the same for every protocol: accounts, the fate of each message, faults, silent connections, phones,
+ * and the reports and replies that are owed to the platform. They are owed to an account, not to a connection: each waits in memory (and in
+ * the journal, if there is one) until the platform has acknowledged it, and is sent again after the platform has refused it.
  *
- * The wire is the owner's, which hands over hooks: gateway.ts for all protocols of frames over TCP, mm7.ts for HTTP. Beside what is owed it is
- * here that faults are decided about, connections made silent and phones shown what they get.
+ * The wire belongs to the owner, which hands over hooks: gateway.ts for protocols of frames over TCP, mm7.ts for HTTP.
  */
 import type { Server, Socket } from 'node:net';
 import type { Concat } from '../src/protocols/text.ts';
@@ -14,14 +13,14 @@ import { createFaultSwitch } from './faults.ts';
 import type { PersonalMessage, Simulator, SimulatorAccount, SimulatorOptions } from './simulator.ts';
 import { createFirstTimes, createLine, createTimers, type Line } from './waiting.ts';
 
-/** `State` is what the owner keeps of an account. */
+/** `State`: what the owner keeps for an account. */
 export interface Account<State, What> extends SimulatorAccount {
   readonly state: State;
-  /** What is due, and leaves as soon as there is room. */
+  /** Reports and replies that are due; they leave as soon as there is room. */
   readonly owed: Line<Owed<State, What>>;
 }
 
-/** Something that is owed to an account. It keeps its id over all its tries; `What` goes into the journal, so it is plain JSON. */
+/** A report or reply that is owed to an account. It keeps its id over all tries. `What` goes into the journal, so it is plain JSON. */
 export interface Owed<State, What> {
   readonly account: Account<State, What>;
   readonly id: string;
@@ -32,7 +31,7 @@ export interface Owed<State, What> {
 
 export interface OwedReport {
   readonly kind: 'report';
-  /** The id that the submit was answered with. */
+  /** The id in the answer to the submit. */
   readonly messageId: string;
   /** The service number. */
   readonly from: string;
@@ -42,53 +41,53 @@ export interface OwedReport {
   readonly takenAt: string;
 }
 
-/** A submit that is taken, as far as it is the same for all its recipients. */
+/** The part of an accepted submit that is the same for all its recipients. */
 export interface TakenSubmit {
   readonly from: string;
   readonly wantsReport: boolean;
-  /** It is the last or only part of its message. */
+  /** This is the last or only part of the message. */
   readonly isLast: boolean;
 }
 
 /** A connection that the platform has made, logged in or not. */
 export interface CarrierConnection {
   drop(): void;
-  /** Says and reads nothing, until it goes on. */
+  /** Writes and reads nothing until `goOn`. */
   hush(): void;
   goOn(): void;
 }
 
 export interface CarrierCounters {
-  /** What was taken, in the unit of the protocol; requests that were not. */
+  /** Submits, as the protocol counts them. */
   accepted: number;
   rejected: number;
   throttled: number;
-  /** Sent to the platform, repeats included. */
+  /** Sent to the platform, retries included. */
   reports: number;
   inbound: number;
-  /** Of these, acknowledged and refused. */
+  /** Answers of the platform to reports and replies. */
   acknowledged: number;
   refused: number;
 }
 
-/** `Own`: what else than reports may be owed. `Via`: what a report needs to leave before the answer to its submit. */
+/** `Own`: what the protocol may owe beside reports. `Via`: what it needs to send a report before the answer to the submit. */
 export interface CarrierHooks<State, Own, Via> {
   readonly tickMs: number;
   openAccount(): State;
-  /** Ids for what is owed; another process never gives the same. */
+  /** A new id for a report or reply. Another process never gives the same. */
   nextId(): string;
-  /** Before anything else of every turn. */
+  /** Called first in every tick. */
   onTick(now: Date): void;
   createServer(): Server;
   attach(socket: Socket): CarrierConnection;
-  /** Sends of what is due as much as there is room for. */
+  /** Sends what is due, as far as there is room. */
   send(account: Account<State, OwedReport | Own>): void;
-  /** How much of what an account is owed was sent and has no answer. */
+  /** How many reports and replies of an account are sent and not answered. */
   unanswered(account: Account<State, OwedReport | Own>): number;
   sendEarly(owed: Owed<State, OwedReport | Own>, via: Via): void;
-  /** Owes (`Carrier.owe`) what a person wrote. */
+  /** Turns a person's message into replies that are owed (`Carrier.owe`). */
   oweReply(account: Account<State, OwedReport | Own>, message: PersonalMessage): void;
-  /** Ends the connections to the platform, where it is the carrier that calls. */
+  /** Ends the connections that the carrier has made to the platform. */
   dropCalls?(): Promise<void>;
 }
 
@@ -99,19 +98,19 @@ export interface Carrier<State, Own, Via, Message, Counters> {
   readonly isRunning: boolean;
   readonly isRecording: boolean;
   readonly isJournalling: boolean;
-  /** The present minute, `YYMMDDHHMM` in China Standard Time; put into words once a tick. */
+  /** The present minute, `YYMMDDHHMM` in China Standard Time, as of the last tick. */
   time(): string;
-  /** Does something later; about as exact as the tick. */
+  /** Runs a task later, as exactly as the ticks allow. */
   later(task: () => void, delayMs: number): void;
   show(message: Message): void;
   /**
-   * Whether a submit is refused, by a fault or because of a recipient (`unwanted`), before anything becomes of it. `content`: what tells
-   * it from others to the same recipients.
+   * Whether a submit is refused, by a fault or because of the fate of a recipient (`unwanted`). `content` tells the submit from others to the
+   * same recipients.
    */
   refusal(recipients: readonly string[], content: string | Buffer): 'throttled' | 'rejected' | 'unwanted' | null;
   /**
-   * Takes a message to one phone: journals it, owes its report and reply. `part`: of a message of several parts, which one this is.
-   * Returns how long the report takes; null: none comes.
+   * Accepts a message to one phone: writes it into the journal, and owes its report and the person's reply. `part`: which part of a longer
+   * message this is. Returns the delay of the report in milliseconds, null if no report comes.
    */
   take(
     account: Account<State, OwedReport | Own>,
@@ -122,17 +121,17 @@ export interface Carrier<State, Own, Via, Message, Counters> {
     via: Via,
     part?: Concat | null,
   ): number | null;
-  /** Answers a submit, if no fault is in the way. What is refused is answered all the same: faults are about what was taken. */
+  /** Answers a submit, unless a fault prevents it. Those faults concern accepted submits only; a refused one is always answered. */
   answer(isTaken: boolean, respond: () => void, drop: () => void): void;
-  /** From now on this is owed until it is acknowledged, whatever becomes of this process. */
+  /** Owes a reply until it is acknowledged; with a journal, also after the death of this process. */
   owe(account: Account<State, OwedReport | Own>, what: Own, delayMs?: number): void;
   acknowledged(owed: Owed<State, OwedReport | Own>): void;
-  /** It comes again after a pause. */
+  /** The report or reply is sent again after a pause. */
   refused(owed: Owed<State, OwedReport | Own>): void;
   readonly simulator: Simulator<Message, Counters & CarrierCounters>;
 }
 
-/** A connection that a fault made silent is given up at last. */
+/** A connection that a fault has made silent is closed after this time. */
 const longestSilenceMs = 600_000;
 
 const phoneNumber = /^\+?\d{1,20}$/;
@@ -190,7 +189,7 @@ export function createCarrier<State, Own, Via, Message, Counters>(
   const isFirst = createFirstTimes();
 
   const connections = new Set<CarrierConnection>();
-  /** Those that a fault has made silent, and when. */
+  /** Connections that a fault has made silent, with the time. */
   const hushed = new Map<CarrierConnection, number>();
   let server: Server | null = null;
   let ticking: NodeJS.Timeout | undefined;
@@ -256,7 +255,7 @@ export function createCarrier<State, Own, Via, Message, Counters>(
     return owed;
   }
 
-  // What an earlier process has left.
+  // Reports and replies that an earlier process still owed.
   for (const [id, { spId, ...what }] of (journal?.left ?? new Map()) as ReadonlyMap<string, { spId: string }>) {
     const account = accounts.get(spId);
     account?.owed.push({ account, id, what: what as What, sentAt: 0 });
@@ -398,6 +397,6 @@ export function createCarrier<State, Own, Via, Message, Counters>(
   };
 }
 
-/** Gives a simulator what only its protocol has. Accessors stay accessors. */
+/** Adds members of one protocol to a simulator. Accessors stay accessors, which a spread would read. */
 export const extend = <Base extends object, More extends object>(base: Base, more: More): Base & More =>
   Object.defineProperties(base, Object.getOwnPropertyDescriptors(more)) as Base & More;

@@ -321,6 +321,7 @@ describe('the platform’s connection', () => {
           onState: (state) => states.push(state),
           onRoom() {},
           onReport: (_, acknowledge) => acknowledge(true),
+          onReadReply: (_, acknowledge) => acknowledge(true),
           onInbound: (_, acknowledge) => acknowledge(true),
         },
         mayWrite: () => true,

@@ -1,6 +1,6 @@
 /**
- * What becomes of a message at a simulated carrier by the last four digits of its recipient, whatever protocol it came by. sandbox/magic.ts
- * makes the tables of the READMEs from it.
+ * The fate of a message at a simulated carrier: the last four digits of the recipient decide it, in every protocol. sandbox/magic.ts describes
+ * each of them in the tables of the READMEs.
  */
 
 /** What is reported, in the words of CMPP (null: nothing ever), and what is special about it. */

@@ -1,6 +1,6 @@
 /**
- * The faults of simulated carriers, which somebody switches on: read from JSON, and decided about one submit or report after the other.
- * docs/sandbox.md says what each means for which protocol.
+ * The faults of simulated carriers: how they are read from JSON, and how each decides about one submit or report after the other.
+ * docs/sandbox.md says what each fault means for each protocol.
  *
  * Faults decide by shares, with one generator for each of them: the same seed and the same order of submits give the same run, and one
  * fault more does not shift the others. Assigning `faults` starts them anew. All are off at first, and then cost a comparison each.
@@ -42,9 +42,9 @@ export interface Faults {
   readonly refuseConnectionsMs?: number;
 }
 
-/** What the value of a fault must be. */
+/** A condition on the value of a fault. */
 export interface Check {
-  /** Follows the name of the fault where a value does not fit. */
+  /** Completes the message `rejectCode: …` for a value that does not fit. */
   readonly says: string;
   readonly fits: (value: unknown) => boolean;
 }
@@ -54,7 +54,6 @@ const longestMs = 600_000;
 const reorderMs = 500;
 
 const isFrom = (value: unknown, least: number, most: number): boolean => typeof value === 'number' && value >= least && value <= most;
-/** Also for the faults that a protocol has in its own way. */
 export const wholeFrom = (least: number, most: number): Check => ({
   says: `a whole number from ${least} to ${most}`,
   fits: (value) => isFrom(value, least, most) && Number.isInteger(value),
@@ -64,13 +63,13 @@ const share: Check = { says: 'a number from 0 to 1', fits: (value) => isFrom(val
 const ms: Check = { says: `milliseconds from 0 to ${longestMs}`, fits: (value) => isFrom(value, 0, longestMs) };
 
 type OwnFault = 'rejectCode' | 'rejectText' | 'rejectAsFault';
-/** A protocol, and the faults that it has in its own way. It has all others like any protocol. */
+/** A protocol, with the faults whose values depend on the protocol. All other faults are the same for every protocol. */
 export interface FaultyKind {
   readonly name: string;
   readonly faults: Readonly<Partial<Record<OwnFault, Check>>>;
 }
 
-/** Null: each protocol says itself whether it has this fault, and what fits. */
+/** Null: each protocol says whether it has this fault, and which values fit. */
 const checks: Readonly<Record<Exclude<keyof Faults, OwnFault>, Check> & Record<OwnFault, null>> = {
   seed: wholeFrom(0, 0xffffffff),
   responseDelayMs: ms,
@@ -97,8 +96,8 @@ const checks: Readonly<Record<Exclude<keyof Faults, OwnFault>, Check> & Record<O
 export const faultNames = Object.keys(checks) as readonly (keyof Faults)[];
 
 /**
- * Faults from JSON somebody wrote, or what is wrong with it. `scope`: the protocol they are for, or `all`, for which only those will do
- * that mean the same to every protocol. `at`: where the JSON stood.
+ * Reads faults from a JSON value, or says what is wrong with it. `scope`: the name of a kind, or `all`, which allows only faults that are the
+ * same for every protocol. `at`: the path of the value, for the message.
  */
 export function readFaults(
   kinds: readonly FaultyKind[],

@@ -1,10 +1,10 @@
 /**
- * A simulated gateway for protocols of length-prefixed frames over TCP, in which the platform logs in, submits, and is sent reports and
- * replies: sockets, logins, windows, keep-alive, sequence numbers, and texts put together from their segments. The protocol is a table of
- * functions between octets and what they mean (`GatewayProtocol`); everything that happens is decided here and in carrier.ts.
+ * A simulated gateway for protocols of length-prefixed frames over TCP, in which the platform logs in, submits, and receives reports and
+ * replies. It owns sockets, logins, windows, keep-alive and sequence numbers, and joins texts from their segments. A protocol
+ * (`GatewayProtocol`) translates between octets and their meaning; all decisions are made here and in carrier.ts.
  *
- * It shares the processor with what it tests, so it works by batches: no timer per message, one write per turn of the event loop, and
- * no look at a text unless somebody wants it.
+ * The gateway shares the processor with the program under test, so it works in batches: no timer per message, one write per turn of the event
+ * loop, and no text is decoded unless somebody listens.
  */
 import { createServer, type Socket } from 'node:net';
 import { concatHeader, cutText, type Encoding, joinParts, splitHeader } from '../src/protocols/text.ts';
@@ -15,52 +15,52 @@ import type { PersonalMessage, PhoneText, SimulatorAccount, SimulatorOptions } f
 import { forgetOldest } from './waiting.ts';
 
 export interface GatewayOptions extends SimulatorOptions {
-  /** How long a report or reply may stay unanswered before it is sent again. */
+  /** How long a report or reply may stay unanswered before it is sent again. Default one minute. */
   readonly deliverTimeoutMs?: number;
   readonly keepAliveMs?: number;
   readonly keepAliveTries?: number;
 }
 
-/** What makes a gateway speak a protocol. `Version`: what a login has settled about how both speak. */
+/** The translation of one protocol. `Version`: the variant of the protocol that both sides speak after the login. */
 export interface GatewayProtocol<Version, Submit extends GatewaySubmit> {
   readonly frames: FrameBounds;
-  /** Sequence numbers of requests go from 1 to this, and begin again. */
+  /** Sequence numbers of the gateway's requests go from 1 to this, and begin again. */
   readonly lastSequence: number;
-  /** The results of a submit that the simulator refuses, not the protocol. */
+  /** The results of submits that are refused by a fault or a fate. */
   readonly throttled: number;
   readonly rejected: number;
-  /** A login; null: any other frame, after which the connection is closed. */
+  /** Reads the first frame. Null if it is not a login; the gateway then closes the connection. */
   readLogin(buffer: Buffer, start: number, end: number): GatewayLogin<Version> | null;
-  /** A frame of a connection that is logged in; null: nothing is to be done about it. */
+  /** Reads a frame of a connection that is logged in. Null if it needs no reaction. */
   read(version: Version, buffer: Buffer, start: number, end: number): Heard<Submit> | null;
-  /** The result of a submit by the rules of the protocol; 0: they have no objection. */
+  /** The result of a submit by the rules of the protocol; 0 if it breaks none. */
   judge(submit: Submit, account: SimulatorAccount): number;
-  /** `id` is null where the submit is refused. */
+  /** `id` is null if the submit is refused. */
   submitResp(version: Version, submit: Submit, id: string | null, result: number): Buffer;
-  /** `id` is that of this delivery, `now` the time as in `OwedReport.takenAt`. */
+  /** `id` is the id of this delivery, `now` the time in the format of `OwedReport.takenAt`. */
   report(version: Version, sequence: number, id: string, report: OwedReport, now: string): Buffer;
   reply(version: Version, sequence: number, id: string, part: OwedPart): Buffer;
   /** Asks whether the other side is still there. */
   probe(version: Version, sequence: number): Buffer;
-  /** Ids, of submits and of deliveries, may be made of the time: this is called once a tick. */
+  /** Ids may contain the time. This is called once a tick. */
   readClock(now: Date): void;
   nextId(): string;
 }
 
 export interface GatewayLogin<Version> {
   readonly spId: string;
-  /** What is spoken from now on. */
+  /** The variant that both sides speak from now on. */
   readonly version: Version;
-  /** It asks for a version that is not spoken here. */
+  /** The login asks for a version that this gateway does not speak. */
   readonly isTooNew: boolean;
   proves(secret: string): boolean;
-  /** The response; null: the login is accepted. */
+  /** The response. `refusal` is null if the login is accepted. */
   answer(refusal: LoginRefusal | null, secret: string): Buffer;
 }
 
 export type LoginRefusal = 'version' | 'stranger' | 'secret' | 'other';
 
-/** What a frame means. */
+/** The meaning of a frame. */
 export type Heard<Submit extends GatewaySubmit> =
   | Submit
   | { readonly kind: 'answered'; readonly sequence: number; readonly isSafe: boolean }
@@ -77,11 +77,11 @@ export interface GatewaySubmit {
   readonly hasHeader: boolean;
   readonly content: Buffer;
   readonly wantsReport: boolean;
-  /** It is the last or only part of its message. */
+  /** This is the last or only part of the message. */
   readonly isLast: boolean;
 }
 
-/** A segment of what a person wrote. */
+/** A segment of a person's message. */
 export interface OwedPart {
   readonly kind: 'reply';
   readonly phone: string;
@@ -93,14 +93,14 @@ export interface OwedPart {
   readonly content: string;
 }
 
-/** `connection`: by which login it (or its last segment) came, counted from 1. */
+/** `connection`: the number of the login, from 1, by which the text or its last segment came. */
 export interface PhoneMessage extends PhoneText {
   readonly connection: number;
 }
 
 interface State<Version> {
   readonly sessions: Session<Version>[];
-  /** Which session is next. */
+  /** Index of the session that sends next. */
   turn: number;
 }
 type Account<Version> = AccountOf<State<Version>, OwedReport | OwedPart>;
@@ -109,11 +109,11 @@ type Owed<Version> = OwedOf<State<Version>, OwedReport | OwedPart>;
 /** A connection that is logged in. */
 interface Session<Version> {
   readonly account: Account<Version>;
-  /** Counted by logins. */
+  /** The number of its login, from 1. */
   readonly number: number;
   readonly version: Version;
   write(pdu: Buffer): void;
-  /** Breaks it; what was not written yet is lost. */
+  /** Breaks the connection. PDUs that are not written yet are lost. */
   drop(): void;
   nextSequence(): number;
   readonly unanswered: Map<number, Owed<Version>>;
@@ -134,7 +134,7 @@ export function createGateway<Version, Submit extends GatewaySubmit>(options: Ga
     logins: 0,
     refusedLogins: 0,
     submits: 0,
-    /** Most submits that one connection had unanswered at once. */
+    /** The highest number of unanswered submits of one connection. */
     peakWindow: 0,
   };
   const carrier: Carrier<State<Version>, OwedPart, Session<Version>, PhoneMessage, typeof ownCounters> = createCarrier(
@@ -158,12 +158,12 @@ export function createGateway<Version, Submit extends GatewaySubmit>(options: Ga
     },
   );
   const { counters } = carrier;
-  /** A look at the clock for every report would cost more than it is worth. */
+  /** Taken once a tick, because reading the clock for every report is expensive. */
   let tickedAt = 0;
 
   // To the platform
 
-  /** What stays unanswered too long is sent again. */
+  /** Sends again what stays unanswered too long. */
   function forgetLate({ account, unanswered }: Session<Version>): void {
     for (const [sequence, owed] of unanswered) {
       if (tickedAt - owed.sentAt < deliverTimeoutMs) break;
@@ -172,7 +172,7 @@ export function createGateway<Version, Submit extends GatewaySubmit>(options: Ga
     }
   }
 
-  /** Sends what the windows of the account's connections allow, taking turns. */
+  /** Sends what the windows of the account's connections allow, over one connection after the other. */
   function send({ state, owed }: Account<Version>): void {
     const { sessions } = state;
     let full = 0;
@@ -323,7 +323,7 @@ export function createGateway<Version, Submit extends GatewaySubmit>(options: Ga
       return sequence;
     };
 
-    // Silence before the login ends the connection; after it, asks, and ends it when nothing comes back.
+    // A silent connection is closed before the login. After the login it is probed first.
     const watch = setInterval(() => {
       if (isSilent || performance.now() - heardAt < (session ? keepAliveMs : loginTimeoutMs)) return;
       if (!session || probes >= keepAliveTries) {
@@ -349,7 +349,7 @@ export function createGateway<Version, Submit extends GatewaySubmit>(options: Ga
       account.state.sessions.push(session);
     };
 
-    /** Logged out: what this connection was sent and has not answered goes to the next one. */
+    /** Logs out. Deliveries that this connection has not answered go to another one. */
     const detach = () => {
       if (!session) return;
       const { account, unanswered } = session;
@@ -361,7 +361,7 @@ export function createGateway<Version, Submit extends GatewaySubmit>(options: Ga
     };
 
     const read = createFrameReader(protocol.frames, (buffer, start, end) => {
-      // What came behind the submit whose connection broke was never read.
+      // Frames behind the submit at which a fault broke the connection count as not read.
       if (isDropped) return;
       if (!session) {
         const login = protocol.readLogin(buffer, start, end);
@@ -399,7 +399,7 @@ export function createGateway<Version, Submit extends GatewaySubmit>(options: Ga
 
     return {
       drop,
-      /** It belongs to no account any more, until it goes on. */
+      /** The session leaves its account until `goOn`. */
       hush() {
         isSilent = true;
         socket.pause();

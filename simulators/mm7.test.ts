@@ -1,9 +1,9 @@
 /** The simulated MMSC and the platform's own connection and receiver: fates, reports, replies, and what it refuses. */
 import { createServer } from 'node:http';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import type { CarrierInbound, CarrierReport, MessagePackage, SegmentOutcome } from '../src/channels/channel.ts';
+import type { CarrierInbound, CarrierReport, MessagePackage, ReadReply, SegmentOutcome } from '../src/channels/channel.ts';
 import { createMm7Connection, type Mm7Settings } from '../src/channels/mm7/connection.ts';
-import { createMm7Receiver, type ReadReply } from '../src/channels/mm7/door.ts';
+import { createMm7Receiver } from '../src/channels/mm7/door.ts';
 import { mm7Namespace, readEnvelope, writeEnvelope, writeRequest } from '../src/protocols/mm7/mm7.ts';
 import { decodeText } from '../src/protocols/text.ts';
 import { createMmsc, type MmscOptions } from './mm7.ts';
@@ -29,7 +29,7 @@ async function platform(options: Partial<MmscOptions> = {}, settings: Partial<Mm
   const readReplies: ReadReply[] = [];
   const behaviour = { safe: () => true };
   const receiver = createMm7Receiver(
-    { allowedAddresses: ['127.0.0.1'], username: 'mmsc', password: 'p', accessNumber },
+    { allowedAddresses: ['127.0.0.1'], callbackUsername: 'mmsc', password: 'p', accessNumber },
     {
       onReport(report, acknowledge) {
         happened.push('report');
@@ -72,7 +72,7 @@ async function platform(options: Partial<MmscOptions> = {}, settings: Partial<Mm
   await mmsc.start();
   const connection = createMm7Connection(
     { url: mmsc.url, vaspId: '1', vasId: accessNumber, ratePerSecond: 10_000, throttleBackoffMs: 10, gatherMs: 5, ...settings },
-    { events: { onState() {}, onRoom() {}, onReport() {}, onInbound() {} }, mayWrite: () => true },
+    { events: { onState() {}, onRoom() {}, onReport() {}, onReadReply() {}, onInbound() {} }, mayWrite: () => true },
   );
   connection.start();
   cleanUp.push(

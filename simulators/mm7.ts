@@ -1,12 +1,12 @@
 /**
  * A simulated multimedia centre (MMSC): the carrier's side of MM7 over real HTTP, with phones behind it.
  *
- * It reads what it gets in earnest: authentication, SOAP, multipart, and SMIL, whose references must all lead to a part. Reports and replies
- * are posted to the VASP's URL over connections that stay open, a bounded number at a time, and come again until they are answered with
- * 1000; while there is no URL they wait. What becomes of a message, and what is owed, is the business of carrier.ts.
+ * It checks authentication, SOAP, multipart and SMIL completely; every reference of the SMIL must lead to a part. It posts reports and replies to
+ * the VASP's URL over a bounded number of connections that stay open, and again until the VASP answers 1000; without a URL they wait. carrier.ts
+ * decides the fate of each message, and keeps what is owed.
  *
- * It shares the processor with what it tests. A package is looked into only while phones keep what they receive, and once however often it is
- * uploaded.
+ * The MMSC shares the processor with the program under test. It reads a package only while somebody listens to phones, and once however often
+ * the package is uploaded.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
@@ -59,7 +59,7 @@ export interface MmscOptions extends Omit<SimulatorOptions, 'accounts' | 'window
   readonly reportStyle?: 'standard' | 'mbuni';
 }
 
-/** What a report says of a message. */
+/** The status of a message in a report. */
 interface Words {
   readonly mmStatus: string;
   readonly statusText: string;
@@ -76,17 +76,17 @@ const reportWords: Readonly<Record<string, Words>> = {
 };
 const wordsOf = (stat: string): Words => reportWords[stat] ?? { mmStatus: 'Indeterminate', statusText: stat };
 
-/** What is owed beside reports: the request that brings what a person wrote, or that a message was read. */
+/** A request that is owed beside reports: a person's message, or the news that a message was read. */
 type OwedRequest =
   | { readonly kind: 'reply'; readonly phone: string; readonly contentType: string; readonly body: string }
   | { readonly kind: 'readReply'; readonly messageId: string; readonly from: string; readonly phone: string };
 type What = OwedReport | OwedRequest;
-/** There is one account, and nothing to keep of it. */
+/** The MMSC has one account, and keeps no state for it. */
 type Vasp = Account<null, What>;
-/** Each resolves when the response to the submit need not wait any longer. */
+/** Each promise resolves when the response to the submit need not wait any longer. */
 type Early = Promise<unknown>[];
 
-/** Which counter counts what is posted. */
+/** The counter of each kind of request. */
 const countedAs = { report: 'reports', reply: 'inbound', readReply: 'readReplies' } as const;
 const release = mm7Namespace('REL-6-MM7-1-4');
 const mm7Version = '6.8.0';
@@ -98,8 +98,8 @@ const beforeResponseMs = 200;
 const maxPackages = 16;
 /** What rejecting answers unless a fault says what. */
 const rejectedStatus = 2001;
-/** Whom the VASP knows the MMSC as, if the sandbox made both. */
-const callbackUsername = 'mmsc';
+/** The name by which the MMSC logs in to the VASP, if it is made with `simulatorKind`. */
+export const callbackUsername = 'mmsc';
 
 export const simulatorKind: SimulatorKind = {
   name: 'mm7',
@@ -112,7 +112,7 @@ export const simulatorKind: SimulatorKind = {
     rejectAsFault: flag,
   },
 
-  /** Options of an MMSC beside those of every simulator may be given, too. It serves one account. */
+  /** Serves one account. It also takes the options that only an MMSC has. */
   create({ accounts, window, ...options }: SimulatorOptions & Partial<MmscOptions>) {
     const [account, ...others] = accounts;
     if (!account || others.length > 0) throw new RangeError('an MMSC has one account');
@@ -201,7 +201,7 @@ export function createMmsc(options: MmscOptions) {
   let vaspUrl: URL | null = options.vaspUrl ? new URL(options.vaspUrl) : null;
   let pool: Pool | null = null;
   let posting = 0;
-  /** What a response to a submit waits for. */
+  /** Reports that the response to their submit waits for. */
   const awaited = new Map<Owed<null, What>, () => void>();
 
   const numberOf = (phone: string): readonly Address[] => [{ kind: 'Number', value: `+${digitsOf(phone)}` }];
@@ -507,7 +507,7 @@ export function createMmsc(options: MmscOptions) {
     response.end(body);
   }
 
-  /** What is to be said by sockets that say nothing at present. */
+  /** Responses that wait until their silent socket goes on. */
   const silent = new WeakMap<Socket, (() => void)[]>();
 
   function attach(socket: Socket) {

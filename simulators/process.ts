@@ -3,13 +3,13 @@
  *
  *   node process.js <kind> <options> [journal]
  *
- * The kind is the name of a file beside this one (`cmpp`), the options are those of its `create`, as JSON. With a journal (a file) it remembers
- * over its own death what phones got and what it owes.
+ * The kind is the name of a file beside this one (`cmpp`); the options are those of its `create`, as JSON. The journal is a file that keeps what
+ * phones got and what is owed to the platform, so that the process may be killed and started again.
  *
- * Lines on its input are obeyed: `drop` breaks every connection, `call URL` makes a carrier that calls call there from now on, `faults {…}` sets
- * its faults (docs/sandbox.md) and is answered with a line of JSON, `{"faults":…}` or `{"problem":…}`. With a journal it ends at the end of its
- * input, so that it does not outlive who started it. It prints one line of JSON, `{"port":…}`, once it listens, and one with its counters when
- * it is told to end (SIGTERM or SIGINT).
+ * Its input takes lines: `drop` breaks every connection; `call URL` changes the door that the carrier calls; `faults {…}` sets the faults
+ * (docs/sandbox.md), and the answer is a line of JSON, `{"faults":…}` or `{"problem":…}`. The process prints the line `{"port":…}` once it
+ * listens, and a line with its counters when SIGTERM or SIGINT ends it. With a journal it also ends at the end of its input, so that it does not
+ * outlive the process that started it.
  */
 import { createInterface } from 'node:readline';
 import { readFaults } from './faults.ts';

@@ -1,20 +1,20 @@
 /**
- * What every simulated carrier is, whatever it speaks: how it is made, what the sandbox and tests do with it, and what they get to see of its
- * phones. A file for each protocol exports its `simulatorKind`; src/channels/kinds.ts lists them.
+ * The interface of every simulated carrier, whatever protocol it speaks: how it is made, what the sandbox and tests do with it, and what its
+ * phones show. The file of each protocol exports a `simulatorKind`, which the channel kind of the protocol loads (src/channels/kinds.ts).
  */
 import type { FaultyKind, Faults } from './faults.ts';
 import type { Journal } from './journal.ts';
 
-/** Whom a carrier lets in, and what is his. */
+/** An account at a carrier: a login, and the numbers that belong to it. */
 export interface SimulatorAccount {
-  /** The name to log in with: 企业代码, or whatever the protocol calls it. */
+  /** The name of the login: 企业代码, or whatever the protocol calls it. */
   readonly spId: string;
   readonly secret: string;
-  /** Numbers that begin so are this account's, the longest match first. Without any it may send as it likes, and gets no `reply`. */
+  /** Prefixes of this account's numbers; the longest match decides. Without any, the account may send from every number, and gets no `reply`. */
   readonly accessNumbers?: readonly string[];
   /** Default 8. */
   readonly maxConnections?: number;
-  /** Where the platform awaits this carrier, a URL; only protocols in which the carrier calls have a use for it. */
+  /** The URL of the platform's door. Only protocols in which the carrier calls the platform use it. */
   readonly door?: string;
 }
 
@@ -23,19 +23,19 @@ export interface SimulatorOptions {
   /** Default 0: any free one. */
   readonly port?: number;
   readonly reportDelayMs?: number;
-  /** Of numbers that end in 0008. */
+  /** The delay for numbers that end in 0008. */
   readonly slowReportDelayMs?: number;
-  /** Pause before something that was refused comes again. */
+  /** Pause before a refused report or reply is sent again. */
   readonly redeliverMs?: number;
-  /** Reports and replies sent and not yet answered; of each connection, if the platform makes the connections. */
+  /** How many reports and replies may be unanswered at once; counted for each connection if the platform makes the connections. */
   readonly window?: number;
-  /** Whether phones keep what they receive (for `onMessage`); benchmarks have no use for it. Default true. */
+  /** Whether messages are put together for `onMessage`; a benchmark saves the work. Default true. */
   readonly recording?: boolean;
-  /** Where it keeps what must outlive its process. Without one it forgets, as a carrier with a bad day does. */
+  /** Keeps what must survive the death of the process. Without a journal, what is owed dies with it. */
   readonly journal?: Journal;
 }
 
-/** What a phone shows: one text, however many segments it took. */
+/** A text as a phone shows it, however many segments it took. */
 export interface PhoneText {
   readonly to: string;
   readonly from: string;
@@ -43,7 +43,7 @@ export interface PhoneText {
   readonly at: Date;
 }
 
-/** A multimedia message. Those of one package share their frames. */
+/** A multimedia message as a phone shows it. Messages of one package share their frames. */
 export interface PhoneMms {
   readonly to: string;
   readonly from: string;
@@ -59,7 +59,7 @@ export interface PhoneFrame {
   readonly mediaFirst: boolean;
 }
 
-/** What a person writes to a service number. */
+/** A message that a person writes to a service number. */
 export interface PersonalMessage {
   readonly from: string;
   readonly to: string;
@@ -68,35 +68,35 @@ export interface PersonalMessage {
 
 export interface Simulator<Message = PhoneText | PhoneMms, Counters = unknown> {
   readonly counters: Counters;
-  /** What is on. Assigning replaces everything, and ends what is under way. */
+  /** The faults that are on. An assignment replaces all of them, and ends those that run. */
   get faults(): Faults;
   set faults(faults: Faults);
   /** The port it listens on, known once `start` has resolved. */
   readonly port: number;
-  /** Reports and replies not yet acknowledged, those not yet due left out. */
+  /** How many reports and replies are due and not yet acknowledged. */
   readonly owed: number;
-  /** Whether phones keep what they receive from now on. */
+  /** Replaces the option. */
   set recording(wanted: boolean);
   start(): Promise<void>;
-  /** Closes everything at once, as a crash would; what is owed stays in memory and the port is kept for another `start`. */
+  /** Closes everything at once, as a crash does. What is owed stays in memory, and another `start` takes the same port. */
   stop(): Promise<void>;
   /** Breaks all connections and goes on listening. */
   dropConnections(): void;
   onMessage(listener: (message: Message) => void): void;
-  /** A person writes to a service number. False: nobody here owns it, or it is nothing that fits a message. */
+  /** Sends a person's message to a service number. False if no account owns the number, or if no message can carry it. */
   reply(message: PersonalMessage): boolean;
 }
 
 /** Settings of a channel, or some of them, as the platform stores them. */
 export type ChannelSettings = Readonly<Record<string, string | number | boolean>>;
 
-/** The carrier's side of a protocol. `name` is also what its faults go by, and the name of the channel kind that it is the other side of. */
+/** The carrier's side of a protocol. Its `name` is that of the channel kind, and the key of its faults in the sandbox. */
 export interface SimulatorKind extends FaultyKind {
   create(options: SimulatorOptions): Simulator;
-  /** Where a channel finds a simulator of this machine. */
+  /** The settings by which a channel finds a simulator on this machine. */
   address(port: number): ChannelSettings;
-  /** Who a channel is to a simulator that has this account; the secret is the channel's own. */
+  /** The settings by which a channel logs in to this account. The account's secret is the channel's secret. */
   login(account: SimulatorAccount): ChannelSettings;
-  /** From now on the carrier calls there; of protocols in which it does. */
+  /** Changes the door that the carrier calls, in protocols in which the carrier calls. */
   callAt?(simulator: Simulator, door: string): void;
 }

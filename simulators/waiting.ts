@@ -1,4 +1,4 @@
-/** What waits in a simulated carrier, and what it remembers for a while: lines, timers and bounded memories for a great many messages. */
+/** Lines, timers and bounded memories of a simulated carrier, cheap for a great many messages. */
 
 /** First in, first out, for long lines: taking the head is cheap. */
 export interface Line<T> {

@@ -3,9 +3,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import os from 'node:os';
-import type { ChannelConnection, ConnectionDeps } from './channels/channel.ts';
-import { type CmppSettings, createCmppConnection } from './channels/cmpp.ts';
-import { createMm7Connection, type Mm7Settings } from './channels/mm7/connection.ts';
+import { channelKinds, kindOf, kindRules } from './channels/kinds.ts';
 import { findRequestId } from './core/queue/batches.ts';
 import { createCards } from './core/content/opened-card.ts';
 import { createContentRules } from './core/screening/content-rules.ts';
@@ -15,10 +13,9 @@ import { createInbound } from './core/outcome/inbound.ts';
 import { balanceOf } from './core/money/ledger.ts';
 import { createLinks } from './core/content/links.ts';
 import { change, type Management } from './core/config/management.ts';
-import type { Channel } from './core/model/configuration.ts';
 import { createNumberPlan } from './core/numbers/number-plan.ts';
 import { createOutbox } from './core/events/outbox.ts';
-import { createPackageLoader } from './core/content/package.ts';
+import { createPackageLoader } from './core/content/media.ts';
 import { createReports } from './core/outcome/reports.ts';
 import { createRetention } from './core/watch/retention.ts';
 import { linkSecret } from './core/config/settings.ts';
@@ -27,19 +24,19 @@ import { createSubmit } from './core/intake/submit.ts';
 import { createPackageTemplate, usablePackage } from './core/content/templates.ts';
 import { connectionRoom, createDb, type Db, type DbOptions } from './db/db.ts';
 import { migrate } from './db/migrate.ts';
-import { aimPush, createAim3yit } from './http/dialects/yit3/aim.ts';
+import type { DialectDeps } from './http/dialects/dialect.ts';
+import { dialectList, dialects } from './http/dialects/registry.ts';
 import { createCardPages } from './http/pages/cards.ts';
-import { createCarrierPosts as createCarrierPostRoutes } from './http/doors.ts';
+import { createDoorPart } from './http/doors.ts';
 import { createCodePages } from './http/pages/codes.ts';
 import { createConsoleApi } from './http/api/api.ts';
 import type { HttpPart } from './http/part.ts';
-import { createIhuyiMmsV1, mmsPush } from './http/dialects/ihuyi/mms-v1.ts';
 import { createServer, type ServerOptions } from './http/server.ts';
 import type { Config } from './config.ts';
 import type { Log } from './log.ts';
 import { createMetrics } from './metrics.ts';
 import { createSecretBox } from './std/secret-box.ts';
-import { createCarrierPosts } from './workers/doors.ts';
+import { createDoors } from './workers/doors.ts';
 import { createDispatcher } from './workers/dispatcher.ts';
 import { createChannelHealth } from './workers/health.ts';
 import { createJanitor } from './workers/janitor.ts';
@@ -87,12 +84,6 @@ export interface App {
   stop(): Promise<void>;
 }
 
-/** The connection that a channel's protocol asks for; its settings were checked when they were stored. */
-function connect({ protocol, settings }: Channel, secret: string, deps: ConnectionDeps): ChannelConnection {
-  if (protocol === 'mm7') return createMm7Connection({ ...(settings as unknown as Omit<Mm7Settings, 'secret'>), secret }, deps);
-  return createCmppConnection({ ...(settings as unknown as Omit<CmppSettings, 'secret'>), secret }, deps);
-}
-
 export async function createApp(options: AppOptions): Promise<App> {
   const { log, roles, clock = () => new Date(), linkBase } = options;
   const metrics = createMetrics();
@@ -116,11 +107,11 @@ export async function createApp(options: AppOptions): Promise<App> {
     log.warn({ ...room, needed: connectionsPerNode }, 'PostgreSQL may not give this node enough connections');
   const box = createSecretBox(options.secretKeys);
   await migrate(db);
-  const retention = createRetention({ db, clock });
+  const retention = createRetention({ db, dialects, clock });
   await retention.makePartitions();
-  const directory = createDirectory({ db, box });
+  const directory = createDirectory({ db, box, dialects });
   await directory.start();
-  const management: Management = { db, box, directory };
+  const management: Management = { db, box, directory, kinds: kindRules };
   await options.prepare?.(management);
   const contentRules = createContentRules({
     db,
@@ -141,7 +132,7 @@ export async function createApp(options: AppOptions): Promise<App> {
   const outbox = createOutbox({ db, directory, clock });
 
   const node = `${os.hostname()}-${randomBytes(4).toString('hex')}`;
-  const health = createChannelHealth({ management: { db: carrierDb, box, directory }, node, log });
+  const health = createChannelHealth({ management: { ...management, db: carrierDb }, node, log });
   const recent = createRecent();
   const receiver = createReceiver({
     reports: createReports({ db: carrierDb, directory, clock }),
@@ -169,8 +160,9 @@ export async function createApp(options: AppOptions): Promise<App> {
     clock,
     node,
     linkBase,
-    connect,
+    connect: ({ protocol, settings }, secret, deps) => kindOf(protocol).connect(settings, secret, deps),
     onReport,
+    onReadReply: receiver.onReadReply,
     onInbound: receiver.onInbound,
     count: metrics.count,
   });
@@ -180,7 +172,6 @@ export async function createApp(options: AppOptions): Promise<App> {
     directory,
     signals,
     post: poster.post,
-    dialects: { aim: aimPush, mms: mmsPush },
     log,
     clock,
     count: metrics.count,
@@ -207,33 +198,24 @@ export async function createApp(options: AppOptions): Promise<App> {
   });
   if (roles.includes('api')) {
     const submit = createSubmit({ db, directory, signals, contentRules, numberPlan, clock, linkBase, count: metrics.count });
-    server.register(
-      createAim3yit({
-        directory,
-        submit,
-        outbox,
-        balance: ({ accountId, id }) => balanceOf(db.sql, accountId, id),
-        clock,
-        count: metrics.count,
-      }),
-    );
-    server.register(
-      createIhuyiMmsV1({
-        directory,
-        submit,
-        checkRequest: async (accountId, request) => void (await findRequestId(db.sql, accountId, request, clock())),
-        usablePackage: (accountId, templateId) => usablePackage(db.sql, accountId, templateId),
-        createTemplate: async (template) =>
-          (await change(management, (sql) => createPackageTemplate(sql, { ...template, at: clock() }))).id,
-        balance: ({ account, subscription }) => balanceOf(db.sql, account.id, subscription.id),
-        clock,
-        count: metrics.count,
-      }),
-    );
+    const dialectDeps: DialectDeps = {
+      directory,
+      submit,
+      pullReports: outbox.pullReports,
+      pullReplies: outbox.pullReplies,
+      checkRequest: async (accountId, request) => void (await findRequestId(db.sql, accountId, request, clock())),
+      usablePackage: (accountId, templateId) => usablePackage(db.sql, accountId, templateId),
+      createTemplate: async (template) => (await change(management, (sql) => createPackageTemplate(sql, { ...template, at: clock() }))).id,
+      balance: ({ accountId, id }) => balanceOf(db.sql, accountId, id),
+      clock,
+      count: metrics.count,
+    };
+    for (const { parts } of dialectList) for (const part of parts(dialectDeps)) server.register(part);
     server.register(createCardPages({ cards: createCards({ db, links, clock }), clock, linkBase }));
     server.register(createCodePages());
-    server.register(createConsoleApi({ ...management, outbox, signals, contentRules, numberPlan, clock, linkBase }));
-    server.register(createCarrierPostRoutes(createCarrierPosts({ directory, receiver: { ...receiver, onReport } })));
+    const kinds = Object.values(channelKinds);
+    server.register(createConsoleApi({ ...management, channelKinds: kinds, outbox, signals, contentRules, numberPlan, clock, linkBase }));
+    for (const door of createDoors({ kinds, directory, receiver: { ...receiver, onReport } })) server.register(createDoorPart(door));
     for (const part of options.parts ?? []) server.register(part);
   }
 

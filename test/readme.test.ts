@@ -228,7 +228,7 @@ describe('the documents', () => {
     const shown = tableRows(page, '`code`').map(([code, text]) => [codesOf(code)[0], codesOf(text)[0]]);
     expect(shown).toEqual([['0', 'success'], ...texts]);
 
-    const sources = ['src/core', 'src/workers'].flatMap((room) => filesIn(room, '.ts')).filter((file) => !file.endsWith('.test.ts'));
+    const sources = ['src/core', 'src/workers'].flatMap((room) => filesIn(room, '.ts', true)).filter((file) => !file.endsWith('.test.ts'));
     const statuses = new Set(sources.flatMap((file) => read(file).match(/\bWL:[A-Z]+/g) ?? []));
     const listed = new Set(
       tableRows(page, '状态')

@@ -31,7 +31,8 @@ export async function dumpSchema(sql: Sql): Promise<string> {
            concat_ws(' ', quote_ident(attname), format_type(atttypid, atttypmod),
                      case when attcollation <> typcollation then 'collate ' || quote_ident(collname) end,
                      case when attnotnull then 'not null' end,
-                     'default ' || pg_get_expr(adbin, adrelid)) as line
+                     case when attgenerated = '' then 'default ' || pg_get_expr(adbin, adrelid)
+                          else 'generated always as (' || regexp_replace(pg_get_expr(adbin, adrelid), '\\s+', ' ', 'g') || ') stored' end) as line
     from pg_attribute
     join pg_type on pg_type.oid = atttypid
     left join pg_collation on pg_collation.oid = attcollation

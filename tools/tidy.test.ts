@@ -7,6 +7,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import ts from 'typescript';
 import { describe, expect, it } from 'vitest';
+import { channelKinds } from '../src/channels/kinds.ts';
+import { dialects } from '../src/http/dialects/registry.ts';
 import { packageRoot } from '../src/std/package-root.ts';
 
 // ── the rules ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -16,9 +18,11 @@ import { packageRoot } from '../src/std/package-root.ts';
  * one. Everything may import its own room. Tests are neighbours of what they test and may import anything.
  */
 const rooms: readonly { room: string; mayImport: readonly string[] }[] = [
+  { room: 'contract', mayImport: [] },
   { room: 'src/std', mayImport: [] },
   { room: 'src/protocols', mayImport: ['src/std'] },
-  { room: 'src/channels', mayImport: ['src/protocols', 'src/std', 'src/log.ts'] },
+  // A kind may load its simulator, but only lazily (see checkRooms). No simulator knows a channel.
+  { room: 'src/channels', mayImport: ['src/protocols', 'src/std', 'src/log.ts', 'simulators'] },
   { room: 'src/db', mayImport: ['src/std'] },
   {
     room: 'src/core',
@@ -29,7 +33,12 @@ const rooms: readonly { room: string; mayImport: readonly string[] }[] = [
     room: 'src/workers',
     mayImport: ['src/core', 'src/channels', 'src/protocols/text.ts', 'src/std', 'src/db/db.ts', 'src/log.ts', 'src/metrics.ts'],
   },
-  { room: 'src/http', mayImport: ['src/core', 'src/std', 'src/log.ts', 'src/metrics.ts'] },
+  // Of channels it knows what a protocol is, and none of them.
+  {
+    room: 'src/http/api',
+    mayImport: ['contract/index.ts', 'src/http/part.ts', 'src/core', 'src/channels/channel.ts', 'src/std'],
+  },
+  { room: 'src/http', mayImport: ['src/core', 'src/channels/channel.ts', 'src/std', 'src/log.ts', 'src/metrics.ts'] },
   { room: 'src/log.ts', mayImport: [] },
   { room: 'src/metrics.ts', mayImport: ['src/log.ts'] },
   { room: 'src/config.ts', mayImport: ['src/std', 'src/log.ts'] },
@@ -39,19 +48,32 @@ const rooms: readonly { room: string; mayImport: readonly string[] }[] = [
   // The sandbox adds routes of its own to the server, as a dialect does.
   {
     room: 'sandbox',
-    mayImport: ['src/app.ts', 'src/http/part.ts', 'src/config.ts', 'src/log.ts', 'src/core', 'src/db', 'src/std', 'simulators'],
+    mayImport: [
+      'src/app.ts',
+      'src/channels/kinds.ts',
+      'src/http/part.ts',
+      'src/config.ts',
+      'src/log.ts',
+      'src/core',
+      'src/db',
+      'src/std',
+      'simulators',
+    ],
   },
   // What tests, benchmarks and crash runs share.
   { room: 'test/kit', mayImport: ['src', 'simulators', 'sandbox'] },
   // It speaks HTTP as a customer does; into the database it writes only what would have happened long ago.
   { room: 'test/bench', mayImport: ['test/kit', 'simulators', 'src/std', 'src/db'] },
   { room: 'test/crash', mayImport: ['test/kit', 'simulators', 'src'] },
-  { room: 'tools', mayImport: ['src', 'test'] },
+  { room: 'tools', mayImport: ['src', 'test', 'sandbox', 'simulators'] },
   { room: 'test', mayImport: ['src', 'simulators', 'sandbox', 'tools'] },
 ];
 
-/** One customer API each; none knows another. */
-const dialects = ['src/http/dialects/ihuyi/mms-v1.ts', 'src/http/dialects/yit3/aim.ts'];
+/** The folder of a vendor's family of dialects; none knows another. */
+const familyOf = (file: string): string | undefined => /^src\/http\/dialects\/([^/]+)\//.exec(file)?.[1];
+
+/** Rooms that clients will share, with all the packages that they may import. */
+const packages: readonly { room: string; mayImport: readonly string[] }[] = [{ room: 'contract', mayImport: ['typebox'] }];
 
 /** Things that only some files may touch. src/main.ts hands the environment to src/config.ts, which reads it. */
 const reserved = {
@@ -104,6 +126,8 @@ interface Import {
   from: string;
   /** What is imported by value; types vanish. `*` stands for everything. */
   names: string[];
+  /** It is loaded when somebody asks for it. */
+  isLazy: boolean;
 }
 
 interface Parsed {
@@ -125,10 +149,10 @@ function parse({ file, text }: Source): Parsed {
       node.moduleSpecifier &&
       ts.isStringLiteral(node.moduleSpecifier)
     ) {
-      parsed.imports.push({ from: node.moduleSpecifier.text, names: importedNames(node) });
+      parsed.imports.push({ from: node.moduleSpecifier.text, names: importedNames(node), isLazy: false });
     } else if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) {
       const [specifier] = node.arguments;
-      if (specifier && ts.isStringLiteralLike(specifier)) parsed.imports.push({ from: specifier.text, names: ['*'] });
+      if (specifier && ts.isStringLiteralLike(specifier)) parsed.imports.push({ from: specifier.text, names: ['*'], isLazy: true });
     } else if (ts.isPropertyAccessExpression(node) && node.name.text === 'env' && node.expression.getText() === 'process') {
       parsed.readsEnvironment = true;
     } else if (ts.isTaggedTemplateExpression(node) && /(^|\.)sql$/i.test(node.tag.getText())) {
@@ -179,14 +203,23 @@ function checkRooms(sources: readonly Parsed[]): string[] {
     .flatMap(({ file, imports }) => {
       const home = rooms.find(({ room }) => isIn(file, room));
       if (!home) return [`${file} is in no room: add it to the table`];
-      return imports.flatMap(({ from }) => {
+      return imports.flatMap(({ from, names, isLazy }) => {
         const target = resolve(file, from);
         if (target === undefined) return [];
-        if (dialects.includes(file) && dialects.includes(target)) return [`${file} imports another dialect, ${target}`];
+        if (isIn(file, 'src/channels') && isIn(target, 'simulators') && names.length > 0 && !isLazy)
+          return [`${file} imports ${target} with the program: import it lazily`];
+        const [family, other] = [familyOf(file), familyOf(target)];
+        if (family !== undefined && other !== undefined && family !== other) return [`${file} imports another dialect, ${target}`];
         const isAllowed = [home.room, ...home.mayImport].some((place) => isIn(target, place));
         return isAllowed && (!isTest(target) || home.room === 'tools') ? [] : [`${file} may not import ${target}`];
       });
     });
+}
+
+/** A name in quotes, which only the registry and the folders of dialects may write. */
+function checkNames({ file, text }: Source, names: Iterable<string>): string[] {
+  if (isIn(file, 'src/http/dialects') || isTest(file)) return [];
+  return [...names].filter((name) => new RegExp(`['"\`]${name}['"\`]`).test(text)).map((name) => `${file} names the dialect ${name}`);
 }
 
 function checkCycles(sources: readonly Parsed[]): string[] {
@@ -217,7 +250,32 @@ function checkReserved(sources: readonly Parsed[]): string[] {
       const opens = socketModules.includes(from) && names.some((name) => !harmless.has(name));
       return opens && !isOneOf(file, reserved.sockets) ? [`${file} imports ${from}: it has no business with sockets`] : [];
     }),
+    ...packages
+      .filter(({ room }) => isIn(file, room))
+      .flatMap(({ room, mayImport }) =>
+        imports
+          .filter(({ from }) => !from.startsWith('.') && !mayImport.includes(from))
+          .map(({ from }) => `${file} imports ${from}: ${room} is shared with clients`),
+      ),
   ]);
+}
+
+/** Names of protocols in texts of the program: only what belongs to one knows it. */
+function checkProtocolNames({ file, text }: Source, names: readonly string[]): string[] {
+  const others = names.filter(
+    (name) => !['src/protocols', 'src/channels'].some((room) => isIn(file, `${room}/${name}`) || file === `${room}/${name}.ts`),
+  );
+  if (others.length === 0 || file === 'src/channels/kinds.ts') return [];
+  const named = new RegExp(`\\b(${others.join('|')})\\b`, 'i');
+  const complaints: string[] = [];
+  const visit = (node: ts.Node): void => {
+    if (ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) return;
+    const isText = ts.isStringLiteralLike(node) || ts.isTemplateHead(node) || ts.isTemplateMiddleOrTemplateTail(node);
+    if (isText && named.test(node.text)) complaints.push(`${file} names a protocol: "${node.text.slice(0, 60)}"`);
+    ts.forEachChild(node, visit);
+  };
+  visit(ts.createSourceFile(file, text, ts.ScriptTarget.ES2023, true));
+  return complaints;
 }
 
 const writing =
@@ -354,7 +412,9 @@ function trackedFiles(): string[] {
 }
 
 const tracked = trackedFiles();
-const sources = tracked.filter((file) => /^(src|simulators|sandbox|bench|tools|test)\/.*\.ts$/.test(file)).map((file) => parse(read(file)));
+const sources = tracked
+  .filter((file) => /^(contract|src|simulators|sandbox|bench|tools|test)\/.*\.ts$/.test(file))
+  .map((file) => parse(read(file)));
 const production = sources.filter(({ file }) => !isTest(file) && !file.startsWith('tools/'));
 const migrations = tracked
   .filter((file) => /^src\/db\/migrations\/.*\.sql$/.test(file))
@@ -363,9 +423,19 @@ const migrations = tracked
 describe('this house', () => {
   it('rooms import only what they may', () => expect(checkRooms(sources)).toEqual([]));
 
+  it('dialects are named by their registry and their own folders alone', () => {
+    const texts = tracked.filter((file) => /^src\/.*\.ts$/.test(file)).map(read);
+    expect(texts.flatMap((source) => checkNames(source, dialects.rules.keys()))).toEqual([]);
+  });
+
   it('imports make no cycle', () => expect(checkCycles(sources)).toEqual([]));
 
   it('environment, driver and sockets are touched only where they belong', () => expect(checkReserved(sources)).toEqual([]));
+
+  it('only kinds.ts and what belongs to a protocol name it', () => {
+    const files = tracked.filter((file) => /^src\/.*\.ts$/.test(file) && !isTest(file));
+    expect(files.flatMap((file) => checkProtocolNames(read(file), Object.keys(channelKinds)))).toEqual([]);
+  });
 
   it('every table has one writer, the one that ARCHITECTURE.md names', () => {
     const tables = new Set(createdTables(read('src/db/schema.sql').text).map(({ table }) => table));
@@ -403,14 +473,37 @@ describe('the checks themselves', () => {
     ['src/http/dialects/yit3/aim.ts', `import { x } from '../ihuyi/mms-v1.ts';`],
     ['src/core/a.ts', `import { x } from './b.test.ts';`],
     ['simulators/a.ts', `import { x } from '../src/core/b.ts';`],
+    ['simulators/a.ts', `import type { X } from '../src/channels/channel.ts';`],
+    ['src/channels/a.ts', `import { x } from '../../simulators/b.ts';`],
+    ['src/core/a.ts', `import { x } from '../../contract/index.ts';`],
+    ['contract/a.ts', `import { x } from '../src/std/shanghai.ts';`],
     ['src/utils/a.ts', ''],
   ])('rooms: %s with %s', (file, text) => {
     expect(checkRooms([parsed(file, text)])).toHaveLength(1);
   });
 
+  it('names: a dialect in quotes, but for its registry, its folder and tests', () => {
+    const text = `if (subscription.dialect === 'here') return;`;
+    const files = ['src/core/a.ts', 'src/http/dialects/registry.ts', 'src/http/dialects/x/a.ts', 'src/core/a.test.ts'];
+    expect(files.flatMap((file) => checkNames({ file, text }, ['here', 'there']))).toEqual(['src/core/a.ts names the dialect here']);
+  });
+
   it('rooms: what is allowed is allowed', () => {
     const text = `import { x } from '../db/db.ts'; import y from './ids.ts'; import z from '../protocols/text.ts'; import 'node:fs';`;
     expect(checkRooms([parsed('src/core/a.ts', text), parsed('src/core/a.test.ts', `import '../http/server.ts';`)])).toEqual([]);
+  });
+
+  it.each([
+    ['src/core/a.ts', `type Protocol = 'cmpp' | string;`],
+    ['src/http/a.ts', 'const path = `/mm7/${id}`;'],
+    ['src/channels/cmpp.ts', `const other = 'mm7';`],
+  ])('protocols: %s with %s', (file, text) => expect(checkProtocolNames({ file, text }, ['cmpp', 'mm7'])).toHaveLength(1));
+
+  it('protocols: their own files name them, and imports are no names', () => {
+    expect(checkProtocolNames({ file: 'src/channels/mm7/door.ts', text: `const prefix = '/mm7';` }, ['cmpp', 'mm7'])).toEqual([]);
+    expect(checkProtocolNames({ file: 'src/core/a.ts', text: `import { x } from '../protocols/mm7/smil.ts'; // cmpp` }, ['mm7'])).toEqual(
+      [],
+    );
   });
 
   it('cycles, also of types and of three', () => {
@@ -430,6 +523,7 @@ describe('the checks themselves', () => {
     ['src/core/a.ts', `import net from 'node:net';`],
     ['src/core/a.ts', `import { connect, isIP } from 'net';`],
     ['src/workers/a.ts', `import { request } from 'undici';`],
+    ['contract/a.ts', `import type { FastifyRequest } from 'fastify';`],
   ])('reserved: %s with %s', (file, text) => {
     expect(checkReserved([parsed(file, text)])).toHaveLength(1);
   });

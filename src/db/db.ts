@@ -13,6 +13,7 @@
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import postgres from 'postgres';
+import { groupInOrder } from '../std/group.ts';
 
 /** What may stand in a `${…}`. Arrays need a cast that names the element: `any(${ids}::bigint[])`. */
 export type SqlValue = Scalar | readonly Scalar[] | readonly (readonly Scalar[])[] | Json | Fragment;
@@ -43,6 +44,9 @@ export interface Sql {
   json(value: unknown): Json;
 }
 
+/** Which results of a transaction are worth finding out about. */
+type FindOut<T> = boolean | ((result: T) => boolean);
+
 /** A pool of connections to the one database. */
 export interface Db {
   sql: Sql;
@@ -52,9 +56,10 @@ export interface Db {
    * error says so: see `isUnknownCommit`. Database errors thrown inside must leave `fn`: the transaction is spoilt.
    *
    * `findOut`: then asks the database what became of it, for as long as that may take after a restart, and returns or fails accordingly.
-   * For what cannot be repeated under a key of its own; it costs a trip to the server.
+   * For results that cannot be had again under a key of their own (`true`: for all of them); it costs a trip to the server and a
+   * transaction number.
    */
-  transaction<T>(fn: (sql: Sql) => Promise<T>, options?: { readonly findOut?: boolean }): Promise<T>;
+  transaction<T>(fn: (sql: Sql) => Promise<T>, options?: { readonly findOut?: FindOut<T> }): Promise<T>;
   /** Calls `fn` on every notification, re-listening after a lost connection. Some will be missed: a hint, never the data. */
   listen(channel: string, fn: (payload: string) => void): Promise<() => Promise<void>>;
   /** Wakes listeners, in a transaction of its own: NOTIFY takes a lock of the whole server at commit. */
@@ -122,6 +127,9 @@ export function createDb(url: string, options: DbOptions = {}): Db {
       lock_timeout: Math.min(timeout, 20_000),
       // Far below the time of a lease: a node that is stopped in the middle of a transaction must not hold up who takes over from it.
       idle_in_transaction_session_timeout: 5000,
+      // Before PostgreSQL 18 the price of a plan step that is switched off (see `planAnew`) counts, and is above what makes a server
+      // that has LLVM compile the statement: 150 ms for each claim.
+      jit: 'off',
     },
   };
 
@@ -149,7 +157,7 @@ export function createDb(url: string, options: DbOptions = {}): Db {
     return created;
   }
 
-  async function transaction<T>(fn: (sql: Sql) => Promise<T>, { findOut = false } = {}): Promise<T> {
+  async function transaction<T>(fn: (sql: Sql) => Promise<T>, { findOut = false }: { readonly findOut?: FindOut<T> } = {}): Promise<T> {
     for (let attempt = 1; ; attempt++) {
       try {
         return await observed(fn, findOut);
@@ -165,7 +173,7 @@ export function createDb(url: string, options: DbOptions = {}): Db {
     }
   }
 
-  async function observed<T>(fn: (sql: Sql) => Promise<T>, findOut: boolean): Promise<T> {
+  async function observed<T>(fn: (sql: Sql) => Promise<T>, findOut: FindOut<T>): Promise<T> {
     const asked = performance.now();
     let began: number | undefined;
     let outcome: 'committed' | 'failed' = 'failed';
@@ -225,7 +233,7 @@ export function createDb(url: string, options: DbOptions = {}): Db {
   };
 }
 
-async function attemptTransaction<T>(pool: Driver, fn: (sql: Sql) => Promise<T>, findOut: boolean): Promise<T> {
+async function attemptTransaction<T>(pool: Driver, fn: (sql: Sql) => Promise<T>, findOut: FindOut<T>): Promise<T> {
   let isOver = false;
   let result: { value: T } | undefined;
   let transactionId: string | null = null;
@@ -238,9 +246,9 @@ async function attemptTransaction<T>(pool: Driver, fn: (sql: Sql) => Promise<T>,
       try {
         const value = await fn(sql);
         if (isOver) throw new ConnectionLost();
-        if (findOut) {
-          // Null if nothing was written: then it does not matter.
-          const [row] = await connection<{ id: string | null }[]>`select pg_current_xact_id_if_assigned()::text as id`;
+        if (typeof findOut === 'function' ? findOut(value) : findOut) {
+          // A number is asked for even if this server has none assigned: on a sharded database the rows were written by another one.
+          const [row] = await connection<{ id: string | null }[]>`select pg_current_xact_id()::text as id`;
           transactionId = row?.id ?? null;
           if (isOver) throw new ConnectionLost();
         }
@@ -355,6 +363,22 @@ export async function planAnew(sql: Sql): Promise<void> {
   await sql`select set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_sort', 'off', true)`;
 }
 
+/**
+ * The second half of a sweep over all accounts, or all channels: runs `statement` for what each of them has of the rows that were `found`
+ * without a lock, one after the other, and returns all the rows that come back. A sharded database locks rows of one account or channel
+ * in a statement, and everybody who locks those of several takes them in this order. The statement repeats the conditions of the search,
+ * since a row may have changed since.
+ */
+export async function forEachOwner<Found, Row>(
+  found: readonly Found[],
+  ownerOf: (row: Found) => bigint,
+  statement: (ownerId: bigint, own: readonly Found[]) => PromiseLike<readonly Row[]>,
+): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (const [ownerId, own] of groupInOrder(found, ownerOf)) rows.push(...(await statement(ownerId, own)));
+  return rows;
+}
+
 export interface Room {
   /** Connections that this role may still open in this database. */
   readonly left: number;
@@ -402,9 +426,12 @@ export function isLockTimeout(error: unknown): boolean {
   return codeOf(error) === '55P03';
 }
 
-/** True if a row with this key exists already. */
+/** True if a row with this key exists already. A sharded database that inserts from a query passes on the words and not the code. */
 export function isUniqueViolation(error: unknown): boolean {
-  return codeOf(error) === '23505';
+  const code = codeOf(error);
+  return (
+    code === '23505' || (code === 'XX000' && error instanceof Error && error.message.startsWith('duplicate key value violates unique'))
+  );
 }
 
 const connectionLossCodes = new Set(

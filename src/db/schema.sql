@@ -46,6 +46,7 @@ create table batches (
   frozen jsonb,
   purge_at timestamp with time zone,
   purged_at timestamp with time zone,
+  kind text,
   constraint batches_pkey PRIMARY KEY (id, account_id)
 );
 CREATE INDEX batches_by_account ON public.batches USING btree (account_id, day, id);
@@ -149,8 +150,7 @@ create table channels (
   constraint channels_connections_check CHECK (((connections >= 1) AND (connections <= 64))),
   constraint channels_health_cause_check CHECK ((health_cause = ANY (ARRAY['no_session'::text, 'failures'::text, 'reports'::text]))),
   constraint channels_health_check CHECK ((health = ANY (ARRAY['healthy'::text, 'unhealthy'::text, 'probing'::text]))),
-  constraint channels_health_forced_check CHECK ((health_forced = ANY (ARRAY['healthy'::text, 'unhealthy'::text]))),
-  constraint channels_protocol_check CHECK ((protocol = ANY (ARRAY['cmpp'::text, 'mm7'::text])))
+  constraint channels_health_forced_check CHECK ((health_forced = ANY (ARRAY['healthy'::text, 'unhealthy'::text])))
 );
 
 create table chunks (
@@ -234,6 +234,7 @@ create table handovers (
   handed_at timestamp with time zone not null,
   push_id bigint,
   indexes smallint[] not null,
+  dialect text,
   constraint handovers_pkey PRIMARY KEY (account_id, kind, id, day, replay)
 ) partition by RANGE (day);
 CREATE INDEX handovers_of_many ON ONLY public.handovers USING btree (account_id, kind, id) WHERE (cardinality(indexes) > 1);
@@ -353,13 +354,15 @@ create table parcels (
   push_id bigint,
   lease_until timestamp with time zone,
   indexes smallint[] not null,
+  written_dialect text,
+  dialect text not null generated always as (COALESCE(written_dialect, CASE endpoint WHEN 0 THEN 'ihuyi-mms'::text ELSE '3yit'::text END)) stored,
   constraint parcels_pkey PRIMARY KEY (account_id, kind, id)
 ) with (autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=1000);
+CREATE INDEX parcels_due ON public.parcels USING btree (account_id, endpoint, kind, dialect, due_at, id) WHERE (route = 1);
 CREATE INDEX parcels_failed ON public.parcels USING btree (account_id, kind, id) WHERE (route = 3);
 CREATE INDEX parcels_in_push ON public.parcels USING btree (lease_until) WHERE (route = 2);
 CREATE INDEX parcels_of_many ON public.parcels USING btree (account_id, kind, id) WHERE (cardinality(indexes) > 1);
 CREATE INDEX parcels_to_pull ON public.parcels USING btree (account_id, subscription_id, kind, at, id) WHERE (route = 0);
-CREATE INDEX parcels_to_push ON public.parcels USING btree (account_id, endpoint, kind, due_at, id) WHERE (route = 1);
 
 create table pool_channels (
   pool_id bigint not null,
@@ -534,6 +537,8 @@ create table subscriptions (
   rate_burst integer,
   sending_window jsonb,
   unmatched text not null default 'pass'::text,
+  written_dialect text,
+  dialect text not null generated always as (COALESCE(written_dialect, CASE WHEN (sp_id IS NULL) THEN 'ihuyi-mms'::text ELSE '3yit'::text END)) stored,
   constraint subscriptions_pkey PRIMARY KEY (id),
   constraint subscriptions_extension_key UNIQUE (extension),
   constraint subscriptions_sp_id_key UNIQUE (sp_id),

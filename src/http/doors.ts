@@ -1,39 +1,26 @@
 /**
- * Where carriers that speak HTTP post to us: reports and replies over MM7. Hands the raw request to whoever speaks the protocol and
- * sends back its answer; knows nothing of what is inside.
+ * Where carriers that speak HTTP post to us: reports and replies. Hands the raw request to whoever speaks the protocol and sends back its
+ * answer; knows nothing of what is inside.
  */
+import type { CarrierAnswer, CarrierPost, HttpDoor } from '../channels/channel.ts';
 import { type HttpPart, plainFailure } from './part.ts';
 
-export interface CarrierPost {
-  readonly contentType: string;
-  readonly authorization: string | undefined;
-  readonly remoteAddress: string;
-  readonly body: Buffer;
-}
-
-export interface CarrierAnswer {
-  readonly status: number;
-  readonly contentType: string;
-  readonly body: string;
-  readonly headers: Readonly<Record<string, string>>;
-}
-
-/** A reply of a person may hold a picture; a report is a page of XML. */
-const bodyLimit = 4 << 20;
-
 /** `receive`: null if there is no such channel, or nobody may post to it. */
-export function createCarrierPosts({
+export function createDoorPart({
+  prefix,
+  maxOctets,
   receive,
-}: {
+}: Pick<HttpDoor, 'prefix' | 'maxOctets'> & {
   receive(channelId: bigint, post: CarrierPost): Promise<CarrierAnswer | null>;
 }): HttpPart {
   return {
-    prefix: '/mm7',
+    prefix,
     failure: plainFailure,
     routes(server) {
       server.removeAllContentTypeParsers();
       server.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
-      server.post<{ Params: { channel: string }; Body: Buffer | undefined }>('/mm7/:channel', { bodyLimit }, async (request, reply) => {
+      const limits = { bodyLimit: maxOctets };
+      server.post<{ Params: { channel: string }; Body: Buffer | undefined }>(`${prefix}/:channel`, limits, async (request, reply) => {
         const { params, headers, clientAddress, body } = request;
         const post = {
           contentType: headers['content-type'] ?? '',

@@ -2,8 +2,7 @@
  * What the listener needs to know of each family of paths it serves, and what the rest of the program needs of a customer API.
  *
  * A part owns the paths at or below its prefix: its routes, and the form in which callers there are told of what goes wrong before or
- * beside those routes. A dialect is a part that speaks a vendor's API, together with its way of pushing events (`PushDialect` in
- * core/events/outbox.ts).
+ * beside those routes. A dialect (dialects/dialect.ts) brings one part or several.
  */
 import type { FastifyInstance } from 'fastify';
 

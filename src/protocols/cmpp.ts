@@ -6,14 +6,16 @@
  * read more into them than their octets.
  */
 import { createHash } from 'node:crypto';
-import { bytes, counted, hex, type Layout, layout, octets, sized, trailing, u8, u32 } from './wire/fields.ts';
-import type { FrameBounds } from './wire/framing.ts';
 import type { Encoding } from './text.ts';
+import { bytes, counted, hex, layout, octets, sized, trailing, u8, u32 } from './wire/fields.ts';
+import type { FrameBounds } from './wire/framing.ts';
+import { type Pdu, pduFormat } from './wire/pdu.ts';
 
 /** The two wire layouts; 2.1 is laid out as 2. */
 export type CmppVersion = 2 | 3;
 
-const headerSize = 12;
+/** The header's own part is the number of the request (§2). */
+const { headerSize, pdu, ...header } = pduFormat(u32);
 
 /** A SUBMIT to 100 numbers has 3,618 octets, an attachment of a private dialect may follow; public implementations stop at 4,096. */
 export const cmppFrames: FrameBounds = { min: headerSize, max: 4096 };
@@ -92,29 +94,6 @@ const queryResp = layout({
 });
 const nothing = layout({});
 
-/** One kind of PDU of one version. `decode` takes a whole frame, header included. */
-interface Pdu<T> {
-  readonly commandId: number;
-  encode(sequenceId: number, body: T): Buffer;
-  decode(buffer: Buffer, start: number, end: number): T;
-}
-
-function pdu<T>(commandId: number, body: Layout<T>): Pdu<T> {
-  return {
-    commandId,
-    encode(sequenceId, value) {
-      const length = headerSize + body.measure(value);
-      const buffer = Buffer.allocUnsafe(length);
-      u32.write(buffer, 0, length);
-      u32.write(buffer, 4, commandId);
-      u32.write(buffer, 8, sequenceId);
-      body.write(buffer, headerSize, value);
-      return buffer;
-    },
-    decode: (buffer, start, end) => body.read(buffer, { at: start + headerSize, end }),
-  };
-}
-
 /** Command_Ids; a response has the top bit set as well. */
 export const command = {
   connect: 0x1,
@@ -158,7 +137,7 @@ const pdusOf = (version: CmppVersion) => {
 /** The PDUs by version; of those that both versions share either may be used. */
 export const cmpp: Readonly<Record<CmppVersion, ReturnType<typeof pdusOf>>> = { 2: pdusOf(2), 3: pdusOf(3) };
 
-type Body<P> = P extends Pdu<infer T> ? T : never;
+type Body<P> = P extends Pdu<number, infer T> ? T : never;
 type Pdus = ReturnType<typeof pdusOf>;
 export type Submit = Body<Pdus['submit']>;
 export type Deliver = Body<Pdus['deliver']>;
@@ -166,8 +145,7 @@ type ConnectResp = Body<Pdus['connectResp']>;
 type SubmitResp = Body<Pdus['submitResp']>;
 
 /** The frame must have passed the bounds of `cmppFrames`. */
-export const commandOf = (buffer: Buffer, start: number): number => buffer.readUInt32BE(start + 4);
-export const sequenceOf = (buffer: Buffer, start: number): number => buffer.readUInt32BE(start + 8);
+export const { commandOf, sequenceOf } = header;
 
 /**
  * Reads CONNECT_RESP in the shape its length says: a server that refuses may answer in the layout of either version (§4).

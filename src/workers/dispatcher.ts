@@ -179,10 +179,7 @@ async function endExpired({ db, directory, signals, clock, count }: DispatcherDe
       }
     }
     await record(sql, directory, outcomes, at, false);
-    await removeExpired(
-      sql,
-      claims.map(({ chunkId }) => chunkId),
-    );
+    await removeExpired(sql, claims);
     return { chunks: claims.length, inDoubt };
   });
   count('inDoubt', ended.inDoubt);

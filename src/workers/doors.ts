@@ -1,50 +1,53 @@
 /**
- * Receives what carriers post (MM7), for every channel that speaks by HTTP and any node: unlike a connection, a post is not bound to a
- * lease. Makes a receiver for each channel when it is first posted to, and anew when the channel's settings change.
+ * Where carriers call us: one door for each kind of channel that has one, for all of its channels, on any node; unlike a connection, a
+ * post is not bound to a lease. A channel's door is opened when it is first posted to, and anew when the configuration changes.
  */
-import { createMm7Receiver, type Mm7Answer, type Mm7Received, type Mm7Receiver, type Mm7ReceiverSettings } from '../channels/mm7/door.ts';
+import type { CarrierAnswer, CarrierPost, ChannelKind, HttpDoor, OpenDoor } from '../channels/channel.ts';
 import type { Directory } from '../core/config/directory.ts';
 import type { Receiver } from './receiver.ts';
 
-export interface CarrierPosts {
+export interface Door extends Pick<HttpDoor, 'prefix' | 'maxOctets'> {
   /** Answers the carrier once what it posted is safe; null if there is no such channel or nobody may post to it. */
-  receive(channelId: bigint, post: Mm7Received): Promise<Mm7Answer | null>;
+  receive(channelId: bigint, post: CarrierPost): Promise<CarrierAnswer | null>;
 }
 
-export function createCarrierPosts({
-  directory,
-  receiver,
-}: {
-  directory: Directory;
-  receiver: Pick<Receiver, 'onReport' | 'onReadReply' | 'onInbound'>;
-}): CarrierPosts {
-  const made = new Map<bigint, Mm7Receiver>();
-  directory.onChange(() => made.clear());
+export interface DoorDeps {
+  readonly kinds: readonly Pick<ChannelKind, 'name' | 'door'>[];
+  readonly directory: Directory;
+  readonly receiver: Pick<Receiver, 'onReport' | 'onReadReply' | 'onInbound'>;
+}
 
-  function make(channelId: bigint): Mm7Receiver | null {
+export function createDoors(deps: DoorDeps): readonly Door[] {
+  return deps.kinds.flatMap(({ name, door }) => (door ? [createDoor(deps, name, door)] : []));
+}
+
+function createDoor({ directory, receiver }: DoorDeps, protocol: string, { prefix, maxOctets, open }: HttpDoor): Door {
+  const opened = new Map<bigint, OpenDoor>();
+  directory.onChange(() => opened.clear());
+
+  function openFor(channelId: bigint): OpenDoor | null {
     const channel = directory.channel(channelId);
-    if (!channel?.enabled || channel.protocol !== 'mm7') return null;
-    const { allowedAddresses, callbackUsername } = channel.settings as { allowedAddresses?: string[]; callbackUsername?: string };
-    if (!allowedAddresses && !callbackUsername) return null;
-    const settings: Mm7ReceiverSettings = {
-      accessNumber: channel.accessNumber,
-      ...(allowedAddresses && { allowedAddresses }),
-      ...(callbackUsername && { username: callbackUsername, password: directory.channelSecret(channelId) ?? '' }),
-    };
-    return createMm7Receiver(settings, {
-      onReport: (report, acknowledge) => receiver.onReport(channelId, report, acknowledge),
-      onInbound: (inbound, acknowledge) => receiver.onInbound(channelId, inbound, acknowledge),
-      onReadReply: (reply, acknowledge) => receiver.onReadReply(channelId, reply, acknowledge),
-    });
+    if (!channel?.enabled || channel.protocol !== protocol) return null;
+    const { settings, accessNumber } = channel;
+    return open(
+      { settings, accessNumber, secret: directory.channelSecret(channelId) ?? '' },
+      {
+        onReport: (report, acknowledge) => receiver.onReport(channelId, report, acknowledge),
+        onReadReply: (reply, acknowledge) => receiver.onReadReply(channelId, reply, acknowledge),
+        onInbound: (inbound, acknowledge) => receiver.onInbound(channelId, inbound, acknowledge),
+      },
+    );
   }
 
   return {
+    prefix,
+    maxOctets,
     async receive(channelId, post) {
       // Only what is there is kept: a stranger may post to any number of channels.
-      const receiver = made.get(channelId) ?? make(channelId);
-      if (!receiver) return null;
-      made.set(channelId, receiver);
-      return receiver.receive(post);
+      const door = opened.get(channelId) ?? openFor(channelId);
+      if (!door) return null;
+      opened.set(channelId, door);
+      return door.receive(post);
     },
   };
 }

@@ -6,6 +6,7 @@ import { audit } from '../core/watch/audit.ts';
 import { chunkIdOf, messageIdOf } from '../core/model/ids.ts';
 import { createRetention } from '../core/watch/retention.ts';
 import { createSignals } from '../core/config/signals.ts';
+import { dialects } from '../http/dialects/registry.ts';
 import { shanghaiDay } from '../std/shanghai.ts';
 import { createJanitor } from './janitor.ts';
 
@@ -28,7 +29,7 @@ it('a message is expired when its time has come, though its day was looked at be
   const janitor = createJanitor({
     db,
     directory,
-    retention: createRetention({ db, clock }),
+    retention: createRetention({ db, dialects, clock }),
     signals: createSignals({ db }),
     log: pino({ level: 'silent' }),
     clock,
@@ -76,7 +77,7 @@ it('a janitor looks for what is overdue soon after its start, so that nodes that
     insert into messages (id, account_id, day, subscription_id, phone, channel_id, carrier_id, segments, status, price_e4, paid, sent_at)
     values (${id}, 1, ${shanghaiDay(platform.clock())}, 500001, 8613811110009, 1, '9', 1, 1, 500, false, ${platform.clock()})`;
   const clock = (): Date => new Date(platform.clock().getTime() + 100 * hour);
-  const retention = createRetention({ db, clock });
+  const retention = createRetention({ db, dialects, clock });
   const janitor = createJanitor({ db, directory, retention, signals: createSignals({ db }), log: pino({ level: 'silent' }), clock });
   janitor.start();
   await until(

@@ -3,7 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { audit } from '../core/watch/audit.ts';
 import { messageStatus } from '../core/model/statuses.ts';
-import { createOutbox, reportsFrom } from '../core/events/outbox.ts';
+import { createOutbox } from '../core/events/outbox.ts';
+import { destinations, reportsFrom } from '../core/events/owed.ts';
 import { changeSettings } from '../core/config/settings.ts';
 import { change } from '../core/config/management.ts';
 import { changeAccount } from '../core/catalogue/accounts.ts';
@@ -48,6 +49,7 @@ async function send(phone: string[], more: Record<string, unknown> = {}): Promis
 /** Many reports that wait, as if so many messages had just ended. */
 async function waiting(accountId: bigint, subscriptionId: bigint, count: number): Promise<void> {
   const day = new Date(platform.clock().getTime() + 8 * 3600_000).toISOString().slice(0, 10);
+  const to = destinations(platform.app.management.directory, [accountId], 'report').map((one) => ({ ...one, isPushed: true }));
   await sql()`
     with ended as (
       insert into messages (id, account_id, day, subscription_id, phone, segments, status, code, price_e4, paid, cost_e4, final_at)
@@ -55,7 +57,7 @@ async function waiting(accountId: bigint, subscriptionId: bigint, count: number)
              'DELIVRD', 0, false, 0, ${platform.clock()}
       from generate_series(1, ${count}::int) as n
       returning id, account_id, day, subscription_id, final_at)
-    ${reportsFrom(sql(), { shared: [subscriptionId], pushed: [subscriptionId] })}`;
+    ${reportsFrom(sql(), to)}`;
 }
 const left = async (accountId: bigint) =>
   (await sql()<{ n: number }[]>`select coalesce(sum(cardinality(indexes)), 0)::int as n from parcels where account_id = ${accountId}`)[0]
@@ -213,7 +215,7 @@ describe('what counts, and how often', () => {
     await settings({ pushDelaysSeconds: [0.3, 0.3] });
     const { db, directory } = platform.app.management;
     const outbox = createOutbox({ db, directory, clock: platform.clock });
-    const endpoint = { accountId: demoAccount, owner: 0n, kind: 'report' } as const;
+    const endpoint = { accountId: demoAccount, dialect: 'ihuyi-mms', owner: 0n, kind: 'report' } as const;
     await waiting(demoAccount, demoSubscription, 2);
     await change(platform.app.management, (sql) => changeAccount(sql, demoAccount, { pushUrls: { report: `${server.url}/no` } }));
     // Whoever comes first: the platform's own pusher, or this one, which dies.

@@ -1,6 +1,6 @@
 /**
  * Pushes events to customers' servers. A push claims its events and commits, then posts, then records what came of it; how a dialect
- * pushes, and what follows a failure, is told by its `PushDialect`.
+ * pushes, and what follows a failure, is told by its rules.
  *
  * Every endpoint has a line of its own with a bounded number of pushes under way, so a slow or dead server holds up nobody else: what
  * lines share is this process, not each other's places. One that has stopped answering is left alone by a breaker: nothing of it is
@@ -11,19 +11,9 @@
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Directory } from '../core/config/directory.ts';
-import type { Medium } from '../core/model/configuration.ts';
-import type {
-  Endpoint,
-  Fate,
-  Load,
-  LostClaim,
-  Outbox,
-  Parcel,
-  PushBody,
-  PushClaim,
-  PushDialect,
-  PushResult,
-} from '../core/events/outbox.ts';
+import type { DialectRules, PushBody } from '../core/model/dialect.ts';
+import type { Endpoint, Parcel } from '../core/events/owed.ts';
+import type { Fate, Load, LostClaim, Pushes, PushClaim, PushResult } from '../core/events/pushed.ts';
 import type { Signals } from '../core/config/signals.ts';
 import type { Log } from '../log.ts';
 import type { Answer, Post } from './post.ts';
@@ -34,11 +24,10 @@ export interface Pusher {
 }
 
 export interface PusherDeps {
-  readonly outbox: Outbox;
+  readonly outbox: Pushes;
   readonly directory: Directory;
   readonly signals: Signals;
   readonly post: Post;
-  readonly dialects: Partial<Record<Medium, PushDialect>>;
   readonly log: Log;
   readonly clock: () => Date;
   count(what: 'pushed' | 'pushFailed', n: number): void;
@@ -71,7 +60,7 @@ interface Breaker {
   openUntil: number;
 }
 
-export function createPusher({ outbox, directory, signals, post, dialects, log, clock, count }: PusherDeps): Pusher {
+export function createPusher({ outbox, directory, signals, post, log, clock, count }: PusherDeps): Pusher {
   const lines = new Map<string, Promise<void>>();
   const breakers = new Map<string, Breaker>();
   const servedAt = new Map<string, number>();
@@ -81,19 +70,20 @@ export function createPusher({ outbox, directory, signals, post, dialects, log, 
   let looking: Promise<void> | undefined;
   let stopping = false;
 
-  const keyOf = ({ accountId, owner, kind }: Endpoint): string => `${accountId}/${owner}/${kind}`;
+  const keyOf = ({ accountId, dialect, owner, kind }: Endpoint): string => `${accountId}/${dialect}/${owner}/${kind}`;
 
-  /** The dialect of an account's own URLs is that of MMS; a product without a dialect has nothing to push. */
-  function dialectOf({ owner }: Endpoint): PushDialect | undefined {
-    const medium = owner === 0n ? 'mms' : directory.subscription(owner)?.product.medium;
-    return medium && dialects[medium];
+  /** The outbox only tells of endpoints and claims in dialects that this node knows. */
+  function rulesOf({ dialect }: Endpoint): DialectRules {
+    const rules = directory.dialects.rules.get(dialect);
+    if (!rules) throw new Error(`dialect ${dialect} is not known`);
+    return rules;
   }
 
   /** What a failed try means, of an event that was tried so often. */
-  function afterFailure(dialect: PushDialect | undefined, tries: number): Fate {
-    if (dialect?.afterFailure !== 'again') return { kind: 'pull' };
-    const delay = directory.settings().pushDelaysSeconds[tries - 1];
-    return delay === undefined ? { kind: 'failed' } : { kind: 'again', at: new Date(clock().getTime() + delay * 1000) };
+  function afterFailure({ canPull, push }: DialectRules, tries: number): Fate {
+    const delay = push.delaysSeconds(directory.settings())[tries - 1];
+    if (delay !== undefined) return { kind: 'again', at: new Date(clock().getTime() + delay * 1000) };
+    return { kind: canPull ? 'pull' : 'failed' };
   }
 
   // ── results ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -133,12 +123,12 @@ export function createPusher({ outbox, directory, signals, post, dialects, log, 
 
   /** Pushes to one endpoint until nothing is due for it. */
   async function work(endpoint: Endpoint): Promise<void> {
-    const dialect = dialectOf(endpoint);
+    const rules = rulesOf(endpoint);
     const key = keyOf(endpoint);
     const breaker = breakers.get(key) ?? { weight: 0, openUntil: 0 };
     breakers.set(key, breaker);
     const { rowsPerPush, pushConcurrency } = directory.settings();
-    const alone = dialect?.carries !== 'one';
+    const alone = rules.push.carries === 'many';
     const places = createPlaces(alone ? 1 : pushConcurrency);
     const isProbe = breaker.weight >= weightToOpen;
 
@@ -149,7 +139,7 @@ export function createPusher({ outbox, directory, signals, post, dialects, log, 
         const began = performance.now();
         const claim = await outbox.claim(endpoint, limit);
         if (!claim) return;
-        await pushAll(claim, dialect, breaker, places, began + claim.sendWithinMs);
+        await pushAll(claim, rules, breaker, places, began + claim.sendWithinMs);
         if (sizeOf(claim.loads.flatMap(({ parcels }) => parcels)) < limit) return; // let the next ones gather
         rounds = performance.now() - began < quickMs ? Math.min(rounds * 2, roundsPerClaim) : 1;
       }
@@ -159,16 +149,10 @@ export function createPusher({ outbox, directory, signals, post, dialects, log, 
     if (breaker.weight === 0) breakers.delete(key);
   }
 
-  async function pushAll(
-    claim: PushClaim,
-    dialect: PushDialect | undefined,
-    breaker: Breaker,
-    places: Places,
-    deadline: number,
-  ): Promise<void> {
+  async function pushAll(claim: PushClaim, rules: DialectRules, breaker: Breaker, places: Places, deadline: number): Promise<void> {
     await Promise.all(
       claim.loads.map(async (load) => {
-        const result = await places.use(() => push(claim, load, dialect, breaker, deadline));
+        const result = await places.use(() => push(claim, load, rules, breaker, deadline));
         await settle(result);
       }),
     );
@@ -177,11 +161,11 @@ export function createPusher({ outbox, directory, signals, post, dialects, log, 
   async function push(
     { id: claimId, endpoint, url }: PushClaim,
     { parcels, events }: Load,
-    dialect: PushDialect | undefined,
+    rules: DialectRules,
     breaker: Breaker,
     deadline: number,
   ): Promise<PushResult> {
-    const body = dialect && bodyOf(dialect, events);
+    const body = bodyOf(rules, events);
     if (!body) return { claimId, endpoint, parcels, fate: { kind: 'pull' }, attempt: null };
     const now = performance.now();
     if (stopping || now > deadline || breaker.openUntil > now)
@@ -189,16 +173,22 @@ export function createPusher({ outbox, directory, signals, post, dialects, log, 
 
     const startedAt = clock();
     const { status, text } = await post(url, body.contentType, body.body);
-    const isSuccess = status !== null && dialect.isSuccess({ status, text });
-    heard(endpoint, dialect, breaker, isSuccess, status);
-    const fate: Fate = isSuccess ? { kind: 'done' } : afterFailure(dialect, parcels[0]?.tries ?? 1);
+    const isSuccess = status !== null && rules.push.isSuccess({ status, text });
+    heard(endpoint, rules, breaker, isSuccess, status);
+    const fate: Fate = isSuccess ? { kind: 'done' } : afterFailure(rules, parcels[0]?.tries ?? 1);
     count(isSuccess ? 'pushed' : 'pushFailed', sizeOf(parcels));
     return { claimId, endpoint, parcels, fate, attempt: { url, startedAt, status, answer: text } };
   }
 
-  /** A dialect that falls back to pull needs no breaker: what it cannot push is out of the way at once. */
-  function heard(endpoint: Endpoint, dialect: PushDialect, breaker: Breaker, isSuccess: boolean, status: Answer['status']): void {
-    if (isSuccess || dialect.afterFailure === 'pull') {
+  /** A dialect that falls back to pull at once needs no breaker: what it cannot push is out of the way. */
+  function heard(
+    endpoint: Endpoint,
+    { canPull, push }: DialectRules,
+    breaker: Breaker,
+    isSuccess: boolean,
+    status: Answer['status'],
+  ): void {
+    if (isSuccess || (canPull && push.delaysSeconds(directory.settings()).length === 0)) {
       breaker.weight = 0;
       breaker.openUntil = 0;
       return;
@@ -206,17 +196,17 @@ export function createPusher({ outbox, directory, signals, post, dialects, log, 
     breaker.weight += status === null ? weight.silent : weight.wrong;
     if (breaker.weight < weightToOpen || breaker.openUntil > performance.now()) return;
     // Short schedules must not wait for a long pause.
-    const [firstDelay = openMs / 1000] = directory.settings().pushDelaysSeconds;
+    const [firstDelay = openMs / 1000] = push.delaysSeconds(directory.settings());
     breaker.openUntil = performance.now() + Math.min(openMs, firstDelay * 250);
     log.warn({ account: String(endpoint.accountId), kind: endpoint.kind, status }, 'pushes are not taken; pausing');
   }
 
   /** What a process that was lost in the middle of its pushes has left: each was a try, and whether it arrived is not known. */
   function judgeLost({ id: claimId, endpoint, parcels }: LostClaim): PushResult[] {
-    const dialect = dialectOf(endpoint);
+    const rules = rulesOf(endpoint);
     const attempt = { url: '', startedAt: clock(), status: null, answer: 'the process that pushed was lost' };
-    const loads = dialect?.carries === 'one' ? parcels.map((parcel) => [parcel]) : [parcels];
-    return loads.map((parcels) => ({ claimId, endpoint, parcels, fate: afterFailure(dialect, parcels[0]?.tries ?? 1), attempt }));
+    const loads = rules.push.carries === 'one' ? parcels.map((parcel) => [parcel]) : [parcels];
+    return loads.map((parcels) => ({ claimId, endpoint, parcels, fate: afterFailure(rules, parcels[0]?.tries ?? 1), attempt }));
   }
 
   // ── all endpoints ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -269,11 +259,11 @@ export function createPusher({ outbox, directory, signals, post, dialects, log, 
 const sizeOf = (parcels: readonly Parcel[]): number => parcels.reduce((sum, { size }) => sum + size, 0);
 
 /** What a push says; null if the dialect has no words for such events. */
-function bodyOf(dialect: PushDialect, events: Load['events']): PushBody | null {
-  if (events.kind === 'report') return dialect.report(events.reports);
-  if (events.kind === 'reply') return dialect.reply(events.replies);
+function bodyOf({ push }: DialectRules, events: Load['events']): PushBody | null {
+  if (events.kind === 'report') return push.report(events.reports);
+  if (events.kind === 'reply') return push.reply(events.replies);
   const [audit] = events.audits;
-  return (audit && dialect.audit?.(audit)) ?? null;
+  return (audit && push.audit?.(audit)) ?? null;
 }
 
 interface Places {

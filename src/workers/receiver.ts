@@ -2,8 +2,7 @@
  * Takes what carriers send (reports, read replies, replies) into the database in batches, and acknowledges it after the commit, never
  * before. What cannot be stored now is refused, and the carrier sends it again.
  */
-import type { CarrierInbound, CarrierReport } from '../channels/channel.ts';
-import type { ReadReply } from '../channels/mm7/door.ts';
+import type { CarrierInbound, CarrierReport, ReadReply } from '../channels/channel.ts';
 import type { Inbound } from '../core/outcome/inbound.ts';
 import type { Report, Reports } from '../core/outcome/reports.ts';
 import type { Signals } from '../core/config/signals.ts';

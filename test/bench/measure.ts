@@ -44,7 +44,8 @@ export async function watched(
   };
 }
 
-const shown = (value: number): string => value.toFixed(Math.abs(value) < 100 ? 2 : 0);
+/** A figure as people read it. */
+export const shown = (value: number): string => value.toFixed(Math.abs(value) < 100 ? 2 : 0);
 
 /** A line for the plain figures, and a table for each list of steps. */
 export function written(scenario: string, figures: Figures): string {

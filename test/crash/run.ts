@@ -17,6 +17,7 @@ import { createDirectory } from '../../src/core/config/directory.ts';
 import { createRetention } from '../../src/core/watch/retention.ts';
 import { createSignals } from '../../src/core/config/signals.ts';
 import { createDb, type Db } from '../../src/db/db.ts';
+import { dialects } from '../../src/http/dialects/registry.ts';
 import { createSecretBox } from '../../src/std/secret-box.ts';
 import { createJanitor } from '../../src/workers/janitor.ts';
 import { readFailed, readForgottenReports, readPhones, readPushes, readRows, readUnsettled } from './facts.ts';
@@ -300,11 +301,11 @@ async function settle(db: Db, { journals }: CrashPlatform, tell: (line: string) 
 /** Ends claims of dead pushers, makes tries due, and expires what is never reported. */
 async function putTimeForward({ environment }: CrashPlatform, db: Db): Promise<void> {
   const box = createSecretBox(environment['HONGYAN_SECRET_KEY'] ?? '');
-  const directory = createDirectory({ db, box });
+  const directory = createDirectory({ db, box, dialects });
   await directory.start();
   const signals = createSignals({ db });
   const clock = () => new Date(Date.now() + 73 * 3600_000);
-  const retention = createRetention({ db, clock });
+  const retention = createRetention({ db, dialects, clock });
   await createJanitor({ db, directory, retention, signals, log: pino({ level: 'silent' }), clock }).expireOverdue();
   await signals.stop();
   await directory.stop();

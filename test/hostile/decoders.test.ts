@@ -20,7 +20,7 @@ import {
   sequenceOf,
 } from '../../src/protocols/cmpp.ts';
 import { basicAuthorization, readBasic, readChallenge, readDigest } from '../../src/protocols/mm7/digest.ts';
-import { ProtocolError } from '../../src/protocols/wire/fields.ts';
+import { cString, layout, octets, ProtocolError, rest, tlvs, u8, u16 } from '../../src/protocols/wire/fields.ts';
 import { createFrameReader } from '../../src/protocols/wire/framing.ts';
 import { readEnvelope, readRequest } from '../../src/protocols/mm7/mm7.ts';
 import { parseContentType, readMultipart } from '../../src/protocols/mm7/multipart.ts';
@@ -44,6 +44,18 @@ const smil = writeSmil(
   ],
   defaultStyle,
 );
+
+const cStringAndTlvs = layout({
+  address: cString(21),
+  flags: u8,
+  optional: tlvs({
+    id: [0x001e, cString(65)],
+    state: [0x0427, u8],
+    payload: [0x0424, rest],
+    port: [0x020a, u16],
+    source: [0x0010, octets(8)],
+  }),
+});
 
 const versions = [2, 3] as const;
 const encodings: readonly Encoding[] = ['ascii', 'ucs2', 'gbk', 'binary'];
@@ -80,6 +92,21 @@ const all: readonly Decoder[] = [
       const read = createFrameReader(cmppFrames, (_, start, end) => expect(end - start).toBeGreaterThanOrEqual(cmppFrames.min));
       for (let at = 0; at < octets.length; at += size) read(Buffer.from(octets.subarray(at, at + size)));
     }),
+    refusal: ProtocolError,
+  },
+  {
+    name: 'texts that end with a NUL, and optional parameters',
+    samples: ['3130363930303031000f001e00093061316232633364000427000102', '00000424000474657374140000021234'].map((hex) =>
+      Buffer.from(hex, 'hex'),
+    ),
+    decoders: [
+      (buffer) => {
+        const cursor = { at: 0, end: buffer.length };
+        const { optional } = cStringAndTlvs.read(buffer, cursor);
+        expect(cursor.at).toBe(buffer.length);
+        expect(optional.payload?.length ?? 0).toBeLessThan(buffer.length);
+      },
+    ],
     refusal: ProtocolError,
   },
   {

@@ -125,6 +125,7 @@ it('is survived, and found again when it has come to its senses', { timeout: 2 *
           onState: () => {},
           onRoom: () => {},
           onReport: (_, acknowledge) => (reports++, acknowledge(true)),
+          onReadReply: (_, acknowledge) => acknowledge(true),
           onInbound: (_, acknowledge) => acknowledge(true),
         },
         mayWrite: () => true,

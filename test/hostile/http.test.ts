@@ -44,7 +44,7 @@ beforeAll(async () => {
   await change(management, async (sql) => {
     await createToken(sql, { name: 'fuzz', caller: { role: 'operator' }, token: tokens.operator });
     await createToken(sql, { name: 'fuzz', caller: { role: 'account', accountId: 1n }, token: tokens.account });
-    await createChannel(sql, management.box, {
+    await createChannel(sql, management, {
       id: 9n,
       protocol: 'mm7',
       name: 'fuzzed',

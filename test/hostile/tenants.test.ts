@@ -70,7 +70,7 @@ beforeAll(async () => {
       [tokens.ownMms, owner.mms],
     ] as const)
       await createToken(sql, { name: token, caller: { role: 'account', accountId }, token });
-    await createSubscription(sql, management.box, {
+    await createSubscription(sql, management, {
       id: 599n,
       accountId: stranger.aim,
       productId: 3001n,

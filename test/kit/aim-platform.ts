@@ -27,7 +27,8 @@ import { freshDatabase } from './postgres.ts';
 const demoPassword = 'demo-aim-password';
 /** md5 of it. */
 export const demoPasswordHash = 'e9fc3f64a01b954d0cfc5cb6fa554e0e';
-const channelId = 1n;
+/** Of the channel that `seed` makes. */
+const seededChannel = 1n;
 
 export interface Answer {
   readonly status: number;
@@ -60,8 +61,14 @@ export interface Platform {
   stop(): Promise<void>;
 }
 
-/** `ahead`: how far the business clock runs ahead from the beginning, in milliseconds. */
-export async function startAimPlatform({ ahead = 0, ...options }: Partial<AppOptions> & { ahead?: number } = {}): Promise<Platform> {
+export interface AimPlatformOptions extends Partial<AppOptions> {
+  /** How far the business clock runs ahead from the beginning, in milliseconds. */
+  readonly ahead?: number;
+  /** The channel through which messages and replies go, for a test that makes its own. */
+  readonly channelId?: bigint;
+}
+
+export async function startAimPlatform({ ahead = 0, channelId = seededChannel, ...options }: AimPlatformOptions = {}): Promise<Platform> {
   const database = await freshDatabase();
   const clock = () => new Date(Date.now() + ahead);
   const linkBase = 'http://links.example/m';
@@ -195,8 +202,8 @@ async function seed(management: Management, clock: () => Date): Promise<void> {
   const { box } = management;
   await change(management, async (sql) => {
     const settings = { host: '127.0.0.1', port: 1, spId: '900001', serviceId: 'HY', ratePerSecond: 1000 };
-    await createChannel(sql, box, {
-      id: channelId,
+    await createChannel(sql, management, {
+      id: seededChannel,
       protocol: 'cmpp',
       name: 'nowhere',
       carriers: ['mobile', 'unicom', 'telecom'],
@@ -204,7 +211,7 @@ async function seed(management: Management, clock: () => Date): Promise<void> {
       settings,
       secret: 'x',
     });
-    await createPool(sql, { id: 1n, name: 'pool', channels: [{ channelId, priority: 1, weight: 1 }] });
+    await createPool(sql, { id: 1n, name: 'pool', channels: [{ channelId: seededChannel, priority: 1, weight: 1 }] });
     await createProduct(sql, { id: 3001n, name: '智能短信', medium: 'aim', unit: 'yuan', poolId: 1n });
     await createProduct(sql, { id: 3002n, name: '普通短信', medium: 'sms', unit: 'yuan', poolId: 1n });
     for (const [id, name, settings] of [
@@ -222,7 +229,7 @@ async function seed(management: Management, clock: () => Date): Promise<void> {
       [500005n, 3n, 3001n, 100n, '05', true],
       [500006n, 1n, 3001n, 100n, '06', false],
     ] as const) {
-      await createSubscription(sql, box, {
+      await createSubscription(sql, management, {
         id: spId,
         accountId,
         productId,
@@ -261,7 +268,7 @@ async function seed(management: Management, clock: () => Date): Promise<void> {
     ];
     for (const [id, accountId, card, more] of templates) {
       await createTemplate(sql, { id, accountId, name: `模板 ${id}`, card, ...more });
-      if (id !== 103n) await approveTemplate(sql, id, clock());
+      if (id !== 103n) await approveTemplate(sql, management.directory.dialects, id, clock());
     }
     const now = clock();
     await addNumbers(sql, await ensureBlocklist(sql, 'empty', 0n), [8613800000021n], 'operator', now);

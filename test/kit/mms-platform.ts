@@ -55,7 +55,7 @@ export async function startMmsPlatform(options: Parameters<typeof startAimPlatfo
       [513n, demoAccount, 1001n, 2500n, 1_000_000n],
       [514n, 14n, 1018n, 10_000n, 10_000n],
     ] as const) {
-      await createSubscription(sql, box, { id, accountId, productId, priceE4 });
+      await createSubscription(sql, management, { id, accountId, productId, priceE4 });
       await payIn(sql, id, { amountE4, note: null, at, idempotencyKey: null });
     }
     await createSignature(sql, { accountId: demoAccount, name: '鸿雁' });

@@ -10,6 +10,7 @@ import { type Node, spawnNode, until, untilReady } from './processes.ts';
 import { createIsmg, type Ismg, type IsmgOptions } from '../../simulators/cmpp.ts';
 import type { PhoneMessage } from '../../simulators/gateway.ts';
 import { type App, type AppOptions, createApp } from '../../src/app.ts';
+import { kindRules } from '../../src/channels/kinds.ts';
 import { createAccount, createSubscription, payIn } from '../../src/core/catalogue/accounts.ts';
 import { audit, type Disagreement } from '../../src/core/watch/audit.ts';
 import { createChannel } from '../../src/core/catalogue/channels.ts';
@@ -17,11 +18,13 @@ import { createPool } from '../../src/core/catalogue/pools.ts';
 import { createProduct, type ProductSettings } from '../../src/core/catalogue/products.ts';
 import { createDirectory } from '../../src/core/config/directory.ts';
 import { change, type Management } from '../../src/core/config/management.ts';
+import type { Medium } from '../../src/core/model/configuration.ts';
 import { createRetention } from '../../src/core/watch/retention.ts';
 import { createSignals } from '../../src/core/config/signals.ts';
 import { createSignature } from '../../src/core/content/signatures.ts';
 import { approveTemplate, createTemplate } from '../../src/core/content/templates.ts';
 import { createDb } from '../../src/db/db.ts';
+import { dialects } from '../../src/http/dialects/registry.ts';
 import { freePort } from '../../src/db/embedded.ts';
 import { createSecretBox, generateKey } from '../../src/std/secret-box.ts';
 import { createJanitor } from '../../src/workers/janitor.ts';
@@ -46,6 +49,7 @@ export interface PlatformOptions {
 }
 
 export interface CustomerOptions extends ProductSettings {
+  readonly medium?: Medium;
   readonly balanceE4?: bigint;
   readonly priceE4?: bigint;
   readonly class?: 0 | 1;
@@ -87,9 +91,9 @@ export async function startPlatform(options: PlatformOptions = {}): Promise<Plat
   const secretKeys = generateKey();
   const db = createDb(databaseUrl);
   const box = createSecretBox(secretKeys);
-  const directory = createDirectory({ db, box });
+  const directory = createDirectory({ db, box, dialects });
   await directory.start();
-  const management: Management = { db, box, directory };
+  const management: Management = { db, box, directory, kinds: kindRules };
 
   const { spId, secret, accessNumber } = carrierAccount;
   const shown: PhoneMessage[] = [];
@@ -104,7 +108,7 @@ export async function startPlatform(options: PlatformOptions = {}): Promise<Plat
   carrier.onMessage((message) => shown.push(message));
   await carrier.start();
   await change(management, async (sql) => {
-    await createChannel(sql, box, {
+    await createChannel(sql, management, {
       id: channelId,
       name: 'stories',
       protocol: 'cmpp',
@@ -140,7 +144,7 @@ export async function startPlatform(options: PlatformOptions = {}): Promise<Plat
         const name = `customer ${++customers}`;
         const { account } = await createAccount(sql, box, { name });
         const { id: productId } = await createProduct(sql, { name, medium: 'aim', unit: 'yuan', poolId: 1n, ...product });
-        const { subscription, password } = await createSubscription(sql, box, {
+        const { subscription, password } = await createSubscription(sql, management, {
           accountId: account.id,
           productId,
           priceE4,
@@ -151,7 +155,7 @@ export async function startPlatform(options: PlatformOptions = {}): Promise<Plat
         const card = { layout: 'notice', title: '通知', rows: [{ label: '事项', value: '测试' }] };
         await createSignature(sql, { accountId: account.id, name: '鸿雁' });
         const template = await createTemplate(sql, { accountId: account.id, name, card });
-        await approveTemplate(sql, template.id, new Date());
+        await approveTemplate(sql, dialects, template.id, new Date());
         return {
           accountId: account.id,
           subscriptionId: subscription.id,
@@ -224,7 +228,7 @@ export async function expireOverdue({ db, directory }: Management, at: Date): Pr
   const clock = () => at;
   const log = pino({ level: 'silent' });
   const signals = createSignals({ db });
-  const retention = createRetention({ db, clock });
+  const retention = createRetention({ db, dialects, clock });
   const expired = await createJanitor({ db, directory, retention, signals, log, clock }).expireOverdue();
   await signals.stop();
   return expired;

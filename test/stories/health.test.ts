@@ -52,7 +52,7 @@ async function startOne({ onTestFinished }: TestContext, more: Readonly<Record<s
   const health = () => getChannel(management.db.sql, channelId);
   await change(management, async (sql) => {
     const { settings } = await getChannel(sql, channelId);
-    await changeChannel(sql, management.box, channelId, { healthRules: quick, settings: { ...settings, ...more } });
+    await changeChannel(sql, management, channelId, { healthRules: quick, settings: { ...settings, ...more } });
   });
   return { platform, health };
 }
@@ -75,7 +75,7 @@ async function makePair(context: TestContext): Promise<Pair> {
   await good.start();
   context.onTestFinished(() => good.stop());
   await change(management, async (sql) => {
-    await createChannel(sql, management.box, {
+    await createChannel(sql, management, {
       id: second,
       name: 'second',
       protocol: 'cmpp',
@@ -332,7 +332,7 @@ describe.concurrent('the only channel of a pool', () => {
   it('delivering next to nothing: found by its reports where a threshold is set, and tried by them', async (context) => {
     const { platform, health } = await startOne(context);
     const { carrier, management, channelId } = platform;
-    await change(management, (sql) => changeChannel(sql, management.box, channelId, { healthRules: { ...quick, deliveredPercent: 20 } }));
+    await change(management, (sql) => changeChannel(sql, management, channelId, { healthRules: { ...quick, deliveredPercent: 20 } }));
     const client = clientOf(await platform.startApp(), await platform.customer({ balanceE4, priceE4 }));
     await until('the connections are up', () => carrier.sessions === connections);
     await client.submit(Array.from({ length: 150 }, (_, n) => numberOf('0001', n)));
@@ -360,7 +360,7 @@ describe.concurrent('the only channel of a pool', () => {
     const app = await platform.startApp();
     const client = clientOf(app, await platform.customer({ balanceE4, priceE4 }));
     const force = (forcedHealth: 'healthy' | 'unhealthy' | null) =>
-      change(app.management, (sql) => changeChannel(sql, management.box, channelId, { forcedHealth }));
+      change(app.management, (sql) => changeChannel(sql, management, channelId, { forcedHealth }));
     await until('the connections are up', () => carrier.sessions === connections);
     carrier.faults = { responseDelayMs: 10 };
     await client.submit(plainNumbers(1500));

@@ -113,7 +113,7 @@ async function startMmsPlatform() {
   await change(management, async (sql) => {
     const { box } = management;
     await changeSettings(sql, { pushDelaysSeconds: [0.5, 0.5] });
-    await createChannel(sql, box, {
+    await createChannel(sql, management, {
       id: 9n,
       name: 'mms',
       protocol: 'mm7',
@@ -128,7 +128,7 @@ async function startMmsPlatform() {
     const pushUrls = { report: `${customer.url}/success` };
     await createAccount(sql, box, { id: 900n, name: 'mms', apiId: 'mms-demo', apiKey: 'demo-mms-key', pushUrls });
     await createSignature(sql, { accountId: 900n, name: '鸿雁' });
-    await createSubscription(sql, box, { id: 900n, accountId: 900n, productId: 1018n, priceE4: 10_000n });
+    await createSubscription(sql, management, { id: 900n, accountId: 900n, productId: 1018n, priceE4: 10_000n });
     await payIn(sql, 900n, { amountE4: balance * 10_000n, note: null, at: new Date(), idempotencyKey: null });
   });
   /** A node, where the centre's reports go from now on. */

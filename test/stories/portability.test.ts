@@ -19,13 +19,12 @@ let apps: App[];
 beforeAll(async () => {
   platform = await startPlatform();
   const { management, channelId } = platform;
-  const { box } = management;
   unicom = createIsmg({ accounts: [{ spId: '905678', secret: 'unicom', accessNumbers: ['10690002'] }], reportDelayMs: 50, window: 500 });
   unicom.onMessage(({ to }) => atUnicom.push(to));
   await unicom.start();
   await change(management, async (sql) => {
-    await changeChannel(sql, box, channelId, { carriers: ['mobile'] });
-    const { id } = await createChannel(sql, box, {
+    await changeChannel(sql, management, channelId, { carriers: ['mobile'] });
+    const { id } = await createChannel(sql, management, {
       name: 'unicom',
       protocol: 'cmpp',
       carriers: ['unicom'],

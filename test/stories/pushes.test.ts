@@ -164,7 +164,7 @@ describe.concurrent('pushes', () => {
     await client.submit(plainNumbers(3));
     await ended(platform, 3);
     const outbox = createOutbox({ db, directory, clock: () => new Date() });
-    const endpoint = { accountId: customer.accountId, owner: customer.subscriptionId, kind: 'report' } as const;
+    const endpoint = { accountId: customer.accountId, dialect: '3yit', owner: customer.subscriptionId, kind: 'report' } as const;
     const claim = await outbox.claim(endpoint, 500);
     expect(claim?.loads.flatMap(({ parcels }) => parcels).reduce((sum, { size }) => sum + size, 0)).toBe(3);
     expect(await client.reports()).toEqual([]);

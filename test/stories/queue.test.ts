@@ -20,7 +20,7 @@ async function platformOf({ onTestFinished }: TestContext, options?: PlatformOpt
 }
 
 const switchChannel = ({ management, channelId }: Platform, enabled: boolean) =>
-  change(management, (sql) => changeChannel(sql, management.box, channelId, { enabled }));
+  change(management, (sql) => changeChannel(sql, management, channelId, { enabled }));
 
 describe.concurrent('order and pace', () => {
   it("a newcomer's 500 numbers are not behind another account's 50,000", async (context) => {
@@ -184,7 +184,7 @@ it('a channel that is switched off while its carrier is silent does not hold up 
   await silent.start();
   context.onTestFinished(() => silent.stop());
   await change(management, async (sql) => {
-    await createChannel(sql, management.box, {
+    await createChannel(sql, management, {
       id: 2n,
       name: 'silent',
       protocol: 'cmpp',
@@ -200,7 +200,7 @@ it('a channel that is switched off while its carrier is silent does not hold up 
   await client.submit(['0012025550101', '0012025550102']);
   await client.submit(plainNumbers(5000));
   await until('both channels have work', () => silent.counters.submits === 2 && platform.carrier.counters.submits > 0);
-  await change(management, (sql) => changeChannel(sql, management.box, 2n, { enabled: false }));
+  await change(management, (sql) => changeChannel(sql, management, 2n, { enabled: false }));
   await sleep(8500); // what is left of a lease that is not renewed
   const before = platform.carrier.counters.submits;
   await sleep(800);

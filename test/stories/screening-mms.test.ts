@@ -63,7 +63,9 @@ async function fateOf(customer: Customer, { phones = [mobile], title = '通知',
     send_time: hoursAhead === 0 ? '' : inHours(hoursAhead),
   });
   type Row = { batchId: string; status: string; code: string | null };
-  const { data } = await manage<{ data: Row[] }>('GET', `messages?accountId=${customer.accountId}&phone=${phones.at(-1)}`);
+  // What is planned for after midnight lies under tomorrow.
+  const days = `from=${inHours(0).slice(0, 10)}&to=${inHours(24).slice(0, 10)}`;
+  const { data } = await manage<{ data: Row[] }>('GET', `messages?accountId=${customer.accountId}&phone=${phones.at(-1)}&${days}`);
   const found = data.find(({ batchId }) => batchId === batch);
   if (found?.status === 'in_review') return `review ${(await manage<{ code: string }>('GET', `reviews/${String(batch)}`)).code}`;
   return found?.code ?? found?.status;

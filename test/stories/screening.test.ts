@@ -207,7 +207,6 @@ describe('each status has its rule', () => {
 
   it('16 to 19: no pool, no channel of the carrier, none of the province, none that is healthy', async () => {
     const { client, customer } = await newCustomer();
-    const { box } = platform.management;
     const channelId = 1n;
     const within = async (work: () => Promise<void>, restore: Parameters<typeof configure>[0]) => {
       try {
@@ -218,24 +217,24 @@ describe('each status has its rule', () => {
     };
     await within(
       async () => {
-        await configure((sql) => changeChannel(sql, box, channelId, { carriers: ['unicom'] }));
+        await configure((sql) => changeChannel(sql, platform.management, channelId, { carriers: ['unicom'] }));
         expect(await refused(client, [mobile, unicom])).toEqual({ [mobile]: 'WL:CGMT' });
       },
-      (sql) => changeChannel(sql, box, channelId, { carriers: ['mobile', 'unicom', 'telecom', 'broadcast'] }),
+      (sql) => changeChannel(sql, platform.management, channelId, { carriers: ['mobile', 'unicom', 'telecom', 'broadcast'] }),
     );
     await within(
       async () => {
-        await configure((sql) => changeChannel(sql, box, channelId, { provinces: ['广东'] }));
+        await configure((sql) => changeChannel(sql, platform.management, channelId, { provinces: ['广东'] }));
         expect(await refused(client, [mobile])).toEqual({ [mobile]: 'WL:CDQC' });
       },
-      (sql) => changeChannel(sql, box, channelId, { provinces: null }),
+      (sql) => changeChannel(sql, platform.management, channelId, { provinces: null }),
     );
     await within(
       async () => {
-        await configure((sql) => changeChannel(sql, box, channelId, { forcedHealth: 'unhealthy' }));
+        await configure((sql) => changeChannel(sql, platform.management, channelId, { forcedHealth: 'unhealthy' }));
         expect(await refused(client, [mobile])).toEqual({ [mobile]: 'WL:CNH' });
       },
-      (sql) => changeChannel(sql, box, channelId, { forcedHealth: null }),
+      (sql) => changeChannel(sql, platform.management, channelId, { forcedHealth: null }),
     );
     expect(await refused(client, [mobile])).toEqual({});
     await configure((sql) => changeProduct(sql, customer.productId, { poolId: null }));

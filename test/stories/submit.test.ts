@@ -38,7 +38,7 @@ it('submits at once over several channels in any company wait for each other and
   const channels = [21n, 22n];
   await change(management, async (sql) => {
     for (const [index, id] of channels.entries())
-      await createChannel(sql, management.box, {
+      await createChannel(sql, management, {
         id,
         name: `nowhere ${id}`,
         protocol: 'cmpp',

@@ -4,8 +4,8 @@ import { describe, expect, test } from 'vitest';
 import { basicAuthorization } from '../../protocols/mm7/digest.ts';
 import { mm7Namespace, readEnvelope } from '../../protocols/mm7/mm7.ts';
 import { decodeText } from '../../protocols/text.ts';
-import type { CarrierInbound, CarrierReport } from '../channel.ts';
-import { createMm7Receiver, type Mm7Received, type Mm7ReceiverSettings, type ReadReply } from './door.ts';
+import type { CarrierInbound, CarrierPost, CarrierReport, ReadReply } from '../channel.ts';
+import { createMm7Receiver, type Mm7ReceiverSettings } from './door.ts';
 
 const vectors = new Map(
   readFileSync(new URL('../../protocols/testdata/mm7.hex', import.meta.url), 'utf8')
@@ -23,8 +23,8 @@ function vector(name: string) {
   return found;
 }
 
-const account = { username: 'mmsc', password: 'mmsc-password' };
-const authorization = basicAuthorization(account.username, account.password);
+const account = { callbackUsername: 'mmsc', password: 'mmsc-password' };
+const authorization = basicAuthorization(account.callbackUsername, account.password);
 
 function open(
   settings: Mm7ReceiverSettings = { ...account, allowedAddresses: ['127.0.0.0/8'], accessNumber: '10690001' },
@@ -52,7 +52,7 @@ function open(
       answer(acknowledge);
     },
   });
-  const receive = async (request: Partial<Mm7Received>) => {
+  const receive = async (request: Partial<CarrierPost>) => {
     const answer = await receiver.receive({
       contentType: 'text/xml',
       authorization,

@@ -30,61 +30,24 @@ import {
 import type { Part } from '../../protocols/mm7/multipart.ts';
 import { readPresentation, wordsOf } from '../../protocols/mm7/smil.ts';
 import { encodeText } from '../../protocols/text.ts';
-import type { CarrierInbound, CarrierReport } from '../channel.ts';
+import type { CarrierAnswer, CarrierEvents, CarrierInbound, OpenDoor } from '../channel.ts';
+import { type Mm7ChannelSettings, mm7Settings } from './settings.ts';
 
-export interface Mm7ReceiverSettings {
-  /** Addresses and CIDR ranges that may post; any if left out. There must be these, or a user, or both. */
-  readonly allowedAddresses?: readonly string[];
-  /** What the MMSC authenticates with (Basic); nobody is asked if left out. */
-  readonly username?: string;
+/** There must be allowed addresses, or a callback user, or both. */
+export interface Mm7ReceiverSettings extends Pick<Mm7ChannelSettings, 'allowedAddresses' | 'callbackUsername' | 'version' | 'namespace'> {
+  /** Of the callback user. */
   readonly password?: string;
   /** Our service number, which begins all numbers of ours: tells it from a phone in reports. */
   readonly accessNumber?: string;
-  /** Spoken where a request does not say. */
-  readonly version?: string;
-  readonly namespace?: string;
-  /** Of a request; the listener may have a lower one. */
-  readonly maxOctets?: number;
   /** Requests passed on and not yet acknowledged; beyond it new ones are put off. */
   readonly maxUnacknowledged?: number;
 }
 
-export interface Mm7ReceiverEvents {
-  /** `acknowledge` answers the MMSC: true once it is safe, false to make it come again. Exactly once. */
-  onReport(report: CarrierReport, acknowledge: (safe: boolean) => void): void;
-  onInbound(inbound: CarrierInbound, acknowledge: (safe: boolean) => void): void;
-  /** Somebody has read a message, or deleted it unread. */
-  onReadReply(reply: ReadReply, acknowledge: (safe: boolean) => void): void;
-}
+/** Of a request: a person's reply may hold a picture; a report is a page of XML. */
+export const maxOctets = 4 << 20;
 
-export interface ReadReply {
-  readonly carrierId: string;
-  readonly phone: string;
-  /** As received: `Read`, `Deleted`… */
-  readonly status: string;
-}
-
-export interface Mm7Received {
-  readonly contentType: string;
-  readonly authorization: string | undefined;
-  readonly remoteAddress: string;
-  readonly body: Buffer;
-}
-
-export interface Mm7Answer {
-  readonly status: number;
-  readonly contentType: string;
-  readonly body: string;
-  /** Beside Content-Type. */
-  readonly headers: Readonly<Record<string, string>>;
-}
-
-export interface Mm7Receiver {
-  /** Rejects only if the owner throws. */
-  receive(request: Mm7Received): Promise<Mm7Answer>;
-}
-
-const defaults = { version: '6.8.0', namespace: 'REL-6-MM7-1-4', accessNumber: '', maxOctets: 4 << 20, maxUnacknowledged: 5000 };
+const { version, namespace } = mm7Settings.properties;
+const defaults = { version: version.default, namespace: namespace.default, accessNumber: '', maxUnacknowledged: 5000 };
 const maxIdLength = 200;
 const maxStatusLength = 40;
 /** Of a number: what is longer is none, and too much for an index. */
@@ -95,12 +58,12 @@ const maxWords = 10_000;
 type ResponseName = Extract<MessageName, `${string}Rsp`>;
 
 /** Throws RangeError if anybody at all could post, or if an address is none. */
-export function createMm7Receiver(given: Mm7ReceiverSettings, events: Mm7ReceiverEvents): Mm7Receiver {
+export function createMm7Receiver(given: Mm7ReceiverSettings, events: CarrierEvents): OpenDoor {
   const settings = { ...defaults, ...given };
-  if (settings.allowedAddresses === undefined && settings.username === undefined)
+  if (settings.allowedAddresses === undefined && settings.callbackUsername === undefined)
     throw new RangeError('an MM7 receiver needs allowed addresses, or a user, or both');
   const allowed = settings.allowedAddresses ? rangesOf(settings.allowedAddresses) : null;
-  const credentials = settings.username === undefined ? null : digest(`${settings.username}:${settings.password ?? ''}`);
+  const credentials = settings.callbackUsername === undefined ? null : digest(`${settings.callbackUsername}:${settings.password ?? ''}`);
   let unacknowledged = 0;
 
   function isLetIn(authorization: string | undefined): boolean {
@@ -112,7 +75,7 @@ export function createMm7Receiver(given: Mm7ReceiverSettings, events: Mm7Receive
   // Answers
 
   /** In the release of the request. */
-  function respond(envelope: Envelope | null, name: ResponseName, statusCode: number, details: string | null = null): Mm7Answer {
+  function respond(envelope: Envelope | null, name: ResponseName, statusCode: number, details: string | null = null): CarrierAnswer {
     const fields = {
       mm7Version: versionOf(envelope) ?? settings.version,
       status: { statusCode, statusText: meaningOf(statusCode), details },
@@ -123,7 +86,7 @@ export function createMm7Receiver(given: Mm7ReceiverSettings, events: Mm7Receive
 
   const namespaceOf = (envelope: Envelope | null): string => envelope?.namespace || mm7Namespace(settings.namespace);
 
-  function fault(reason: string): Mm7Answer {
+  function fault(reason: string): CarrierAnswer {
     const status = { statusCode: 4004, statusText: meaningOf(4004), details: reason.slice(0, 200) };
     const error = { name: 'VASPErrorRsp', fields: { mm7Version: settings.version, status } } as const;
     const message = { name: 'Fault', faultCode: 'env:Client', faultString: 'Client error', error } as const;
@@ -133,7 +96,7 @@ export function createMm7Receiver(given: Mm7ReceiverSettings, events: Mm7Receive
 
   // Requests
 
-  async function dispatch(envelope: Envelope, content: Part | null): Promise<Mm7Answer> {
+  async function dispatch(envelope: Envelope, content: Part | null): Promise<CarrierAnswer> {
     const { message } = envelope;
     switch (message.name) {
       case 'DeliveryReportReq':
@@ -170,7 +133,7 @@ export function createMm7Receiver(given: Mm7ReceiverSettings, events: Mm7Receive
 
   const isOurs = ({ value }: Address): boolean => settings.accessNumber !== '' && digitsOf(value).startsWith(settings.accessNumber);
 
-  async function onReport(envelope: Envelope, fields: Fields<'DeliveryReportReq'>): Promise<Mm7Answer> {
+  async function onReport(envelope: Envelope, fields: Fields<'DeliveryReportReq'>): Promise<CarrierAnswer> {
     const answer = (statusCode: number, details: string | null = null) => respond(envelope, 'DeliveryReportRsp', statusCode, details);
     const messageId = fields.messageId ?? '';
     const phones = phonesOf(fields);
@@ -194,7 +157,7 @@ export function createMm7Receiver(given: Mm7ReceiverSettings, events: Mm7Receive
     return answer(safe.every(Boolean) ? 1000 : 4006);
   }
 
-  async function onReadReply(envelope: Envelope, fields: Fields<'ReadReplyReq'>): Promise<Mm7Answer> {
+  async function onReadReply(envelope: Envelope, fields: Fields<'ReadReplyReq'>): Promise<CarrierAnswer> {
     const messageId = fields.messageId ?? '';
     const [phone] = phonesOf(fields);
     if (messageId === '' || messageId.length > maxIdLength || !phone || phone.value.length > maxNumberLength)
@@ -208,7 +171,7 @@ export function createMm7Receiver(given: Mm7ReceiverSettings, events: Mm7Receive
     return respond(envelope, 'ReadReplyRsp', safe ? 1000 : 4006);
   }
 
-  async function onDeliver(envelope: Envelope, fields: Fields<'DeliverReq'>, content: Part | null): Promise<Mm7Answer> {
+  async function onDeliver(envelope: Envelope, fields: Fields<'DeliverReq'>, content: Part | null): Promise<CarrierAnswer> {
     const from = digitsIn(fields.sender?.[0]);
     const to = digitsIn(fields.recipients?.to?.[0] ?? fields.recipients?.cc?.[0]) || (fields.vasId ?? '').slice(0, maxNumberLength);
     if (from === '') return respond(envelope, 'DeliverRsp', 4004, "Field 'Sender' must be filled");
@@ -228,7 +191,7 @@ export function createMm7Receiver(given: Mm7ReceiverSettings, events: Mm7Receive
     async receive({ contentType, authorization, remoteAddress, body }) {
       if (allowed && !isAllowed(allowed, remoteAddress)) return plain(403);
       if (!isLetIn(authorization)) return { ...plain(401), headers: { 'www-authenticate': 'Basic realm="MM7"' } };
-      if (body.length > settings.maxOctets) return plain(413);
+      if (body.length > maxOctets) return plain(413);
       if (unacknowledged >= settings.maxUnacknowledged) return { ...plain(503), headers: { 'retry-after': '1' } };
       try {
         const { envelope, content } = readRequest(contentType, body);
@@ -241,7 +204,7 @@ export function createMm7Receiver(given: Mm7ReceiverSettings, events: Mm7Receive
   };
 }
 
-/** One MessageID stands for all recipients of a submit; `mm7.ts` makes the same id. */
+/** One MessageID stands for all recipients of a submit; `connection.ts` makes the same id. */
 const carrierIdOf = (messageId: string, phone: string): string => `${messageId}/${digitsOf(phone)}`;
 
 /** As the carrier wrote it, without what is no digit. */
@@ -255,8 +218,8 @@ function versionOf(envelope: Envelope | null): string | null {
 
 const digest = (text: string): Buffer => createHash('sha256').update(text).digest();
 
-const xml = (status: number, body: string): Mm7Answer => ({ status, contentType: xmlType, body, headers: {} });
-const plain = (status: number): Mm7Answer => ({ status, contentType: 'text/plain; charset=utf-8', body: '', headers: {} });
+const xml = (status: number, body: string): CarrierAnswer => ({ status, contentType: xmlType, body, headers: {} });
+const plain = (status: number): CarrierAnswer => ({ status, contentType: 'text/plain; charset=utf-8', body: '', headers: {} });
 
 function rangesOf(addresses: readonly string[]): BlockList {
   const list = new BlockList();

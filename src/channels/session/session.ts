@@ -2,12 +2,14 @@
  * A logged-in TCP connection to a carrier that comes back by itself: what CMPP, SMGP, SGIP and SMPP have in common, below their PDUs.
  *
  * It owns the socket, the login and its deadline, the numbers of requests and the window of those unanswered, their time-outs, the
- * keep-alive in our direction, reconnecting with backoff, and the polite leave. It knows no PDU: a `SessionProtocol` writes and reads
- * them. It has no queue: what does not fit the window waits at its owner.
+ * keep-alive in our direction, how much of what the peer delivered waits for its answer, reconnecting with backoff, and the polite
+ * leave. It knows no PDU: a `SessionProtocol` writes and reads them. It has no queue: what does not fit the window waits at its owner.
  *
  * States: `down` → `connecting` (TCP and login) → `up`, or `refused` when the carrier answered the login with an error; from each of
- * them back to `connecting` after a pause that doubles up to a limit, has jitter, and is never short after a refusal, since carriers
- * block accounts that hammer. `stop` leads through `draining` (only from `up`) to `stopped`, which is final.
+ * them back to `connecting` after a pause (backoff.ts). `stop` leads through `draining` (only from `up`) to `stopped`, which is final.
+ *
+ * A session may also adopt a socket that the peer has opened to us, as SGIP's gateways do. Then the peer logs in, and the protocol answers:
+ * `connecting` → `up`, all else as above, but a connection that has ended is not opened again: every end leads to `stopped`.
  *
  * Everything is timed by one slow tick rather than a timer per request. PDUs written in one turn of the event loop leave in one write.
  */
@@ -15,22 +17,13 @@ import { connect, type Socket } from 'node:net';
 import { ProtocolError } from '../../protocols/wire/fields.ts';
 import { createFrameReader, type FrameBounds } from '../../protocols/wire/framing.ts';
 import type { ConnectionState } from '../channel.ts';
+import { createBackoff } from './backoff.ts';
+import type { SessionSettings } from './settings.ts';
 
-export interface SessionSettings {
-  readonly host: string;
-  readonly port: number;
-  /** Requests sent and not yet answered, at most. */
-  readonly window: number;
-  readonly responseTimeoutMs: number;
-  /** Hearing nothing for so long, we ask; after `keepAliveTries` questions, each unanswered for `responseTimeoutMs`, the link is dead. */
-  readonly keepAliveMs: number;
-  readonly keepAliveTries: number;
-  /** From the first octet of TCP to the answer to the login. */
-  readonly loginTimeoutMs: number;
-  readonly reconnectMinMs: number;
-  readonly reconnectMaxMs: number;
-  /** The shortest pause after a refused login. */
-  readonly refusedMinMs: number;
+/** A session on a socket that the peer has opened. It must be started in the turn in which the socket was accepted. */
+export interface AdoptedSettings
+  extends Pick<SessionSettings, 'window' | 'responseTimeoutMs' | 'keepAliveMs' | 'keepAliveTries' | 'loginTimeoutMs'> {
+  readonly socket: Socket;
 }
 
 /** A request in the window; the session keeps its time here instead of in an object of its own. */
@@ -41,11 +34,14 @@ export interface Tracked {
 /** What a protocol does for its session. */
 export interface SessionProtocol<R extends Tracked> {
   readonly frames: FrameBounds;
-  login(sequenceId: number): Buffer;
+  /** What we log in with; null where the peer logs in. */
+  readonly login: ((sequenceId: number) => Buffer) | null;
   keepAlive(sequenceId: number): Buffer;
   leave(sequenceId: number): Buffer;
   /** One frame. Throwing `ProtocolError` gives the connection up. */
   receive(buffer: Buffer, start: number, end: number): void;
+  /** Answers what was `delivered` under this number and id: it is safe, or shall come again. */
+  answer(sequenceId: number, id: string, isSafe: boolean): void;
   /** All frames that came together were received, or time has passed: a good moment to write more. */
   caughtUp(): void;
   /** The request will get no answer any more: timed out, or its connection is gone. */
@@ -61,8 +57,6 @@ export interface Session<R extends Tracked> {
   start(): void;
   stop(drainMs: number): Promise<void>;
   readonly state: ConnectionState;
-  /** Counts connections: an answer that belongs to an earlier one must not be written on this one. */
-  readonly epoch: number;
   /** Requests that may be written now, also while draining. */
   free(): number;
   nextSequence(): number;
@@ -72,16 +66,24 @@ export interface Session<R extends Tracked> {
   answered(sequenceId: number): R | undefined;
   /** Writes a PDU that awaits no answer here. */
   write(pdu: Buffer): void;
+  /**
+   * Takes down that the peer has delivered something, and returns the function that answers it, through the protocol's `answer`: once,
+   * and only on the connection it came by, since the carrier repeats on another what it got no answer to. `id` is what the answer must
+   * repeat beside the number. With too much unanswered the session stops reading until half of it is answered.
+   */
+  delivered(sequenceId: number, id: string): (isSafe: boolean) => void;
   /** The login's answer: success; an error; or "again at once", which the protocol uses a bounded number of times. */
   accepted(reason: string): void;
   refused(reason: string): void;
   again(reason: string): void;
   /** The peer has answered our leave, or has asked to leave and got its answer. */
   left(reason: string): void;
-  /** Stops and resumes reading, when its owner cannot keep up. */
-  pause(): void;
-  resume(): void;
 }
+
+/** Numbers of requests, from 1: what all these protocols can carry (SMPP leaves out the highest bit). */
+const maxSequence = 0x7fffffff;
+/** What the peer delivered and its owner has not yet declared safe: beyond this we stop reading. */
+const maxUnacknowledged = 2000;
 
 /** A peer that sends without reading would make our answers pile up: beyond this we stop reading it. */
 const maxUnwrittenBytes = 1 << 20;
@@ -90,9 +92,13 @@ const leaveMs = 1000;
 /** A stop is waited for: it gets a quicker tick. */
 const drainTickMs = 10;
 
-export function createSession<R extends Tracked>(settings: SessionSettings, protocol: SessionProtocol<R>): Session<R> {
+export function createSession<R extends Tracked>(settings: SessionSettings | AdoptedSettings, protocol: SessionProtocol<R>): Session<R> {
+  const adopted = 'socket' in settings ? settings.socket : null;
+  const backoff = 'socket' in settings ? null : createBackoff(settings);
+
   let state: ConnectionState = 'down';
   let socket: Socket | null = null;
+  /** Counts connections: an answer that belongs to an earlier one must not be written on this one. */
   let epoch = 0;
   let sequence = 0;
   /** In the order of writing, and therefore of time-outs. */
@@ -101,6 +107,7 @@ export function createSession<R extends Tracked>(settings: SessionSettings, prot
   let out: Buffer[] = [];
   let hasRequest = false;
   let isFlushDue = false;
+  let unacknowledged = 0;
   let isPausedByOwner = false;
   let isPausedByOutput = false;
 
@@ -108,7 +115,6 @@ export function createSession<R extends Tracked>(settings: SessionSettings, prot
   let reconnecting: NodeJS.Timeout | undefined;
   let connectingSince = 0;
   let upSince = 0;
-  let pauseMs = 0;
   let heardAt = 0;
   let probes = 0;
   let probedAt = 0;
@@ -125,7 +131,7 @@ export function createSession<R extends Tracked>(settings: SessionSettings, prot
   }
 
   function nextSequence(): number {
-    sequence = sequence === 0xffffffff ? 1 : sequence + 1;
+    sequence = sequence === maxSequence ? 1 : sequence + 1;
     return sequence;
   }
 
@@ -164,19 +170,21 @@ export function createSession<R extends Tracked>(settings: SessionSettings, prot
     connectingSince = performance.now();
     heardAt = connectingSince;
     probes = 0;
+    unacknowledged = 0;
     isPausedByOwner = false;
     isPausedByOutput = false;
     let failure = 'closed by the peer';
     epoch += 1;
-    const mine = connect({ host: settings.host, port: settings.port, noDelay: true });
+    const mine = 'socket' in settings ? settings.socket : connect({ host: settings.host, port: settings.port });
+    mine.setNoDelay(true);
     socket = mine;
-    enter('connecting', `${settings.host}:${settings.port}`);
+    enter('connecting', 'socket' in settings ? `from ${mine.remoteAddress}` : `${settings.host}:${settings.port}`);
     const read = createFrameReader(protocol.frames, (buffer, start, end) => {
       // The rest of a chunk is not read once a frame in it has ended the connection.
       if (socket === mine) protocol.receive(buffer, start, end);
     });
     mine.on('connect', () => {
-      if (socket === mine) write(protocol.login(nextSequence()));
+      if (socket === mine && protocol.login) write(protocol.login(nextSequence()));
     });
     mine.on('data', (chunk) => {
       if (socket !== mine) return;
@@ -236,7 +244,7 @@ export function createSession<R extends Tracked>(settings: SessionSettings, prot
     const lost = [...pending.values()];
     pending.clear();
     const wasUp = state === 'up' || state === 'draining';
-    if (stopping) {
+    if (stopping || !backoff) {
       finish(reason, lost);
       return;
     }
@@ -245,14 +253,13 @@ export function createSession<R extends Tracked>(settings: SessionSettings, prot
     // Being told, the owner may have stopped us.
     if (stopping) return;
     // A connection that lived longer than the pause before it has proved itself.
-    if (wasUp && performance.now() - upSince >= pauseMs) pauseMs = 0;
-    pauseMs = Math.min(settings.reconnectMaxMs, Math.max(settings.reconnectMinMs, 2 * pauseMs));
-    const jittered = pauseMs * (0.5 + Math.random() / 2);
-    const wait = next === 'again' ? 0 : next === 'refused' ? Math.max(settings.refusedMinMs, jittered) : jittered;
-    reconnecting = setTimeout(open, wait);
+    if (wasUp && performance.now() - upSince >= backoff.lastMs) backoff.reset();
+    const pauseMs = backoff.next(next === 'refused');
+    reconnecting = setTimeout(open, next === 'again' ? 0 : pauseMs);
   }
 
   function finish(reason: string, lost: readonly R[]): void {
+    stopping ??= Promise.resolve();
     clearInterval(ticking);
     clearTimeout(reconnecting);
     enter('stopped', reason);
@@ -264,7 +271,7 @@ export function createSession<R extends Tracked>(settings: SessionSettings, prot
     const now = performance.now();
     if (!socket) return;
     if (state === 'connecting') {
-      if (now - connectingSince >= settings.loginTimeoutMs) close('no answer to the login');
+      if (now - connectingSince >= settings.loginTimeoutMs) close(adopted ? 'no login in time' : 'no answer to the login');
       return;
     }
     let isAnyLate = false;
@@ -310,7 +317,11 @@ export function createSession<R extends Tracked>(settings: SessionSettings, prot
       clearTimeout(reconnecting);
       if (state !== 'up') {
         if (socket) close('stopped');
-        else finish('stopped', []);
+        else {
+          // Adopted and never started.
+          adopted?.destroy();
+          finish('stopped', []);
+        }
         return result;
       }
       drainUntil = performance.now() + drainMs;
@@ -323,9 +334,6 @@ export function createSession<R extends Tracked>(settings: SessionSettings, prot
 
     get state() {
       return state;
-    },
-    get epoch() {
-      return epoch;
     },
     free() {
       return (state === 'up' || state === 'draining') && leavingUntil === null ? settings.window - pending.size : 0;
@@ -343,6 +351,24 @@ export function createSession<R extends Tracked>(settings: SessionSettings, prot
       return request;
     },
     write,
+    delivered(sequenceId, id) {
+      const mine = epoch;
+      let isAnswered = false;
+      unacknowledged += 1;
+      if (unacknowledged === maxUnacknowledged) {
+        isPausedByOwner = true;
+        socket?.pause();
+      }
+      return (isSafe) => {
+        if (isAnswered || mine !== epoch) return;
+        isAnswered = true;
+        protocol.answer(sequenceId, id, isSafe);
+        unacknowledged -= 1;
+        if (unacknowledged !== maxUnacknowledged / 2) return;
+        isPausedByOwner = false;
+        readOn();
+      };
+    },
     accepted(reason) {
       if (state !== 'connecting') return;
       upSince = performance.now();
@@ -356,14 +382,6 @@ export function createSession<R extends Tracked>(settings: SessionSettings, prot
     },
     left(reason) {
       close(reason);
-    },
-    pause() {
-      isPausedByOwner = true;
-      socket?.pause();
-    },
-    resume() {
-      isPausedByOwner = false;
-      readOn();
     },
   };
 }

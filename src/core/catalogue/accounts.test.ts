@@ -28,7 +28,7 @@ afterAll(() => office.stop());
 
 const account = (wanted: Parameters<typeof createAccount>[2]) => change(office, (sql) => createAccount(sql, office.box, wanted));
 const subscription = (wanted: Partial<Parameters<typeof createSubscription>[2]> = {}) =>
-  change(office, (sql) => createSubscription(sql, office.box, { accountId, productId, priceE4: 500n, ...wanted }));
+  change(office, (sql) => createSubscription(sql, office, { accountId, productId, priceE4: 500n, ...wanted }));
 
 describe('an account', () => {
   test('has credentials of its own, and the node that made it knows it at once', async () => {

@@ -12,8 +12,9 @@ import type { SecretBox } from '../../std/secret-box.ts';
 import { ensureBlocklist } from './blocklists.ts';
 import { raiseVersion, rateLimitColumn } from '../config/directory.ts';
 import { balanceOf, openBalance, topUp, yuan } from '../money/ledger.ts';
-import type { Page, PageRequest } from '../config/management.ts';
+import type { Management, Page, PageRequest } from '../config/management.ts';
 import { afterId, checkAccount, Denial, found, nextConfigId, pageOf } from '../config/management.ts';
+import type { DialectRules, Dialects } from '../model/dialect.ts';
 import type { Account, Medium, Product, RateLimit, SendingWindow, Subscription } from '../model/configuration.ts';
 
 // ── accounts ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -117,11 +118,15 @@ export interface SubscriptionSettings {
   readonly rateLimit?: RateLimit | null;
 }
 
-/** `spId`, `password` and `extension` are generated if left out; the dialect of MMS has no spId. */
+/**
+ * `spId`, `password` and `extension` are generated if left out, the first two only where the dialect has them. Without a `dialect` it speaks the
+ * usual one of its product's medium.
+ */
 export interface NewSubscription extends SubscriptionSettings {
   readonly id?: bigint;
   readonly accountId: bigint;
   readonly productId: bigint;
+  readonly dialect?: string;
   readonly priceE4: bigint;
   readonly spId?: bigint;
   readonly password?: string;
@@ -136,7 +141,7 @@ export interface NewSubscription extends SubscriptionSettings {
  */
 export async function createSubscription(
   sql: Sql,
-  box: SecretBox,
+  { box, directory: { dialects } }: Pick<Management, 'box' | 'directory'>,
   wanted: NewSubscription,
 ): Promise<{ subscription: StoredSubscription; password: string | null }> {
   await raiseVersion(sql);
@@ -146,7 +151,8 @@ export async function createSubscription(
   if (!product) throw new Denial('invalid', 'productId: no such product');
 
   const id = wanted.id ?? (await nextConfigId(sql));
-  const hasSpId = product.medium !== 'mms';
+  const dialect = wanted.dialect ?? dialects.usual[product.medium];
+  const hasSpId = speakable(dialects, dialect, product.medium).credentials === 'sp_id';
   const spId = hasSpId ? (wanted.spId ?? id) : null;
   const password = hasSpId ? (wanted.password ?? randomSecret()) : null;
   const [taken] = await sql`select 1 from subscriptions where id = ${id} or sp_id = ${spId}`;
@@ -154,9 +160,9 @@ export async function createSubscription(
 
   const extension = await freeExtension(sql, wanted.extension);
   await sql`
-    insert into subscriptions (id, account_id, product_id, sp_id, password, price_e4, extension, class, push_urls, enabled, sending_window,
+    insert into subscriptions (id, account_id, product_id, written_dialect, sp_id, password, price_e4, extension, class, push_urls, enabled, sending_window,
                                unmatched, rate_per_second, rate_burst)
-    values (${id}, ${accountId}, ${productId}, ${spId}, ${password === null ? null : box.seal(password)}, ${wanted.priceE4}, ${extension},
+    values (${id}, ${accountId}, ${productId}, ${dialect}, ${spId}, ${password === null ? null : box.seal(password)}, ${wanted.priceE4}, ${extension},
             ${wanted.class ?? 1}, ${sql.json(changedUrls({}, wanted.pushUrls, subscriptionPushKinds))}, ${wanted.enabled ?? true},
             ${wanted.sendingWindow ? sql.json(wanted.sendingWindow) : null}, ${wanted.unmatched ?? 'pass'},
             ${wanted.rateLimit?.perSecond ?? null}, ${wanted.rateLimit?.burst ?? null})`;
@@ -185,6 +191,28 @@ export async function changeSubscription(
   return getSubscription(sql, accountId, id);
 }
 
+/**
+ * Has a subscription speak another dialect. What is owed already stays owed in the one before, and can be pulled by its calls; the password
+ * and the sp_id stay.
+ */
+export async function changeDialect(sql: Sql, dialects: Dialects, id: bigint, dialect: string): Promise<StoredSubscription> {
+  await raiseVersion(sql);
+  const { accountId, medium, spId } = await getSubscription(sql, null, id);
+  if (speakable(dialects, dialect, medium).credentials === 'sp_id' && spId === null)
+    throw new Denial('conflict', `dialect: ${dialect} is spoken with an sp_id, which this subscription has not got; make another one`);
+  await sql`update subscriptions set written_dialect = ${dialect} where account_id = ${accountId} and id = ${id}`;
+  return getSubscription(sql, accountId, id);
+}
+
+/** The rules of a dialect by which products of this medium are sent; or a denial. */
+function speakable({ rules }: Dialects, name: string, medium: Medium): DialectRules {
+  const fitting = [...rules.values()].filter(({ media }) => media.includes(medium));
+  const found = fitting.find((dialect) => dialect.name === name);
+  if (!found)
+    throw new Denial('invalid', `dialect: for a product of medium ${medium} there are ${fitting.map((one) => one.name).join(', ')}`);
+  return found;
+}
+
 /** One subscription; for an account, only if it is its own. */
 export async function getSubscription(sql: Sql, accountId: bigint | null, id: bigint): Promise<StoredSubscription> {
   const [subscription] = await sql<StoredSubscription[]>`
@@ -201,7 +229,7 @@ export async function listSubscriptions(sql: Sql, accountId: bigint | null, page
 }
 
 const storedSubscriptions = (sql: Sql) => sql`
-  select s.id, s.account_id as "accountId", s.product_id as "productId", p.medium, p.unit, s.sp_id as "spId", s.price_e4 as "priceE4",
+  select s.id, s.account_id as "accountId", s.product_id as "productId", p.medium, p.unit, s.dialect, s.sp_id as "spId", s.price_e4 as "priceE4",
          s.extension, s.class, s.push_urls as "pushUrls", s.enabled, s.sending_window as "sendingWindow", s.unmatched,
          ${rateLimitColumn(sql)}, b.balance_e4 as "balanceE4", s.created_at as "createdAt"
   from subscriptions s

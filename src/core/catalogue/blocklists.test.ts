@@ -17,7 +17,7 @@ beforeAll(async () => {
   await change(office, async (sql) => {
     accountId = (await createAccount(sql, office.box, { name: 'one' })).account.id;
     productId = (await createProduct(sql, { name: 'AIM', medium: 'aim', unit: 'yuan' })).id;
-    subscriptionId = (await createSubscription(sql, office.box, { accountId, productId, priceE4: 500n })).subscription.id;
+    subscriptionId = (await createSubscription(sql, office, { accountId, productId, priceE4: 500n })).subscription.id;
   });
 });
 afterAll(() => office.stop());

@@ -28,7 +28,7 @@ afterAll(() => office.stop());
 
 const channel = (wanted: Partial<NewChannel> = {}) =>
   change(office, (sql) =>
-    createChannel(sql, office.box, {
+    createChannel(sql, office, {
       name: 'ISMG',
       protocol: 'cmpp',
       carriers: ['mobile'],
@@ -65,7 +65,7 @@ test('an account sees the products it subscribes to', async () => {
   const product = await change(office, (sql) => createProduct(sql, { name: 'theirs', medium: 'sms', unit: 'yuan' }));
   const { account } = await change(office, (sql) => createAccount(sql, office.box, { name: 'a' }));
   expect((await listProducts(office.db.sql, account.id, page)).data).toEqual([]);
-  await change(office, (sql) => createSubscription(sql, office.box, { accountId: account.id, productId: product.id, priceE4: 1n }));
+  await change(office, (sql) => createSubscription(sql, office, { accountId: account.id, productId: product.id, priceE4: 1n }));
   expect((await listProducts(office.db.sql, account.id, page)).data).toEqual([product]);
 });
 
@@ -73,9 +73,9 @@ test('a channel keeps its secret sealed and out of what is shown', async () => {
   const made = await channel();
   expect(JSON.stringify(made, (_, value: unknown) => (typeof value === 'bigint' ? String(value) : value))).not.toContain('secret');
   expect(office.directory.channelSecret(made.id)).toBe('ismg-secret');
-  await change(office, (sql) => changeChannel(sql, office.box, made.id, { secret: 'new-secret', enabled: false }));
+  await change(office, (sql) => changeChannel(sql, office, made.id, { secret: 'new-secret', enabled: false }));
   expect(office.directory.channelSecret(made.id)).toBe('new-secret');
-  const changed = await change(office, (sql) => changeChannel(sql, office.box, made.id, { settings: { ...settings, port: 7891 } }));
+  const changed = await change(office, (sql) => changeChannel(sql, office, made.id, { settings: { ...settings, port: 7891 } }));
   expect(changed).toEqual({ ...made, enabled: false, settings: { ...settings, port: 7891 } });
   expect(office.directory.channelSecret(made.id)).toBe('new-secret');
   expect((await listChannels(office.db.sql, page)).data).toEqual([changed]);
@@ -98,7 +98,7 @@ test('the rules of health that are named are kept, the others have their default
   expect(made.healthRules).toMatchObject({ failurePercent: 50, sessionSeconds: 30, outcomes: 200, leastOutcomes: 50, deliveredPercent: 0 });
   expect(office.directory.channel(made.id)?.healthRules).toEqual(made.healthRules);
   const put = (healthRules: NewChannel['healthRules']) =>
-    change(office, (sql) => changeChannel(sql, office.box, made.id, healthRules ? { healthRules } : {}));
+    change(office, (sql) => changeChannel(sql, office, made.id, healthRules ? { healthRules } : {}));
   expect((await put(undefined)).healthRules).toEqual(made.healthRules);
   expect((await put({ pauseSeconds: 5 })).healthRules).toEqual({ ...made.healthRules, failurePercent: 30, pauseSeconds: 5 });
   for (const wrong of [{ leastOutcomes: 300 }, { pauseSeconds: 1000 }]) await expect(put(wrong)).rejects.toMatchObject({ code: 'invalid' });
@@ -146,7 +146,7 @@ test('a channel is silent when no node has had a session for long enough, and ba
   await later(31);
   expect(await due()).toBe(true);
   for (const settings of [{ enabled: false }, { enabled: true, forcedHealth: 'healthy' as const }]) {
-    await change(office, (sql) => changeChannel(sql, office.box, id, settings));
+    await change(office, (sql) => changeChannel(sql, office, id, settings));
     expect(await turn()).toEqual([]);
   }
 });
@@ -186,7 +186,7 @@ test('what one node concludes counts if the channel is still in the state it saw
   await settle(known(), failing); // at once again: it only seemed well
   expect(await pause()).toBe(900);
   await sql`update channels set health = 'healthy', health_at = now() - interval '901 seconds' where id = ${id}`;
-  await change(office, (sql) => changeChannel(sql, office.box, id, {}));
+  await change(office, (sql) => changeChannel(sql, office, id, {}));
   await settle(known(), failing);
   expect(await pause()).toBe(30);
 });

@@ -5,65 +5,20 @@
  * connections are doing is not known here: that is rows of `channel_leases`, read by reporting.ts.
  */
 import type { Sql } from '../../db/db.ts';
-import type { SecretBox } from '../../std/secret-box.ts';
 import { raiseVersion } from '../config/directory.ts';
-import type { Page, PageRequest } from '../config/management.ts';
+import type { Management, Page, PageRequest } from '../config/management.ts';
 import { afterId, Denial, found, nextConfigId, pageOf } from '../config/management.ts';
 import type { Verdict } from './health.ts';
-import { type Carrier, type Channel, defaultHealthRules, type HealthRules, type Province } from '../model/configuration.ts';
-
-/** Settings of a CMPP connection; what is left out has the protocol's usual value, which channels/cmpp.ts knows. */
-interface CmppChannelSettings {
-  readonly host: string;
-  readonly port: number;
-  /** Six characters, given by the carrier (企业代码). */
-  readonly spId: string;
-  readonly serviceId: string;
-  /** Segments per second, for each connection. */
-  readonly ratePerSecond: number;
-  readonly version?: '2.0' | '3.0';
-  /** Segments sent and not yet answered, for each connection. */
-  readonly window?: number;
-  readonly feeUserType?: number;
-  readonly feeType?: string;
-  readonly feeCode?: string;
-  readonly msgLevel?: number;
-  readonly longReferenceBits?: 8 | 16;
-  readonly stripCountryCode?: boolean;
-  readonly strictAuthenticator?: boolean;
-}
-
-/** Settings of an MM7 connection; what is left out has the protocol's usual value, which channels/mm7/connection.ts knows. */
-interface Mm7ChannelSettings {
-  readonly url: string;
-  readonly vaspId: string;
-  readonly vasId: string;
-  /** Recipients per second, for each connection. */
-  readonly ratePerSecond: number;
-  readonly serviceCode?: string;
-  readonly authentication?: 'none' | 'basic' | 'digest';
-  readonly username?: string;
-  readonly version?: string;
-  readonly namespace?: string;
-  readonly prefixes?: 'default' | 'prefixed';
-  readonly senderStyle?: 'shortCode' | 'number' | 'text' | 'none';
-  readonly numberStyle?: 'plus' | 'e164' | 'national';
-  readonly sourceStyle?: 'location' | 'cid';
-  readonly soapAction?: string;
-  readonly messageClass?: 'Personal' | 'Advertisement' | 'Informational' | 'Auto';
-  readonly readReply?: boolean;
-  readonly validityHours?: number;
-  readonly recipientsPerRequest?: number;
-  /** Requests under way at once. */
-  readonly concurrency?: number;
-  readonly probe?: 'post' | 'connect';
-  /** Who may post reports and replies: from which addresses, or as whom (with the channel's password), or both. Nobody, if neither. */
-  readonly allowedAddresses?: string[];
-  readonly callbackUsername?: string;
-}
+import {
+  type Carrier,
+  type Channel,
+  type ChannelKinds,
+  defaultHealthRules,
+  type HealthRules,
+  type Province,
+} from '../model/configuration.ts';
 
 export interface StoredChannel extends Channel {
-  readonly settings: (CmppChannelSettings | Mm7ChannelSettings) & Readonly<Record<string, unknown>>;
   readonly forcedHealth: 'healthy' | 'unhealthy' | null;
   /** Why it is unhealthy or probing; empty when healthy. */
   readonly healthReason: string;
@@ -87,7 +42,8 @@ export interface ChannelSettings {
   /** What is left out has its default. */
   readonly healthRules?: Partial<HealthRules>;
   readonly accessNumber?: string;
-  readonly settings?: CmppChannelSettings | Mm7ChannelSettings;
+  /** Of its protocol. */
+  readonly settings?: Channel['settings'];
   /** The password of the login. */
   readonly secret?: string;
 }
@@ -95,13 +51,16 @@ export interface ChannelSettings {
 export type NewChannel = { readonly id?: bigint; readonly protocol: Channel['protocol'] } & ChannelSettings &
   Required<Pick<ChannelSettings, 'name' | 'carriers' | 'accessNumber' | 'settings' | 'secret'>>;
 
+/** What writing a channel takes: the box seals its secret, the kinds check its settings. */
+type Keeper = Pick<Management, 'box' | 'kinds'>;
+
 /** Makes a channel; a node takes its connections up within a second or so. The secret is stored sealed and never shown. */
-export async function createChannel(sql: Sql, box: SecretBox, channel: NewChannel): Promise<StoredChannel> {
+export async function createChannel(sql: Sql, { box, kinds }: Keeper, channel: NewChannel): Promise<StoredChannel> {
+  checkSettings(kinds, channel.protocol, channel.settings);
   await raiseVersion(sql);
   const id = channel.id ?? (await nextConfigId(sql));
   const [taken] = await sql`select 1 from channels where id = ${id}`;
   if (taken) throw new Denial('conflict', 'there is a channel with this id already');
-  checkSettings(channel.protocol, channel.settings);
   await sql`
     insert into channels (id, name, protocol, enabled, connections, carriers, provinces, health_forced, health_rules, access_number, settings, secret)
     values (${id}, ${channel.name}, ${channel.protocol}, ${channel.enabled ?? true}, ${channel.connections ?? 1}, ${channel.carriers}::text[],
@@ -111,17 +70,23 @@ export async function createChannel(sql: Sql, box: SecretBox, channel: NewChanne
 }
 
 /** Changes what is named and leaves the rest; `settings` and `healthRules` are replaced as a whole. */
-export async function changeChannel(sql: Sql, box: SecretBox, id: bigint, { secret, ...wanted }: ChannelSettings): Promise<StoredChannel> {
+export async function changeChannel(
+  sql: Sql,
+  { box, kinds }: Keeper,
+  id: bigint,
+  { secret, ...wanted }: ChannelSettings,
+): Promise<StoredChannel> {
   await raiseVersion(sql);
   const channel = { ...(await getChannel(sql, id)), ...wanted };
-  checkSettings(channel.protocol, channel.settings);
+  if (wanted.settings) checkSettings(kinds, channel.protocol, wanted.settings);
   await sql`
     update channels
     set name = ${channel.name}, enabled = ${channel.enabled}, connections = ${channel.connections}, carriers = ${channel.carriers}::text[],
         provinces = ${channel.provinces}::text[], health_forced = ${channel.forcedHealth},
-        health_forced_at = case when health_forced is distinct from ${channel.forcedHealth} then now() else health_forced_at end,
+        health_forced_at = case when health_forced is distinct from ${channel.forcedHealth} then present.at else health_forced_at end,
         health_rules = ${sql.json(ownRules(channel.healthRules))}, access_number = ${channel.accessNumber}, settings = ${sql.json(channel.settings)},
         secret = coalesce(${secret === undefined ? null : box.seal(secret)}, secret)
+    from (select now() as at) as present
     where id = ${id}`;
   return getChannel(sql, id);
 }
@@ -134,8 +99,9 @@ function ownRules(rules: Partial<HealthRules> = {}): Partial<HealthRules> {
   return Object.fromEntries(Object.entries(all).filter(([name, value]) => value !== defaultHealthRules[name as keyof HealthRules]));
 }
 
-function checkSettings(protocol: Channel['protocol'], settings: CmppChannelSettings | Mm7ChannelSettings): void {
-  if ('url' in settings !== (protocol === 'mm7')) throw new Denial('invalid', `settings: not those of ${protocol}`);
+function checkSettings(kinds: ChannelKinds, protocol: string, settings: Channel['settings']): void {
+  const problem = kinds.problemOf(protocol, settings);
+  if (problem !== null) throw new Denial('malformed', problem);
 }
 
 export async function getChannel(sql: Sql, id: bigint): Promise<StoredChannel> {
@@ -177,25 +143,27 @@ const triesOf = (sql: Sql, longestSeconds: unknown) => sql`
   case when c.health = 'probing' or (c.health_by is not null and c.health_at > now() - make_interval(secs => ${longestSeconds as number}))
        then least(c.health_tries + 1, 20) else 0 end`;
 
-/** Writes what a node has concluded about a channel, if it is still in the state that the node saw. */
+/**
+ * Writes what a node has concluded about a channel, if it is still in the state that the node saw. Whoever changes a channel has raised the
+ * version first and holds its row, so what is read here stays so until the transaction ends.
+ */
 export async function settleHealth(sql: Sql, node: string, seen: Channel, verdict: Verdict): Promise<HealthChange[]> {
-  const { pauseSeconds, longestPauseSeconds: longest } = seen.healthRules;
   await raiseVersion(sql);
-  return verdict.health === 'healthy'
-    ? sql<HealthChange[]>`
-        update channels
-        set health = 'healthy', health_cause = null, health_reason = '', health_at = now(), health_by = ${node}, health_probe_at = null
-        where id = ${seen.id} and health = ${seen.health} and enabled and health_forced is null
-        returning id as "channelId", health, health_reason as reason`
-    : sql<HealthChange[]>`
-        with t as (select c.id, ${triesOf(sql, longest)} as tries from channels c where c.id = ${seen.id})
-        update channels c
-        set health = 'unhealthy', health_cause = ${verdict.cause}, health_reason = ${verdict.reason}, health_at = now(), health_by = ${node},
-            health_tries = t.tries,
-            health_probe_at = now() + make_interval(secs => least(${longest}::float8, ${pauseSeconds}::float8 * power(2, t.tries)))
-        from t
-        where c.id = t.id and c.health = ${seen.health} and c.enabled and c.health_forced is null
-        returning c.id as "channelId", c.health, c.health_reason as reason`;
+  if (verdict.health === 'healthy')
+    return sql<HealthChange[]>`
+      update channels
+      set health = 'healthy', health_cause = null, health_reason = '', health_at = now(), health_by = ${node}, health_probe_at = null
+      where id = ${seen.id} and health = ${seen.health} and enabled and health_forced is null
+      returning id as "channelId", health, health_reason as reason`;
+  const { pauseSeconds, longestPauseSeconds: longest } = seen.healthRules;
+  const [{ tries } = { tries: 0 }] = await sql<{ tries: number }[]>`
+    select ${triesOf(sql, longest)} as tries from channels c where c.id = ${seen.id}`;
+  return sql<HealthChange[]>`
+    update channels
+    set health = 'unhealthy', health_cause = ${verdict.cause}, health_reason = ${verdict.reason}, health_at = now(), health_by = ${node},
+        health_tries = ${tries}, health_probe_at = now() + make_interval(secs => ${Math.min(longest, pauseSeconds * 2 ** tries)}::float8)
+    where id = ${seen.id} and health = ${seen.health} and enabled and health_forced is null
+    returning id as "channelId", health, health_reason as reason`;
 }
 
 /**
@@ -204,7 +172,7 @@ export async function settleHealth(sql: Sql, node: string, seen: Channel, verdic
  * no node serves is not judged.
  */
 const dueTurns = (sql: Sql, channels: readonly Channel[]) => sql`
-  select c.id, r.silent, r.longest,
+  select c.id, r.silent, ${triesOf(sql, sql`r.longest`)} as tries,
          case when c.health <> 'unhealthy' then 'unhealthy'
               when coalesce(c.health_cause, 'no_session') = 'no_session' then 'healthy' else 'probing' end as health
   from unnest(${channels.map(({ id }) => id)}::bigint[], ${channels.map(({ healthRules }) => healthRules.sessionSeconds)}::float8[],
@@ -228,14 +196,17 @@ export async function someHealthIsDue(sql: Sql, channels: readonly Channel[]): P
 /** Changes the health of the channels of which it is due; says which. */
 export async function changeDueHealth(sql: Sql, node: string, channels: readonly Channel[]): Promise<HealthChange[]> {
   await raiseVersion(sql);
+  const due = await sql<{ id: bigint; health: Channel['health']; silent: number; tries: number }[]>`${dueTurns(sql, channels)}`;
+  if (due.length === 0) return [];
   return sql<HealthChange[]>`
-    with due as materialized (${dueTurns(sql, channels)})
     update channels c
     set health = due.health, health_at = now(), health_by = ${node}, health_probe_at = null,
-        health_cause = case due.health when 'unhealthy' then 'no_session' when 'healthy' then null else c.health_cause end,
-        health_reason = case due.health when 'unhealthy' then 'no session for ' || due.silent || ' seconds' when 'healthy' then '' else c.health_reason end,
-        health_tries = case due.health when 'unhealthy' then ${triesOf(sql, sql`due.longest`)} else c.health_tries end
-    from due
+        health_cause = case when due.health = 'unhealthy' then 'no_session' when due.health = 'healthy' then null else c.health_cause end,
+        health_reason = case when due.health = 'unhealthy' then 'no session for ' || due.silent || ' seconds'
+                             when due.health = 'healthy' then '' else c.health_reason end,
+        health_tries = case when due.health = 'unhealthy' then due.tries else c.health_tries end
+    from unnest(${due.map((d) => d.id)}::bigint[], ${due.map((d) => d.health)}::text[], ${due.map((d) => d.silent)}::float8[],
+                ${due.map((d) => d.tries)}::int[]) as due(id, health, silent, tries)
     where c.id = due.id
     returning c.id as "channelId", c.health, c.health_reason as reason`;
 }

@@ -24,6 +24,7 @@ import {
   type Signature,
   type Subscription,
 } from '../model/configuration.ts';
+import type { Dialects } from '../model/dialect.ts';
 
 /** Everything a customer's request needs to know about its sp_id. */
 export interface Tenancy {
@@ -79,7 +80,10 @@ export interface Directory {
   /** Rises with every change of what texts are judged by. */
   contentVersion(): bigint;
   onContentChange(listener: () => void): void;
+  /** Which there are; no configuration, but asked for together with it. */
+  readonly dialects: Dialects;
   account(id: bigint): Account | undefined;
+  accounts(): Iterable<Account>;
   byApiId(apiId: string): ApiAccount | undefined;
   product(id: bigint): Product | undefined;
   subscription(id: bigint): Tenancy | undefined;
@@ -119,7 +123,7 @@ export async function raiseContentVersion(sql: Sql): Promise<void> {
   await sql`update config_version set content_version = content_version + 1 where id = 1`;
 }
 
-export function createDirectory({ db, box }: { db: Db; box: SecretBox }): Directory {
+export function createDirectory({ db, box, dialects }: { db: Db; box: SecretBox; dialects: Dialects }): Directory {
   let snapshot: Snapshot | undefined;
   let contentVersion = 0n;
   let loading: Promise<void> | undefined;
@@ -174,7 +178,9 @@ export function createDirectory({ db, box }: { db: Db; box: SecretBox }): Direct
     onChange: (listener) => void listeners.push(listener),
     contentVersion: () => contentVersion,
     onContentChange: (listener) => void contentListeners.push(listener),
+    dialects,
     account: (id) => now().accounts.get(id),
+    accounts: () => now().accounts.values(),
     byApiId: (apiId) => now().byApiId.get(apiId),
     product: (id) => now().products.get(id),
     subscription: (id) => now().subscriptions.get(id),
@@ -222,8 +228,8 @@ async function load(db: Db, box: SecretBox): Promise<Snapshot> {
                strict_signatures as "strictSignatures", templates_only as "templatesOnly", sending_window as "sendingWindow", charge_on as "chargeOn",
                in_doubt as "inDoubt", ttl_hours as "ttlHours", limits from products`,
       subscriptions: await sql<(Subscription & { password: string | null })[]>`
-        select id, account_id as "accountId", product_id as "productId", sp_id as "spId", password, price_e4 as "priceE4", extension,
-               class, push_urls as "pushUrls", enabled, sending_window as "sendingWindow", unmatched, ${rateLimitColumn(sql)}
+        select id, account_id as "accountId", product_id as "productId", dialect, sp_id as "spId", password, price_e4 as "priceE4",
+               extension, class, push_urls as "pushUrls", enabled, sending_window as "sendingWindow", unmatched, ${rateLimitColumn(sql)}
         from subscriptions order by id`,
       channels: await sql<(Channel & { secret: string })[]>`
         select id, name, protocol, enabled, connections, carriers, provinces, coalesce(health_forced, health) as health,

@@ -4,13 +4,15 @@
  */
 import type { Db, Sql } from '../../db/db.ts';
 import type { SecretBox } from '../../std/secret-box.ts';
+import type { ChannelKinds } from '../model/configuration.ts';
 import type { Directory } from './directory.ts';
 
-/** What management works with: the database, the sealed box for secrets, and this node's view of the configuration. */
+/** What management works with: the database, the sealed box for secrets, this node's view of the configuration, the protocols there are. */
 export interface Management {
   readonly db: Db;
   readonly box: SecretBox;
   readonly directory: Directory;
+  readonly kinds: ChannelKinds;
 }
 
 /**
@@ -27,10 +29,11 @@ export async function change<Result>({ db, directory }: Management, work: (sql: 
 
 /**
  * - `not_found`: there is no such thing, or it is somebody else's; the two are never told apart.
+ * - `malformed`: a value does not look as it must, which could be told only by something that is stored or configured.
  * - `invalid`: a value is well-formed but means nothing here; `path` says which.
  * - `conflict`: the thing's present state, or another thing, stands in the way.
  */
-export type DenialCode = 'not_found' | 'invalid' | 'conflict';
+export type DenialCode = 'not_found' | 'malformed' | 'invalid' | 'conflict';
 
 /** A management request that cannot be met. Thrown inside a transaction it rolls everything back. */
 export class Denial extends Error {

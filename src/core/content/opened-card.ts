@@ -5,7 +5,7 @@
  * not ask whether the template may still be used: withdrawing one stops new messages, not the cards of those that were sent.
  */
 import type { Db } from '../../db/db.ts';
-import { type Button, type Card, fillCard, mediaOf } from './card.ts';
+import { type Button, type Card, fillCard, mediaOf } from './layouts.ts';
 import type { Links } from './links.ts';
 import { batchIdOf, chunkOfMessage, indexOf } from '../model/ids.ts';
 

@@ -21,8 +21,8 @@ beforeAll(async () => {
 afterAll(() => office.stop());
 
 const template = (more: object = {}) => change(office, (sql) => createTemplate(sql, { accountId, name: '账单', card, ...more }));
-const approve = (id: bigint) => change(office, (sql) => approveTemplate(sql, id, at));
-const reject = (id: bigint, reason: string) => change(office, (sql) => rejectTemplate(sql, id, reason, at));
+const approve = (id: bigint) => change(office, (sql) => approveTemplate(sql, office.directory.dialects, id, at));
+const reject = (id: bigint, reason: string) => change(office, (sql) => rejectTemplate(sql, office.directory.dialects, id, reason, at));
 const withdraw = (id: bigint, account: bigint | null = accountId) => change(office, (sql) => withdrawTemplate(sql, account, id, at));
 
 const sign = (name: string, account = accountId) => change(office, (sql) => createSignature(sql, { accountId: account, name }));

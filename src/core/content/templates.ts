@@ -5,19 +5,21 @@
  * approved. Rejected and withdrawn are for good: whoever wants another text makes another template. Deciding the same again changes
  * nothing, so two operators at two screens, or a repeated request, do no harm.
  */
-import type { Sql } from '../../db/db.ts';
+import type { Db, Sql } from '../../db/db.ts';
 import { shanghaiDay } from '../../std/shanghai.ts';
 import { findRequestId, reserveRequestId } from '../queue/batches.ts';
-import type { Card } from './card.ts';
-import { validateCard } from './card.ts';
-import { raiseVersion } from '../config/directory.ts';
+import type { Card } from './layouts.ts';
+import { validateCard } from './layouts.ts';
+import { type Directory, raiseVersion } from '../config/directory.ts';
 import type { Page, PageRequest } from '../config/management.ts';
 import { belowId, checkAccount, Denial, found, nextConfigId, pageOf } from '../config/management.ts';
 import type { TemplateState } from '../model/configuration.ts';
+import type { Dialects } from '../model/dialect.ts';
 import { Refusal } from '../model/refusals.ts';
 import type { RequestKey, StoredFrame } from '../model/submission.ts';
-import { insertAudit } from '../events/outbox.ts';
-import { type PackageDraft, storeMedia } from './package.ts';
+import { insertAudit } from '../events/owed.ts';
+import type { PackageDraft } from './frames.ts';
+import { storeMedia } from './media.ts';
 
 export interface StoredTemplate {
   readonly id: bigint;
@@ -112,6 +114,34 @@ export async function usablePackage(
   return { frames, signature };
 }
 
+/** What a submission needs of a template. */
+export interface TemplateHead {
+  readonly state: TemplateState;
+  readonly parameters: readonly string[];
+  readonly validUntil: Date | null;
+}
+
+/** Remembers what a submission needs of a template until any configuration changes; bounded. */
+export function createTemplateHeads(db: Db, directory: Directory) {
+  const most = 10_000;
+  const cache = new Map<string, TemplateHead>();
+  directory.onChange(() => cache.clear());
+  return async (accountId: bigint, id: bigint): Promise<TemplateHead | null> => {
+    const key = `${accountId}:${id}`;
+    const cached = cache.get(key);
+    if (cached) return cached;
+    const version = directory.version();
+    const [row] = await db.sql<TemplateHead[]>`
+      select state, parameters, valid_until as "validUntil" from templates
+      where account_id = ${accountId} and id = ${id} and medium = 'aim'`;
+    if (row && version === directory.version()) {
+      if (cache.size >= most) cache.clear();
+      cache.set(key, row);
+    }
+    return row ?? null;
+  };
+}
+
 /** Why a template may not be used, in the words that customers read. */
 export const unusable: Readonly<Record<Exclude<TemplateState, 'approved'>, string>> = {
   pending: '审核中',
@@ -120,25 +150,27 @@ export const unusable: Readonly<Record<Exclude<TemplateState, 'approved'>, strin
 };
 
 /** From now on the template may be used. */
-export const approveTemplate = (sql: Sql, id: bigint, at: Date): Promise<StoredTemplate> =>
-  decide(sql, null, id, { from: ['pending'], to: 'approved', reason: null, at });
+export const approveTemplate = (sql: Sql, dialects: Dialects, id: bigint, at: Date): Promise<StoredTemplate> =>
+  decide(sql, null, id, { from: ['pending'], to: 'approved', reason: null, at, toldIn: dialects });
 
 /** The template may never be used; its owner reads why. */
-export const rejectTemplate = (sql: Sql, id: bigint, reason: string, at: Date): Promise<StoredTemplate> =>
-  decide(sql, null, id, { from: ['pending'], to: 'rejected', reason, at });
+export const rejectTemplate = (sql: Sql, dialects: Dialects, id: bigint, reason: string, at: Date): Promise<StoredTemplate> =>
+  decide(sql, null, id, { from: ['pending'], to: 'rejected', reason, at, toldIn: dialects });
 
 /** The template may not be used any more; what was accepted with it is still sent, and its links still open. */
 export const withdrawTemplate = (sql: Sql, accountId: bigint | null, id: bigint, at: Date): Promise<StoredTemplate> =>
-  decide(sql, accountId, id, { from: ['pending', 'approved'], to: 'withdrawn', reason: null, at });
+  decide(sql, accountId, id, { from: ['pending', 'approved'], to: 'withdrawn', reason: null, at, toldIn: null });
 
 interface Decision {
   readonly from: readonly TemplateState[];
   readonly to: TemplateState;
   readonly reason: string | null;
   readonly at: Date;
+  /** Null: its account is not told. */
+  readonly toldIn: Dialects | null;
 }
 
-async function decide(sql: Sql, accountId: bigint | null, id: bigint, { from, to, reason, at }: Decision): Promise<StoredTemplate> {
+async function decide(sql: Sql, accountId: bigint | null, id: bigint, { from, to, reason, at, toldIn }: Decision): Promise<StoredTemplate> {
   await raiseVersion(sql);
   const template = await getTemplate(sql, accountId, id);
   if (template.state === to) return template;
@@ -146,8 +178,8 @@ async function decide(sql: Sql, accountId: bigint | null, id: bigint, { from, to
   await sql`
     update templates set state = ${to}, reason = ${reason}, decided_at = ${at}
     where account_id = ${template.accountId} and id = ${id}`;
-  if (template.medium === 'mms' && (to === 'approved' || to === 'rejected'))
-    await insertAudit(sql, { templateId: id, accountId: template.accountId, day: shanghaiDay(at), at });
+  if (toldIn)
+    await insertAudit(sql, toldIn, { templateId: id, accountId: template.accountId, medium: template.medium, day: shanghaiDay(at), at });
   return getTemplate(sql, template.accountId, id);
 }
 

@@ -2,13 +2,18 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Platform, startAimPlatform } from '../../../test/kit/aim-platform.ts';
 import { plainNumbers } from '../../../test/kit/platform.ts';
+import { dialects } from '../../http/dialects/registry.ts';
 import { shanghaiDay } from '../../std/shanghai.ts';
 import { audit } from '../watch/audit.ts';
 import type { Tenancy } from '../config/directory.ts';
-import { createOutbox, type Endpoint, type Outbox, type PushClaim, type ReplayFilter, type ReportEvents } from './outbox.ts';
+import type { ReportEvents } from '../model/dialect.ts';
+import { type EventFilter, type ReplayFilter, searchEvents } from './history.ts';
+import { createOutbox, type Outbox } from './outbox.ts';
+import type { Endpoint } from './owed.ts';
+import type { PushClaim } from './pushed.ts';
 import { change } from '../config/management.ts';
 import { changeSubscription } from '../catalogue/accounts.ts';
-import { type EventFilter, getMessage, searchEvents } from '../watch/reporting.ts';
+import { getMessage } from '../watch/reporting.ts';
 
 const subscriptionId = 500001n;
 const accountId = 1n;
@@ -46,7 +51,7 @@ async function ended(count: number): Promise<{ batchId: bigint; mobiles: string[
 const mobilesOf = (reports: readonly ReportEvents[]) => reports.flatMap(({ mobiles }) => mobiles);
 const drained = async (): Promise<string[]> => {
   const all: string[] = [];
-  for (let some = ['']; some.length > 0; all.push(...some)) some = mobilesOf(await outbox.pullReports(tenancy, 2000));
+  for (let some = ['']; some.length > 0; all.push(...some)) some = mobilesOf(await outbox.pullReports(tenancy, '3yit', 2000));
   return all;
 };
 const sizes = async () =>
@@ -75,15 +80,15 @@ describe('a pull', () => {
     expect(await sizes()).toEqual([500, 500, 300]);
     const pulled: string[] = [];
     for (const limit of [7, 493, 1, 600, 198]) {
-      const some = mobilesOf(await outbox.pullReports(tenancy, limit));
+      const some = mobilesOf(await outbox.pullReports(tenancy, '3yit', limit));
       expect(some).toHaveLength(limit);
       pulled.push(...some);
       expect(await audit(platform.app.management.db)).toEqual([]);
     }
     expect(await sizes()).toEqual([1]);
-    pulled.push(...mobilesOf(await outbox.pullReports(tenancy, 100)));
+    pulled.push(...mobilesOf(await outbox.pullReports(tenancy, '3yit', 100)));
     expect(pulled.sort()).toEqual(mobiles.sort());
-    expect(await outbox.pullReports(tenancy, 100)).toEqual([]);
+    expect(await outbox.pullReports(tenancy, '3yit', 100)).toEqual([]);
   });
 
   it('gets many parcels of one as it gets one of many, the oldest first', async () => {
@@ -98,8 +103,8 @@ describe('a pull', () => {
       await platform.deliver(BigInt(String(json['msg_id'])));
       mobiles.push(mobile);
     }
-    expect(mobilesOf(await outbox.pullReports(tenancy, 30))).toEqual(mobiles.slice(0, 30));
-    expect(mobilesOf(await outbox.pullReports(tenancy, 30))).toEqual(mobiles.slice(30));
+    expect(mobilesOf(await outbox.pullReports(tenancy, '3yit', 30))).toEqual(mobiles.slice(0, 30));
+    expect(mobilesOf(await outbox.pullReports(tenancy, '3yit', 30))).toEqual(mobiles.slice(30));
   });
 
   it('with others at the same time gets what they do not get', async () => {
@@ -107,7 +112,7 @@ describe('a pull', () => {
     const pulled: string[] = [];
     const puller = async () => {
       while (pulled.length < mobiles.length) {
-        const some = mobilesOf(await outbox.pullReports(tenancy, 70));
+        const some = mobilesOf(await outbox.pullReports(tenancy, '3yit', 70));
         expect(some.length).toBeLessThanOrEqual(70);
         pulled.push(...some);
       }
@@ -123,7 +128,7 @@ it('a claim takes as much as a push may carry; what was cut off is claimed next,
   const wanted = { pushUrls: { report: 'http://127.0.0.1:1/' } };
   await change(platform.app.management, (sql) => changeSubscription(sql, null, subscriptionId, wanted));
   const { batchId, mobiles } = await ended(700);
-  const endpoint: Endpoint = { accountId, owner: subscriptionId, kind: 'report' };
+  const endpoint: Endpoint = { accountId, dialect: '3yit', owner: subscriptionId, kind: 'report' };
   const claims = [await outbox.claim(endpoint, 450), await outbox.claim(endpoint, 450)].filter(
     (claim): claim is PushClaim => claim !== null,
   );
@@ -147,7 +152,7 @@ it('a claim takes as much as a push may carry; what was cut off is claimed next,
     { n: 250, state: 'failed' },
   ]);
   expect((await drained()).sort()).toEqual(told[1]?.sort());
-  const page = await searchEvents(sql(), accountId, { ...filter, batchId }, { limit: 1000, cursor: null });
+  const page = await searchEvents(sql(), dialects, accountId, { ...filter, batchId }, { limit: 1000, cursor: null });
   expect(page.data.map(({ route }) => route).sort()).toEqual([
     ...Array.from({ length: 250 }, () => 'pull'),
     ...Array.from({ length: 450 }, () => 'push'),
@@ -175,7 +180,7 @@ describe('a replay', () => {
       'report_pulled by the customer, replay 1',
     ]);
     expect(await replay({ batchId, phone })).toBe(1);
-    const { data } = await searchEvents(sql(), accountId, { ...filter, batchId, state: 'waiting' }, { limit: 10, cursor: null });
+    const { data } = await searchEvents(sql(), dialects, accountId, { ...filter, batchId, state: 'waiting' }, { limit: 10, cursor: null });
     expect(data).toMatchObject([{ phone: mobiles[3], replays: 2, code: 'DELIVRD', handedAt: null }]);
     expect(await drained()).toEqual([mobiles[3]]);
     expect(await audit(platform.app.management.db)).toEqual([]);
@@ -183,7 +188,7 @@ describe('a replay', () => {
 
   it('of everything leaves out what waits, also when two ask for it at once and it is handed over meanwhile', async () => {
     const { batchId, mobiles } = await ended(1500);
-    await outbox.pullReports(tenancy, 800);
+    await outbox.pullReports(tenancy, '3yit', 800);
     expect(await replay({ batchId })).toBe(800);
     expect(await replay({ batchId })).toBe(0);
     await drained();
@@ -191,7 +196,7 @@ describe('a replay', () => {
     expect(one + two).toBe(1500);
     const pulled: string[] = [];
     for (let round = 0; round < 10; round++) {
-      const [some] = await Promise.all([outbox.pullReports(tenancy, 100), replay({ batchId })]);
+      const [some] = await Promise.all([outbox.pullReports(tenancy, '3yit', 100), replay({ batchId })]);
       expect(mobilesOf(some)).toHaveLength(100);
       pulled.push(...mobilesOf(some));
     }
@@ -204,14 +209,14 @@ describe('a replay', () => {
 
 it('pages show every event once, newest first, whether it waits, was handed over or waits again', async () => {
   const batches = [await ended(900), await ended(1), await ended(700)];
-  await outbox.pullReports(tenancy, 1000);
+  await outbox.pullReports(tenancy, '3yit', 1000);
   const [first] = batches;
   await replay({ batchId: first?.batchId, ids: [5, 6, 700].map((n) => (first?.batchId ?? 0n) * 32768n + BigInt(n)) });
   const all = new Set(batches.map(({ batchId }) => batchId));
   const walk = async (more: Partial<EventFilter>, limit: number) => {
     const found: { id: bigint; state: string }[] = [];
     for (let cursor: string | null = null, pages = 0; pages === 0 || cursor !== null; pages++) {
-      const page = await searchEvents(sql(), accountId, { ...filter, ...more, fromDay: day, toDay: day }, { limit, cursor });
+      const page = await searchEvents(sql(), dialects, accountId, { ...filter, ...more, fromDay: day, toDay: day }, { limit, cursor });
       if (page.next !== null) expect(page.data).toHaveLength(limit);
       found.push(...page.data);
       cursor = page.next;

@@ -27,7 +27,7 @@ export async function cancelBatch(sql: Sql, directory: Directory, accountId: big
     where account_id = ${accountId} and id between ${batchId * 64n} and ${batchId * 64n + 63n} and not intercepted`;
   const channels = [...directory.channels()].map(({ id }) => id).sort((a, b) => (a < b ? -1 : 1));
   const removed = await removePlanned(sql, channels, accountId, batchId);
-  const waiting = await cancelReview(sql, directory, batchId, { code: cancelledCode }, at);
+  const waiting = await cancelReview(sql, directory, accountId, batchId, { code: cancelledCode }, at);
   if (chunks.length === 0 || removed.length + waiting.length < chunks.length) throw new Denial('conflict', 'the batch has begun');
 
   for (const body of await dispatchBodies(sql, accountId, removed)) {

@@ -9,7 +9,8 @@ import type { NumberPlan, Phone } from '../numbers/number-plan.ts';
 import { priceOfSlices, slicesOf } from './placement.ts';
 import { withPorted } from '../numbers/portability.ts';
 import { findingsOf, judge, judgeCounting, type ScreeningDeps, type Verdict } from '../screening/rules.ts';
-import { pricing, segmentsOf } from './submit.ts';
+import { contentKinds, kindOfMedium } from '../content/kinds.ts';
+import { pricing } from './submit.ts';
 
 export interface WouldBe {
   readonly numbers: readonly string[];
@@ -64,9 +65,10 @@ export async function preview(
     directory,
     numbers.map(({ phone }) => phone),
   );
-  const isPackage = tenancy.product.medium === 'mms';
+  const kind = contentKinds[kindOfMedium[tenancy.product.medium]];
   const { content, title, sendAt } = wouldBe;
-  const inquiry = { tenancy, content, words: isPackage ? `${title}\n${content}` : content, phones, sendAt };
+  const words = kind.words({ text: content, package: { subject: title, frames: [] } });
+  const inquiry = { tenancy, content, words, phones, sendAt };
   const deps = { onList: listLookup(db.sql), directory, contentRules };
   const findings = await findingsOf(deps, inquiry);
   const before = await judge(deps, inquiry);
@@ -89,7 +91,7 @@ export async function preview(
     late.set(key, { ...known, recipients: known.recipients + 1 });
   }
 
-  const segments = isPackage ? { mainland: 1, foreign: 1 } : segmentsOf(content, linkBase);
+  const segments = kind.bill({ text: content }, linkBase);
   const judged = { phones, written: numbers.map(({ written }) => written), values: [], verdicts };
   const slices = slicesOf(directory, tenancy, judged, pricing(tenancy, segments, phones));
   return {

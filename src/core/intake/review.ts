@@ -5,7 +5,7 @@
  * chunks of the same batch; rejecting, and letting an item expire, ends the messages with the code that held them and gives the money
  * back. Whoever decides locks the item first, so two people at two screens decide once, and deciding the same again changes nothing.
  */
-import type { Db, Sql } from '../../db/db.ts';
+import { type Db, forEachOwner, type Sql } from '../../db/db.ts';
 import { type BatchRow, dispatchBodies, lastChunkNumber, removeChunks, reviewChunks } from '../queue/batches.ts';
 import type { Directory, Tenancy } from '../config/directory.ts';
 import { listLookup } from '../catalogue/list-lookup.ts';
@@ -157,15 +157,23 @@ export async function reject(
 /** Rejects items that nobody has decided on in time, at most `limit`. Returns how many. */
 export async function expireReviews({ db, directory }: Pick<ReviewDeps, 'db' | 'directory'>, at: Date, limit: number): Promise<number> {
   return db.transaction(async (sql) => {
-    const due = await sql<{ batchId: bigint }[]>`
-      select batch_id as "batchId" from review_items where state = 'pending' and expires_at <= ${at}
-      order by expires_at limit ${limit} for update skip locked`;
-    for (const { batchId } of due) {
-      const item = await getReview(sql, null, batchId);
+    const overdue = await sql<{ accountId: bigint; batchId: bigint }[]>`
+      select account_id as "accountId", batch_id as "batchId" from review_items where state = 'pending' and expires_at <= ${at}
+      order by expires_at limit ${limit}`;
+    const locked = await forEachOwner(
+      overdue,
+      (row) => row.accountId,
+      (accountId, own) => sql<{ accountId: bigint; batchId: bigint }[]>`
+        select account_id as "accountId", batch_id as "batchId" from review_items
+        where account_id = ${accountId} and batch_id = any(${own.map(({ batchId }) => batchId)}::bigint[]) and state = 'pending'
+        for update skip locked`,
+    );
+    for (const { accountId, batchId } of locked) {
+      const item = await getReview(sql, accountId, batchId);
       await endWaiting(sql, directory, item, { status: messageStatus.intercepted, code: item.code }, at);
       await settle(sql, item, { state: 'expired', reason: null, by: null, at });
     }
-    return due.length;
+    return locked.length;
   });
 }
 
@@ -173,14 +181,15 @@ export async function expireReviews({ db, directory }: Pick<ReviewDeps, 'db' | '
 export async function cancelReview(
   sql: Sql,
   directory: Directory,
+  accountId: bigint,
   batchId: bigint,
   end: { readonly code: string },
   at: Date,
 ): Promise<readonly bigint[]> {
   const [pending] = await sql`
-    select 1 from review_items where batch_id = ${batchId} and state = 'pending' for update`;
+    select 1 from review_items where account_id = ${accountId} and batch_id = ${batchId} and state = 'pending' for update`;
   if (!pending) return [];
-  const item = await getReview(sql, null, batchId);
+  const item = await getReview(sql, accountId, batchId);
   const chunkIds = await endWaiting(sql, directory, item, { status: messageStatus.cancelled, ...end }, at);
   await settle(sql, item, { state: 'cancelled', reason: null, by: null, at });
   return chunkIds;
@@ -188,10 +197,11 @@ export async function cancelReview(
 
 const decidedAlready = ({ state }: ReviewItem): Denial => new Denial('conflict', `the item is ${state} already`);
 
+/** Locks an item that an operator names by its number alone. Whose it is never changes; what became of it is read once it is locked. */
 async function lock(sql: Sql, batchId: bigint): Promise<ReviewItem> {
-  const [row] = await sql`select 1 from review_items where batch_id = ${batchId} for update`;
-  found(row, 'review item');
-  return getReview(sql, null, batchId);
+  const { accountId } = await getReview(sql, null, batchId);
+  await sql`select 1 from review_items where account_id = ${accountId} and batch_id = ${batchId} for update`;
+  return getReview(sql, accountId, batchId);
 }
 
 function tenancyOf(directory: Directory, { subscriptionId }: ReviewItem): Tenancy {

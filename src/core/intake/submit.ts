@@ -8,25 +8,25 @@
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Db, type Sql, isConnectionLoss, isUniqueViolation, isUnknownCommit } from '../../db/db.ts';
-import { billedSegments } from '../../protocols/text.ts';
 import { groupBy } from '../../std/group.ts';
 import { shanghaiDay } from '../../std/shanghai.ts';
 import { type BatchRow, existing, findRequestId, insertBatches, nextBatchIds, rebuildReceipt, reserveRequestId } from '../queue/batches.ts';
 import type { ContentRules } from '../screening/content-rules.ts';
 import type { Directory, Tenancy } from '../config/directory.ts';
 import { balanceOf, hold, insufficient } from '../money/ledger.ts';
-import { linkCodeLength } from '../content/links.ts';
+import type { Segments, StoredContent } from '../content/kind.ts';
+import { contentKinds, examine } from '../content/kinds.ts';
 import { createGatheringLookup } from '../catalogue/list-lookup.ts';
 import { Refusal } from '../model/refusals.ts';
-import type { Receipt, RequestKey, StoredPackage, Submission } from '../model/submission.ts';
+import type { Receipt, RequestKey, Submission } from '../model/submission.ts';
 import type { NumberPlan, Phone } from '../numbers/number-plan.ts';
-import { storeMedia, textOf } from '../content/package.ts';
+import { storeMedia } from '../content/media.ts';
 import { type Judged, place, type Price, priceOfSlices, rowsOf, type Slice, slicesOf } from './placement.ts';
 import { withPorted } from '../numbers/portability.ts';
 import { insertReviews, reviewOf } from './review.ts';
 import { judge, judgeCounting, mayCount } from '../screening/rules.ts';
 import type { Signals } from '../config/signals.ts';
-import { unusable } from '../content/templates.ts';
+import { createTemplateHeads } from '../content/templates.ts';
 
 export type Submit = (tenancy: Tenancy, submission: Submission) => Promise<Receipt>;
 
@@ -45,31 +45,14 @@ interface SubmitDeps {
 
 /** Most recipients that one shared transaction takes in; larger submissions have one of their own. */
 const groupRecipients = 1000;
-const placeholder = '$url$';
 /** How long a submission waits for a database that went away while committing it: a server that was killed is back within that time. */
 const unknownForMs = 30_000;
-
-/** Billed, for numbers at home and abroad. */
-interface Segments {
-  readonly mainland: number;
-  readonly foreign: number;
-}
-
-/** What is sent, whatever its kind. */
-interface Content {
-  /** What carries the signature, and people search for. */
-  readonly text: string;
-  /** What rules on content look at: of a package its title too. */
-  readonly words: string;
-  readonly package: StoredPackage | null;
-  readonly segments: Segments;
-}
 
 /** A submission that has passed every check; what it holds is for its distinct recipients. */
 interface Plan {
   readonly tenancy: Tenancy;
   readonly submission: Submission;
-  readonly content: Content;
+  readonly content: StoredContent;
   readonly judged: Judged;
   readonly priceOf: (index: number) => Price;
   readonly slices: readonly Slice[];
@@ -84,43 +67,24 @@ interface Waiting {
 
 export function createSubmit(deps: SubmitDeps): Submit {
   const { db, directory, signals, contentRules, numberPlan, clock, linkBase, count: tally } = deps;
-  const findTemplate = createTemplateCache(db, directory);
+  const findTemplate = createTemplateHeads(db, directory);
   const onList = createGatheringLookup(db.sql);
   const lines = new Map<bigint, Waiting[]>();
 
-  /** The checks that a kind of content asks for, and what it costs. */
-  async function examine({ account }: Tenancy, { content, recipients }: Submission): Promise<Content> {
-    if (content.kind === 'package') {
-      const { package: stored } = content;
-      const text = textOf(stored.frames);
-      return { text, words: `${stored.subject}\n${text}`, package: stored, segments: { mainland: 1, foreign: 1 } };
-    }
-    const { templateId, text } = content;
-    const template = await findTemplate(account.id, templateId);
-    if (!template) throw new Refusal('template_not_found', `模板 ${templateId} 不存在`);
-    if (template.state !== 'approved') throw new Refusal('template_not_approved', `模板 ${templateId} ${unusable[template.state]}`);
-    if (template.validUntil !== null && template.validUntil <= clock())
-      throw new Refusal('template_not_approved', `模板 ${templateId} 已过期`);
-    checkParameters(recipients, template.parameters.length);
-    const first = text.indexOf(placeholder);
-    if (first < 0) throw new Refusal('placeholder_missing', 'content 中没有 $url$');
-    if (text.includes(placeholder, first + 1)) throw new Refusal('placeholder_missing', 'content 中 $url$ 只能出现一次');
-    return { text, words: text, package: null, segments: segmentsOf(text, linkBase) };
-  }
-
   async function plan(tenancy: Tenancy, submission: Submission): Promise<Plan> {
-    const content = await examine(tenancy, submission);
+    const content = await examine({ findTemplate, clock }, tenancy.account.id, submission);
+    const kind = contentKinds[content.kind];
     const written = distinct(submission, numberPlan);
     const recipients = { ...written, phones: await withPorted(db.sql, directory, written.phones) };
     const inquiry = {
       tenancy,
       content: content.text,
-      words: content.words,
+      words: kind.words(content),
       phones: recipients.phones,
       sendAt: submission.sendAt ?? clock(),
     };
     const judged = { ...recipients, verdicts: await judge({ onList, directory, contentRules }, inquiry) };
-    const priceOf = pricing(tenancy, content.segments, recipients.phones);
+    const priceOf = pricing(tenancy, kind.bill(content, linkBase), recipients.phones);
     return priced({ tenancy, submission, content, judged, priceOf });
   }
 
@@ -322,38 +286,6 @@ function requestIdOf({ tenancy, submission }: Pick<Plan, 'tenancy' | 'submission
   return request && request.digest !== null ? { ...request, key: `${tenancy.subscription.id}:${request.key}` } : request;
 }
 
-interface TemplateHead {
-  readonly state: 'pending' | 'approved' | 'rejected' | 'withdrawn';
-  readonly parameters: readonly string[];
-  readonly validUntil: Date | null;
-}
-
-/** Remembers what a submission needs of a template until any configuration changes; bounded. */
-function createTemplateCache(db: Db, directory: Directory) {
-  const most = 10_000;
-  const cache = new Map<string, TemplateHead>();
-  directory.onChange(() => cache.clear());
-  return async (accountId: bigint, id: bigint): Promise<TemplateHead | null> => {
-    const key = `${accountId}:${id}`;
-    const cached = cache.get(key);
-    if (cached) return cached;
-    const version = directory.version();
-    const [row] = await db.sql<TemplateHead[]>`
-      select state, parameters, valid_until as "validUntil" from templates
-      where account_id = ${accountId} and id = ${id} and medium = 'aim'`;
-    if (row && version === directory.version()) {
-      if (cache.size >= most) cache.clear();
-      cache.set(key, row);
-    }
-    return row ?? null;
-  };
-}
-
-function checkParameters(recipients: Submission['recipients'], wanted: number): void {
-  const wrong = recipients.find(({ values }) => values.length !== wanted);
-  if (wrong) throw new Refusal('parameters_mismatch', `${wrong.written} 有 ${wrong.values.length} 个动参,模板需要 ${wanted} 个`);
-}
-
 /** A number that appears twice is sent once: the first occurrence counts. */
 function distinct({ recipients }: Submission, numberPlan: Pick<NumberPlan, 'read'>): Omit<Judged, 'verdicts'> {
   const seen = new Set<bigint | string>();
@@ -372,12 +304,6 @@ function distinct({ recipients }: Submission, numberPlan: Pick<NumberPlan, 'read
   return { phones, written, values };
 }
 
-/** What a text is billed once each number has its own short link. */
-export function segmentsOf(text: string, linkBase: string): Segments {
-  const shown = text.replace(placeholder, () => `${linkBase}/${'0'.repeat(linkCodeLength)}`);
-  return { mainland: billedSegments(shown, true), foreign: billedSegments(shown, false) };
-}
-
 /** What a message to each of these numbers is billed: abroad a text may take other segments than at home. */
 export function pricing({ subscription }: Tenancy, segments: Segments, phones: readonly (Phone | null)[]): (index: number) => Price {
   const of = (count: number): Price => ({ segments: count, priceE4: subscription.priceE4 * BigInt(count) });
@@ -394,7 +320,8 @@ function materialise(plan: Plan, batchId: bigint, at: Date) {
     id: batchId,
     accountId: tenancy.account.id,
     subscriptionId: tenancy.subscription.id,
-    templateId: submission.content.templateId,
+    kind: content.kind,
+    templateId: content.templateId,
     content: content.text,
     package: content.package,
     ext: submission.ext,

@@ -98,6 +98,8 @@ export interface Subscription {
   readonly id: bigint;
   readonly accountId: bigint;
   readonly productId: bigint;
+  /** How its customer speaks, see dialect.ts. */
+  readonly dialect: string;
   readonly spId: bigint | null;
   /** Ten-thousandths of the product's unit, per billed segment (aim, sms) or message (mms). */
   readonly priceE4: bigint;
@@ -136,7 +138,8 @@ export interface Cap {
 export interface Channel {
   readonly id: bigint;
   readonly name: string;
-  readonly protocol: 'cmpp' | 'mm7';
+  /** The name of its kind, one of `ChannelKinds.names`. */
+  readonly protocol: string;
   readonly enabled: boolean;
   readonly connections: number;
   readonly carriers: readonly Carrier[];
@@ -151,8 +154,15 @@ export interface Channel {
   readonly healthRules: HealthRules;
   /** The base number; extension and the customer's `ext` follow it on the wire. */
   readonly accessNumber: string;
-  /** The protocol's own settings, validated where the connection is made. */
+  /** The protocol's own settings, checked when they were stored. */
   readonly settings: Readonly<Record<string, unknown>>;
+}
+
+/** What must be known of the protocols that channels speak, without knowing any of them; src/channels/kinds.ts hands it in. */
+export interface ChannelKinds {
+  readonly names: readonly string[];
+  /** What is wrong with these settings of a channel, after its path, or with the name of its protocol; null if nothing is. */
+  problemOf(protocol: string, settings: unknown): string | null;
 }
 
 /** No session; too many of its own failures; too few reports of success. */

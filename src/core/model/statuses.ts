@@ -14,6 +14,29 @@ export const messageStatus = {
 export type MessageStatus = (typeof messageStatus)[keyof typeof messageStatus];
 export const isFinal = (status: number): boolean => status >= messageStatus.delivered;
 
+/** Why screening let a recipient not pass, or what it waits in review for. Each dialect says what its customers are told. */
+export type ScreeningStatus =
+  | 'WL:CWHM' // no valid number
+  | 'WL:MQM' // no signature
+  | 'WL:QWBB' // the signature is not registered
+  | 'WL:TCLJ' // outside the sending window
+  | 'WL:TCSH' // the same, in review
+  | 'WL:MBLJ' // the content is to be intercepted
+  | 'WL:MBSH' // the content is to be reviewed
+  | 'WL:ZJLJ' // the product sends by content templates only, and none matches
+  | 'WL:NMLJ' // no content template matches
+  | 'WL:NMSH' // the same, in review
+  | 'WL:KHLJ' // on the list of empty numbers
+  | 'WL:CHLJ' // on the blocklist of the platform or of the product
+  | 'WL:SHLJ' // on the blocklist of the subscription
+  | 'WL:QHLJ' // on the blocklist of the signature
+  | 'WL:CPL' // over a frequency cap
+  | 'WL:CS' // over the rate limit
+  | 'WL:CMT' // the product has no channels
+  | 'WL:CGMT' // no channel for the carrier
+  | 'WL:CDQC' // no channel for the province
+  | 'WL:CNH'; // no healthy channel
+
 export const eventKind = { report: 1, reply: 2, audit: 3 } as const;
 export type EventKind = (typeof eventKind)[keyof typeof eventKind];
 export type EventKindName = keyof typeof eventKind;

@@ -9,7 +9,7 @@ export interface Recipient {
 /** What a dialect hands to the core, shape already checked. */
 export interface Submission {
   readonly recipients: readonly Recipient[];
-  readonly content: CardContent | PackageContent;
+  readonly content: SubmittedContent;
   /** The customer's own digits after the access number; empty if none. */
   readonly ext: string;
   /** When to send; null: now. */
@@ -17,15 +17,25 @@ export interface Submission {
   readonly request: RequestKey | null;
 }
 
+export type SubmittedContent = TextContent | CardContent | PackageContent;
+/** Under this name the kind of a batch's content is stored. */
+export type ContentKindName = SubmittedContent['kind'];
+
+/** A plain text, with the signature in place. */
+export interface TextContent {
+  readonly kind: 'text';
+  readonly text: string;
+}
+
 /** A smart SMS: its text with the signature in front, holding `$url$`, and the template that the link opens. */
-interface CardContent {
+export interface CardContent {
   readonly kind: 'card';
   readonly text: string;
   readonly templateId: bigint;
 }
 
 /** A multimedia message, checked and with its signature in place. */
-interface PackageContent {
+export interface PackageContent {
   readonly kind: 'package';
   readonly package: StoredPackage;
   /** What the package names, where it may not be stored yet. */

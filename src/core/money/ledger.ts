@@ -53,18 +53,17 @@ export async function hold(sql: Sql, accountId: bigint, subscriptionId: bigint, 
   const costly = holds.filter(({ amountE4 }) => amountE4 > 0n);
   if (costly.length === 0) return;
   const total = costly.reduce((sum, { amountE4 }) => sum + amountE4, 0n);
+  // One writing CTE and an insert that reads it: that stays on the account's node where the database is sharded.
   const [taken] = await sql`
     with covered as (
       update balances set balance_e4 = balance_e4 - ${total}
       where account_id = ${accountId} and subscription_id = ${subscriptionId} and balance_e4 >= ${total}
-      returning 1),
-    entries as (
-      insert into ledger_entries (account_id, batch_id, kind, seq, subscription_id, amount_e4, held_e4, at)
-      select ${accountId}, batch_id, 'hold', 0, ${subscriptionId}, -amount, amount, ${at}
-      from covered, unnest(${costly.map((h) => h.batchId)}::bigint[], ${costly.map((h) => h.amountE4)}::bigint[])
-        as t(batch_id, amount)
       returning 1)
-    select 1 from covered`;
+    insert into ledger_entries (account_id, batch_id, kind, seq, subscription_id, amount_e4, held_e4, at)
+    select ${accountId}, batch_id, 'hold', 0, ${subscriptionId}, -amount, amount, ${at}
+    from covered, unnest(${costly.map((h) => h.batchId)}::bigint[], ${costly.map((h) => h.amountE4)}::bigint[])
+      as t(batch_id, amount)
+    returning 1`;
   if (!taken) throw insufficient(total);
 }
 
@@ -135,17 +134,18 @@ export async function conclude(sql: Sql, accountId: bigint, conclusions: readonl
         as t(batch_id, seq, subscription_id, amount)
       on conflict do nothing
       returning subscription_id, amount_e4`;
-    await sql`
+    // The update takes its rows in any order, so several are locked in order before it.
+    const subscriptionIds = [...new Set(released.map((c) => c.subscriptionId))];
+    const locking = sql`
+      select 1 from balances
+      where account_id = ${accountId} and subscription_id = any(${subscriptionIds}::bigint[]) order by subscription_id for update`;
+    const moving = sql`
       with entries as (${entries}),
-      sums as (select subscription_id, sum(amount_e4)::bigint as amount from entries group by subscription_id),
-      locked as (
-        select b.subscription_id from balances b
-        where b.account_id = ${accountId} and b.subscription_id in (select subscription_id from sums)
-        order by b.subscription_id for update)
+      sums as (select subscription_id, sum(amount_e4)::bigint as amount from entries group by subscription_id)
       update balances b set balance_e4 = b.balance_e4 + sums.amount
       from sums
-      where b.account_id = ${accountId} and b.subscription_id = sums.subscription_id
-        and b.subscription_id in (select subscription_id from locked)`;
+      where b.account_id = ${accountId} and b.subscription_id = sums.subscription_id`;
+    await Promise.all(subscriptionIds.length > 1 ? [locking, moving] : [moving]);
   }
 }
 

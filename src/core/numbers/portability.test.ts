@@ -20,7 +20,7 @@ beforeAll(async () => {
     const settings = { host: 'h', port: 1, spId: '123456', serviceId: 'x', ratePerSecond: 1 };
     for (const [name, id] of Object.entries(channels)) {
       const carriers: Carrier[] = name === 'many' ? ['mobile', 'unicom'] : [name as Carrier];
-      await createChannel(sql, office.box, { id, name, protocol: 'cmpp', carriers, accessNumber: '1', secret: 's', settings });
+      await createChannel(sql, office, { id, name, protocol: 'cmpp', carriers, accessNumber: '1', secret: 's', settings });
     }
   });
 });

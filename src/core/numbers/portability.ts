@@ -190,7 +190,9 @@ export async function learnPorted(
       if (e164 !== null && isMainland(e164)) learned.push({ phone: e164, carrier });
     }
   }
-  // A number once for each statement: two carriers may refuse it at once.
+  // A number once for each statement: two carriers may refuse it at once. The 4 is the number of carriers; it is no parameter, since a
+  // sharded database cannot find out the type of one in ON CONFLICT here.
+  mainlandCarriers.length satisfies 4;
   for (const one of groupBy(learned, ({ carrier }) => carrier).values()) {
     const carrier = found(one[0], 'carrier').carrier;
     const phones = [...new Set(one.map(({ phone }) => phone))];
@@ -199,7 +201,7 @@ export async function learnPorted(
       select phone, array[${carrier}::text], 'learned', ${at} from unnest(${phones}::bigint[]) as phone
       order by phone
       on conflict (phone) do update
-      set not_carriers = case when cardinality(p.not_carriers) + 1 < ${mainlandCarriers.length}::int then p.not_carriers || excluded.not_carriers
+      set not_carriers = case when cardinality(p.not_carriers) + 1 < 4 then p.not_carriers || excluded.not_carriers
                               else excluded.not_carriers end,
           changed_at = excluded.changed_at
       where not p.not_carriers @> excluded.not_carriers`;

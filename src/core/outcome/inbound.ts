@@ -13,7 +13,7 @@ import { optOut } from '../catalogue/blocklists.ts';
 import type { Directory, Tenancy } from '../config/directory.ts';
 import type { Channel } from '../model/configuration.ts';
 import { parseNumber } from '../model/numbers.ts';
-import { insertReply } from '../events/outbox.ts';
+import { insertReply } from '../events/owed.ts';
 
 /** One delivery of a carrier: a whole message or one segment of it. */
 export interface InboundPart {

@@ -12,9 +12,9 @@ import type { Directory } from '../config/directory.ts';
 import { type Conclusion, conclude } from '../money/ledger.ts';
 import { batchIdOf } from '../model/ids.ts';
 import { isFinal, type MessageStatus, messageStatus } from '../model/statuses.ts';
-import { destinations, reportsFrom } from '../events/outbox.ts';
+import { destinations, reportsFrom } from '../events/owed.ts';
 import { learnPorted } from '../numbers/portability.ts';
-import { groupBy } from '../../std/group.ts';
+import { groupBy, groupInOrder } from '../../std/group.ts';
 
 /** What the messages of a chunk have in common. One object for all of them: recording sends it once. */
 export interface Common {
@@ -97,8 +97,8 @@ export async function record(sql: Sql, directory: Directory, heard: readonly Out
   await Promise.all(work);
 
   const moving = outcomes.filter(({ status, paid, common }) => (isFinal(status) || paid) && common.priceE4 > 0n);
-  const byAccount = [...groupBy(moving, ({ common }) => common.accountId)].sort(([a], [b]) => (a < b ? -1 : 1));
-  for (const [accountId, rows] of byAccount) await conclude(sql, accountId, conclusionsOf(rows), at);
+  for (const [accountId, rows] of groupInOrder(moving, ({ common }) => common.accountId))
+    await conclude(sql, accountId, conclusionsOf(rows), at);
   await learnPorted(sql, directory, outcomes, at);
 }
 
@@ -169,20 +169,21 @@ export async function resolve(sql: Sql, channelId: bigint, carrierIds: readonly 
   return found;
 }
 
+/** Messages of one batch and day that ended together. */
 interface Ended {
   readonly subscriptionId: bigint;
   readonly batchId: bigint;
+  readonly day: string;
+  readonly ids: readonly bigint[];
   /** The lowest id among those whose money moves now; 0 if all had been paid for when they were accepted. */
   readonly seq: bigint;
-  readonly n: number;
   readonly settledE4: bigint;
   readonly releasedE4: bigint;
 }
 
-/** Ends these messages of one account that are still `sent`: row, event and money. Returns how many there were. */
+/** Ends these messages of one account that are still `sent`, and tells which those were. `closeBooks` must follow in the same transaction. */
 async function end(
   sql: Sql,
-  directory: Directory,
   accountId: bigint,
   ids: readonly bigint[],
   days: readonly [string, string],
@@ -197,13 +198,27 @@ async function end(
           cost_e4 = case when paid or ${delivered}::boolean then price_e4 else 0 end
       where account_id = ${accountId} and day between ${days[0]} and ${days[1]} and id = any(${ids}::bigint[])
         and status = ${messageStatus.sent}
-      returning id, account_id, day, subscription_id, cost_e4, final_at, price_e4, paid),
-    events as (${reportsFrom(sql, destinations(directory, [accountId], 'report'))})
-    select subscription_id as "subscriptionId", id / 32768 as "batchId", count(*)::int as n,
+      returning id, day, subscription_id, cost_e4, price_e4, paid)
+    select subscription_id as "subscriptionId", id / 32768 as "batchId", day, array_agg(id) as ids,
            coalesce(min(id) filter (where not paid), 0) as seq,
            coalesce(sum(price_e4) filter (where not paid and cost_e4 > 0), 0)::bigint as "settledE4",
            coalesce(sum(price_e4) filter (where not paid and cost_e4 = 0), 0)::bigint as "releasedE4"
-    from ended group by subscription_id, id / 32768`;
+    from ended group by subscription_id, id / 32768, day`;
+}
+
+/**
+ * Owes the events of messages that have ended in this transaction, and moves their money. The events are no part of the statement that ends
+ * the messages: a sharded database sends what two writing CTEs return to all of its nodes, so that one dead node would stop every account.
+ */
+async function closeBooks(sql: Sql, directory: Directory, accountId: bigint, ended: readonly Ended[], at: Date): Promise<void> {
+  if (ended.length === 0) return;
+  const events = sql`
+    with ended as (
+      select id, ${accountId}::bigint as account_id, (${ended.map(({ day }) => day)}::date[])[n] as day,
+             (${ended.map(({ subscriptionId }) => subscriptionId)}::bigint[])[n] as subscription_id, ${at}::timestamptz as final_at
+      from unnest(${ended.flatMap(({ ids }) => ids)}::bigint[], ${ended.flatMap(({ ids }, n) => ids.map(() => n + 1))}::int[]) as t(id, n))
+    ${reportsFrom(sql, destinations(directory, [accountId], 'report'))}`;
+  await Promise.all([events, conclude(sql, accountId, mergeByBatch(ended), at)]);
 }
 
 /** The final state that a carrier's status means. */
@@ -247,14 +262,13 @@ export async function applyReports<Report extends Applicable>(
     [...groups.values()].map((group) => {
       const { code, delivered } = group[0]?.[1] ?? { code: '', delivered: false };
       const ids = group.map(([id]) => id);
-      return end(sql, directory, accountId, ids, range, { status: stateOf(code, delivered), code }, at);
+      return end(sql, accountId, ids, range, { status: stateOf(code, delivered), code }, at);
     }),
   );
-  const conclusions = ended.flat();
-  await conclude(sql, accountId, mergeByBatch(conclusions), at);
+  await closeBooks(sql, directory, accountId, ended.flat(), at);
 
   // The common case ends here: every verdict ended a message. Otherwise some had ended before, or have no row.
-  if (conclusions.reduce((sum, { n }) => sum + n, 0) < verdicts.size) {
+  if (countOf(ended.flat()) < verdicts.size) {
     const justEnded = await sql<{ id: bigint; before: boolean }[]>`
       select id, final_at <> ${at} as before from messages
       where account_id = ${accountId} and day between ${range[0]} and ${range[1]} and id = any(${[...verdicts.keys()]}::bigint[])`;
@@ -279,13 +293,16 @@ export async function applyReports<Report extends Applicable>(
 export async function keepReadings(sql: Sql, readings: readonly { readonly sent: Sent; readonly code: string }[], at: Date): Promise<void> {
   if (readings.length === 0) return;
   await sql`
+    with known as materialized (
+      select account_id, id, code from late_reports
+      where account_id = any(${[...new Set(readings.map(({ sent }) => sent.accountId))]}::bigint[])
+        and id = any(${readings.map(({ sent }) => sent.id)}::bigint[]) and what = 'read')
     insert into late_reports (account_id, id, day, what, code, at)
     select distinct t.account_id, t.id, t.day, 'read', t.code, ${at}::timestamptz
     from unnest(${readings.map(({ sent }) => sent.accountId)}::bigint[], ${readings.map(({ sent }) => sent.id)}::bigint[],
                 ${readings.map(({ sent }) => sent.day)}::date[], ${readings.map(({ code }) => code)}::text[]) as t(account_id, id, day, code)
     where not exists (
-      select from late_reports l
-      where l.account_id = t.account_id and l.id = t.id and l.what = 'read' and l.code = t.code)`;
+      select from known l where l.account_id = t.account_id and l.id = t.id and l.code = t.code)`;
 }
 
 /** Marks reported segments and says which messages that ends. Locks their messages first, so that two reports of one message wait. */
@@ -342,6 +359,8 @@ async function applyParts<Report extends Applicable>(
   return { verdicts, missing, late: [...new Set(late)] };
 }
 
+const countOf = (ended: readonly Ended[]): number => ended.reduce((sum, { ids }) => sum + ids.length, 0);
+
 function mergeByBatch(rows: readonly Ended[]): Conclusion[] {
   const moving = rows.filter(({ seq }) => seq > 0n);
   return [...groupBy(moving, ({ batchId }) => batchId)].map(([batchId, own]) => ({
@@ -375,12 +394,11 @@ export async function waitingSince(sql: Sql, day: string): Promise<Date | null> 
 /** Ends messages of a day as EXPIRED, but for those that have been reported meanwhile. Returns how many. */
 export async function expire(sql: Sql, directory: Directory, day: string, overdue: readonly Overdue[], at: Date): Promise<number> {
   let total = 0;
-  const byAccount = [...groupBy(overdue, ({ accountId }) => accountId)].sort(([a], [b]) => (a < b ? -1 : 1));
-  for (const [accountId, rows] of byAccount) {
+  for (const [accountId, rows] of groupInOrder(overdue, (row) => row.accountId)) {
     const ids = rows.map(({ id }) => id);
-    const ended = await end(sql, directory, accountId, ids, [day, day], { status: messageStatus.expired, code: 'EXPIRED' }, at);
-    await conclude(sql, accountId, mergeByBatch(ended), at);
-    total += ended.reduce((sum, { n }) => sum + n, 0);
+    const ended = await end(sql, accountId, ids, [day, day], { status: messageStatus.expired, code: 'EXPIRED' }, at);
+    await closeBooks(sql, directory, accountId, ended, at);
+    total += countOf(ended);
   }
   return total;
 }
@@ -388,7 +406,8 @@ export async function expire(sql: Sql, directory: Directory, day: string, overdu
 /** Whether any message of a day is queued, or waits for its report. Reads the day once. */
 export async function hasUnfinished(sql: Sql, day: string): Promise<boolean> {
   const [row] = await sql<[{ unfinished: boolean }]>`
-    select exists (select 1 from dispatch_queue q join chunks c on c.id = q.chunk_id and c.account_id = q.account_id where c.day = ${day})
+    with queued as materialized (select account_id, chunk_id from dispatch_queue)
+    select exists (select 1 from queued q join chunks c on c.id = q.chunk_id and c.account_id = q.account_id where c.day = ${day})
         or exists (select 1 from messages where day = ${day} and status < ${messageStatus.delivered}) as unfinished`;
   return row.unfinished;
 }

@@ -4,8 +4,8 @@
  * are: after that there is nothing left that they could match. A read reply is kept with its message if there is
  * one, and changes nothing. The only writer of `orphan_reports`.
  */
-import type { Db, Sql } from '../../db/db.ts';
-import { groupBy } from '../../std/group.ts';
+import { type Db, forEachOwner, type Sql } from '../../db/db.ts';
+import { groupBy, groupInOrder } from '../../std/group.ts';
 import { addDays, dayBegins, shanghaiDay } from '../../std/shanghai.ts';
 import type { Directory } from '../config/directory.ts';
 import { applyReports, keepReadings, resolve, type Sent } from './messages.ts';
@@ -57,8 +57,7 @@ export function createReports({ db, directory, clock }: { db: Db; directory: Dir
   /** One transaction per account; returns what turned out to have no row. */
   async function apply(known: readonly Known[], at: Date, within?: Sql): Promise<Report[]> {
     const missing: Report[] = [];
-    const byAccount = [...groupBy(known, ({ sent }) => sent.accountId)].sort(([a], [b]) => (a < b ? -1 : 1));
-    for (const [accountId, own] of byAccount) {
+    for (const [accountId, own] of groupInOrder(known, ({ sent }) => sent.accountId)) {
       const work = async (sql: Sql): Promise<Report[]> => {
         const unmatched = await applyReports(sql, directory, accountId, own, at);
         await learnPorted(sql, directory, own, at);
@@ -97,9 +96,18 @@ export function createReports({ db, directory, clock }: { db: Db; directory: Dir
     retryOrphans: (limit) =>
       db.transaction(async (sql) => {
         const at = clock();
-        const due = await sql<(Report & { receivedAt: Date })[]>`
-          select channel_id as "channelId", carrier_id as "carrierId", code, delivered, phone, received_at as "receivedAt", null as sent
-          from orphan_reports where next_try_at <= ${at} order by next_try_at limit ${limit} for update skip locked`;
+        const waiting = await sql<{ channelId: bigint; carrierId: string }[]>`
+          select channel_id as "channelId", carrier_id as "carrierId" from orphan_reports
+          where next_try_at <= ${at} order by next_try_at limit ${limit}`;
+        const due = await forEachOwner(
+          waiting,
+          (row) => row.channelId,
+          (channelId, own) => sql<(Report & { receivedAt: Date })[]>`
+            select channel_id as "channelId", carrier_id as "carrierId", code, delivered, phone, received_at as "receivedAt", null as sent
+            from orphan_reports
+            where channel_id = ${channelId} and carrier_id = any(${own.map(({ carrierId }) => carrierId)}::text[]) and next_try_at <= ${at}
+            for update skip locked`,
+        );
         if (due.length === 0) return 0;
         const { known, unknown } = await locate(sql, due, at);
         const left = new Set([...unknown, ...(await apply(known, at, sql))].map(keyOf));

@@ -9,7 +9,7 @@ import type { Sql } from '../../db/db.ts';
 import { groupBy } from '../../std/group.ts';
 import { batchIdOf } from '../model/ids.ts';
 import { Refusal, RepeatedRequest, type RequestSubject } from '../model/refusals.ts';
-import type { Receipt, RequestKey, StoredPackage } from '../model/submission.ts';
+import type { ContentKindName, Receipt, RequestKey, StoredPackage } from '../model/submission.ts';
 import { usualForm } from '../model/numbers.ts';
 
 /** How long a request id is remembered. */
@@ -19,6 +19,7 @@ export interface BatchRow {
   readonly id: bigint;
   readonly accountId: bigint;
   readonly subscriptionId: bigint;
+  readonly kind: ContentKindName;
   readonly templateId: bigint | null;
   /** Of a multimedia message its words. */
   readonly content: string;
@@ -59,13 +60,13 @@ const json = (value: unknown): string | null => (value === null ? null : JSON.st
 
 export async function insertBatches(sql: Sql, rows: readonly BatchRow[], at: Date): Promise<void> {
   await sql`
-    insert into batches (id, account_id, subscription_id, template_id, content, package, ext, recipients, day, send_at, created_at)
-    select id, account_id, subscription_id, template_id, content, package::jsonb, ext, recipients, day, send_at, ${at}
+    insert into batches (id, account_id, subscription_id, kind, template_id, content, package, ext, recipients, day, send_at, created_at)
+    select id, account_id, subscription_id, kind, template_id, content, package::jsonb, ext, recipients, day, send_at, ${at}
     from unnest(${rows.map((r) => r.id)}::bigint[], ${rows.map((r) => r.accountId)}::bigint[],
-                ${rows.map((r) => r.subscriptionId)}::bigint[], ${rows.map((r) => r.templateId)}::bigint[],
+                ${rows.map((r) => r.subscriptionId)}::bigint[], ${rows.map((r) => r.kind)}::text[], ${rows.map((r) => r.templateId)}::bigint[],
                 ${rows.map((r) => r.content)}::text[], ${rows.map((r) => json(r.package))}::text[], ${rows.map((r) => r.ext)}::text[],
                 ${rows.map((r) => r.recipients)}::int[], ${rows.map((r) => r.day)}::date[], ${rows.map((r) => r.sendAt)}::timestamptz[])
-      as t(id, account_id, subscription_id, template_id, content, package, ext, recipients, day, send_at)`;
+      as t(id, account_id, subscription_id, kind, template_id, content, package, ext, recipients, day, send_at)`;
 }
 
 export async function insertChunks(sql: Sql, rows: readonly ChunkBody[]): Promise<void> {
@@ -99,15 +100,17 @@ export interface DispatchBody {
   readonly priceE4: bigint;
   readonly phones: readonly bigint[];
   readonly forms: readonly (string | null)[] | null;
+  readonly kind: ContentKindName;
   readonly content: string;
   readonly package: StoredPackage | null;
   readonly ext: string;
 }
 
+/** A node of the version before stores no kind: it knows cards and packages only. */
 export async function dispatchBodies(sql: Sql, accountId: bigint, chunkIds: readonly bigint[]): Promise<DispatchBody[]> {
   return sql<DispatchBody[]>`
     select c.id, c.account_id as "accountId", c.subscription_id as "subscriptionId", c.day, c.segments::int, c.price_e4 as "priceE4",
-           c.phones, c.forms, b.content, b.package, b.ext
+           c.phones, c.forms, coalesce(b.kind, case when b.package is null then 'card' else 'package' end) as kind, b.content, b.package, b.ext
     from chunks c join batches b on b.id = c.id / 64 and b.account_id = ${accountId}
     where c.account_id = ${accountId} and c.id = any(${chunkIds}::bigint[])`;
 }
@@ -165,19 +168,22 @@ export async function freezeDay(sql: Sql, day: string, from: bigint, messages: n
       where day = ${day} and id >= ${from * 32768n} and (${upTo}::bigint is null or id <= ${upTo}::bigint * 32768 + 32767)
       group by 1, 2, 3),
     totals as (
-      select account_id, batch_id, jsonb_object_agg(status, jsonb_build_array(n, cost)) as totals from counted group by 1, 2)
-    update batches b
-    set frozen = coalesce(b.frozen, '{}') || jsonb_build_object(${day}::text, t.totals),
+      select account_id, batch_id, jsonb_build_object(${day}::text, jsonb_object_agg(status, jsonb_build_array(n, cost))) as totals
+      from counted group by 1, 2),
+    ends as materialized (
+      select b.account_id, b.id, t.totals,
         -- The last of its days. A card goes on opening as long as its template promises.
-        purge_at = case when not exists (
+        case when not exists (
           select 1 from chunks c
           where c.account_id = b.account_id and c.id between b.id * 64 and b.id * 64 + 63 and c.day <> ${day}
             and not coalesce(b.frozen ? c.day::text, false))
           then greatest(${at}::timestamptz, (
             select least(b.created_at + make_interval(days => p.link_days), p.valid_until) from templates p
-            where p.account_id = b.account_id and p.id = b.template_id and p.medium = 'aim')) end
-    from totals t
-    where b.account_id = t.account_id and b.id = t.batch_id and not coalesce(b.frozen ? ${day}::text, false)`;
+            where p.account_id = b.account_id and p.id = b.template_id and p.medium = 'aim')) end as purge_at
+      from totals t join batches b on b.account_id = t.account_id and b.id = t.batch_id
+      where not coalesce(b.frozen ? ${day}::text, false))
+    update batches b set frozen = coalesce(b.frozen, '{}') || e.totals, purge_at = e.purge_at
+    from ends e where b.account_id = e.account_id and b.id = e.id`;
   return upTo === null ? null : upTo + 1n;
 }
 

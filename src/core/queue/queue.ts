@@ -15,8 +15,8 @@
  * channel's virtual time (the rank last claimed). So an account with a million waiting delays a newcomer by one chunk, not a million.
  */
 import { createHash } from 'node:crypto';
-import { planAnew, type Sql } from '../../db/db.ts';
-import { groupBy } from '../../std/group.ts';
+import { forEachOwner, planAnew, type Sql } from '../../db/db.ts';
+import { groupBy, groupInOrder } from '../../std/group.ts';
 
 export interface QueueRow {
   readonly channelId: bigint;
@@ -40,10 +40,8 @@ export interface QueueOrder {
  * them: every transaction locks in one order.
  */
 export async function enqueue(sql: Sql, order: QueueOrder, rows: readonly QueueRow[]): Promise<void> {
-  const byChannel = groupBy(rows, ({ channelId }) => channelId);
   const { planned = false } = order;
-  const inOrder = [...byChannel].sort(([a], [b]) => (a < b ? -1 : 1));
-  const statements = inOrder.map(([channelId, own]) => {
+  const statements = groupInOrder(rows, ({ channelId }) => channelId).map(([channelId, own]) => {
     const { total, offsets } = lengths(own);
     const line = planned ? sql`select 0::bigint as start` : lineOf(sql, channelId, order.accountId, total);
     return sql`
@@ -80,7 +78,7 @@ export async function putInLine(sql: Sql, channelId: bigint, at: Date, limit: nu
     select chunk_id as "chunkId", account_id as "accountId", n::int from dispatch_queue
     where channel_id = ${channelId} and state = 2 and ready_at <= ${at}
     order by ready_at, chunk_id limit ${limit} for update skip locked`;
-  for (const [accountId, own] of [...groupBy(due, (row) => row.accountId)].sort(([a], [b]) => (a < b ? -1 : 1))) {
+  for (const [accountId, own] of groupInOrder(due, (row) => row.accountId)) {
     const { total, offsets } = lengths(own);
     await sql`
       with line as (${lineOf(sql, channelId, accountId, total)})
@@ -361,23 +359,40 @@ export async function putBack(sql: Sql, channelId: bigint, rows: readonly Placed
     where q.channel_id = ${channelId} and q.chunk_id = t.chunk_id and q.connection = t.connection and q.epoch = t.epoch`;
 }
 
+/** A chunk whose time to live is over, and where it waits. */
+export interface Expired extends Claim {
+  readonly channelId: bigint;
+}
+
 /**
- * Waiting chunks of any channel whose time to live is over, the oldest first, locked for the transaction that ends them. A sweep: it names
- * no channel, so that it can go by the order of expiry and by nothing else.
+ * Waiting chunks of any channel whose time to live is over, the oldest first, locked for the transaction that ends them. A sweep: it looks
+ * for them over all channels, so that it can go by the order of expiry and by nothing else, and locks those of one channel at a time. What
+ * another node has locked meanwhile is left to it.
  */
-export async function lockExpired(sql: Sql, at: Date, limit: number): Promise<(Claim & { readonly channelId: bigint })[]> {
+export async function lockExpired(sql: Sql, at: Date, limit: number): Promise<Expired[]> {
   await planAnew(sql);
-  return sql<(Claim & { channelId: bigint })[]>`
-    select channel_id as "channelId", chunk_id as "chunkId", account_id as "accountId", subscription_id as "subscriptionId", n::int,
-           expires_at as "expiresAt", reserved_upto::int as "doubtUpto", reserved_upto::int as "reservedUpto"
-    from dispatch_queue
-    where state = 0 and expires_at <= ${at}
-    order by expires_at limit ${limit} for update skip locked`;
+  const due = await sql<{ channelId: bigint; chunkId: bigint }[]>`
+    select channel_id as "channelId", chunk_id as "chunkId" from dispatch_queue
+    where state = 0 and expires_at <= ${at} order by expires_at limit ${limit}`;
+  return forEachOwner(
+    due,
+    (row) => row.channelId,
+    (channelId, own) => sql<Expired[]>`
+      select channel_id as "channelId", chunk_id as "chunkId", account_id as "accountId", subscription_id as "subscriptionId", n::int,
+             expires_at as "expiresAt", reserved_upto::int as "doubtUpto", reserved_upto::int as "reservedUpto"
+      from dispatch_queue
+      where channel_id = ${channelId} and chunk_id = any(${own.map(({ chunkId }) => chunkId)}::bigint[])
+        and state = 0 and expires_at <= ${at}
+      for update skip locked`,
+  );
 }
 
 /** Takes off the queue what `lockExpired` has locked in this transaction. */
-export async function removeExpired(sql: Sql, chunkIds: readonly bigint[]): Promise<void> {
-  if (chunkIds.length > 0) await sql`delete from dispatch_queue where chunk_id = any(${chunkIds}::bigint[]) and state = 0`;
+export async function removeExpired(sql: Sql, expired: readonly Expired[]): Promise<void> {
+  for (const [channelId, own] of groupInOrder(expired, (row) => row.channelId))
+    await sql`
+      delete from dispatch_queue
+      where channel_id = ${channelId} and chunk_id = any(${own.map(({ chunkId }) => chunkId)}::bigint[]) and state = 0`;
 }
 
 // ── to another channel ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -31,7 +31,7 @@ beforeAll(async () => {
       [wide, ['mobile', 'telecom']],
       [narrow, ['mobile']],
     ] as [bigint, Carrier[]][])
-      await createChannel(sql, office.box, {
+      await createChannel(sql, office, {
         id,
         name: String(id),
         protocol: 'cmpp',
@@ -43,7 +43,7 @@ beforeAll(async () => {
     await createPool(sql, { id: 1n, name: 'pool', channels: [] });
     const product = await createProduct(sql, { name: 'AIM', medium: 'aim', unit: 'yuan', poolId: 1n });
     const { account } = await createAccount(sql, office.box, { name: 'account' });
-    return (await createSubscription(sql, office.box, { accountId: account.id, productId: product.id, priceE4: 1n })).subscription.id;
+    return (await createSubscription(sql, office, { accountId: account.id, productId: product.id, priceE4: 1n })).subscription.id;
   });
   const found = office.directory.subscription(subscriptionId);
   if (!found) throw new Error('no subscription');
@@ -62,8 +62,7 @@ const pool = (...channelIds: bigint[]) =>
   change(office, (sql) =>
     changePool(sql, 1n, { channels: channelIds.map((channelId) => ({ channelId, priority: Number(channelId), weight: 1 })) }),
   );
-const force = (id: bigint, forcedHealth: 'unhealthy' | null) =>
-  change(office, (sql) => changeChannel(sql, office.box, id, { forcedHealth }));
+const force = (id: bigint, forcedHealth: 'unhealthy' | null) => change(office, (sql) => changeChannel(sql, office, id, { forcedHealth }));
 
 /** Puts a chunk of these recipients in line on the sick channel. */
 async function put(phones: bigint[]): Promise<bigint> {

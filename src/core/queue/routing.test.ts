@@ -15,7 +15,7 @@ beforeAll(async () => {
   office = await startManagement();
   product = await change(office, async (sql) => {
     for (const [name, id] of Object.entries(ids))
-      await createChannel(sql, office.box, {
+      await createChannel(sql, office, {
         id,
         name,
         protocol: 'cmpp',
@@ -34,7 +34,7 @@ const members = (...all: (readonly [bigint, number, number])[]) =>
   change(office, (sql) => changePool(sql, 1n, { channels: all.map(([channelId, priority, weight]) => ({ channelId, priority, weight })) }));
 const health = (id: bigint, wanted: Channel['health']) =>
   change(office, async (sql) => {
-    await changeChannel(sql, office.box, id, {}); // raises the version
+    await changeChannel(sql, office, id, {}); // raises the version
     await sql`update channels set health = ${wanted} where id = ${id}`;
   });
 const routed = () => route(office.directory, product, { carriers: ['mobile'], province: null });

@@ -283,7 +283,7 @@ it('caps are made for what exists, one of each period, and a submission meets th
   const ids = await change(office, async (sql) => {
     const accountId = (await createAccount(sql, office.box, { name: 'one' })).account.id;
     const productId = (await createProduct(sql, { name: 'AIM', medium: 'aim', unit: 'yuan' })).id;
-    const subscriptionId = (await createSubscription(sql, office.box, { accountId, productId, priceE4: 500n })).subscription.id;
+    const subscriptionId = (await createSubscription(sql, office, { accountId, productId, priceE4: 500n })).subscription.id;
     const signatureId = (await createSignature(sql, { accountId, name: '鸿雁' })).id;
     return { accountId, productId, subscriptionId, signatureId };
   });

@@ -328,20 +328,20 @@ const beforeAll: CounterKey = { accountId: -1n, scope: 0, subjectId: 0n, phone: 
  */
 export async function purgeCounters(sql: Sql, after: CounterKey | null, limit: number, at: Date): Promise<CounterKey | null> {
   const key = sql`(account_id, scope, subject_id, phone)`;
-  const { accountId, scope, subjectId, phone } = after ?? beforeAll;
-  const first = sql`(${accountId}::bigint, ${scope}::smallint, ${subjectId}::bigint, ${phone}::bigint)`;
+  const placeOf = ({ accountId, scope, subjectId, phone }: CounterKey) =>
+    sql`(${accountId}::bigint, ${scope}::smallint, ${subjectId}::bigint, ${phone}::bigint)`;
+  const first = placeOf(after ?? beforeAll);
   const [last] = await sql<CounterKey[]>`
     select account_id as "accountId", scope, subject_id as "subjectId", phone from cap_counters
     where ${key} > ${first} order by account_id, scope, subject_id, phone offset ${limit - 1} limit 1`;
-  const upTo = last
-    ? sql`and ${key} <= (${last.accountId}::bigint, ${last.scope}::smallint, ${last.subjectId}::bigint, ${last.phone}::bigint)`
-    : sql``;
-  await sql`
-    with old as materialized (
-      select account_id, scope, subject_id, phone from cap_counters
-      where ${key} > ${first} ${upTo} and ${beginningOf('24h', at)}::int > all(marks)
-      for update skip locked)
-    delete from cap_counters c using old
-    where c.account_id = old.account_id and c.scope = old.scope and c.subject_id = old.subject_id and c.phone = old.phone`;
+  const isOld = sql`${key} > ${first} ${last ? sql`and ${key} <= ${placeOf(last)}` : sql``} and ${beginningOf('24h', at)}::int > all(marks)`;
+  const accounts = await sql<{ accountId: bigint }[]>`
+    select distinct account_id as "accountId" from cap_counters where ${isOld} order by 1`;
+  for (const { accountId } of accounts)
+    await sql`
+      with old as materialized (
+        select scope, subject_id, phone from cap_counters where account_id = ${accountId} and ${isOld} for update skip locked)
+      delete from cap_counters c using old
+      where c.account_id = ${accountId} and c.scope = old.scope and c.subject_id = old.subject_id and c.phone = old.phone`;
   return last ?? null;
 }

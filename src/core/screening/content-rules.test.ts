@@ -147,7 +147,7 @@ test('lists that change, are switched off or deleted take effect', async () => {
 });
 
 test('another node judges by a change without being told by this one', async () => {
-  const directory = createDirectory(management);
+  const directory = createDirectory({ ...management, dialects: management.directory.dialects });
   await directory.start();
   const elsewhere = createContentRules({ db: management.db, directory, onFailure: (error) => failures.push(error) });
   await elsewhere.start();

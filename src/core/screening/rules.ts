@@ -14,6 +14,7 @@ import type { BlocklistKind, Directory, Tenancy } from '../config/directory.ts';
 import { takeRate } from '../money/ledger.ts';
 import type { OnList } from '../catalogue/list-lookup.ts';
 import type { SendingWindow } from '../model/configuration.ts';
+import type { ScreeningStatus } from '../model/statuses.ts';
 import type { Phone } from '../numbers/number-plan.ts';
 import { byPlace, type Place, type Route, route } from '../queue/routing.ts';
 
@@ -33,14 +34,14 @@ export interface Inquiry {
 /** Why a recipient does not pass: the rule's number, the status the customer sees, and the entry that fired. */
 export interface Verdict {
   readonly rule: number;
-  readonly code: string;
+  readonly code: ScreeningStatus;
   readonly entry: Readonly<Record<string, string | number>>;
   /** It waits for a person, who may let it pass; otherwise it has ended. */
   readonly review: boolean;
 }
 
 interface Finding {
-  readonly code: string;
+  readonly code: ScreeningStatus;
   readonly entry: Verdict['entry'];
   readonly review?: boolean;
   /** Indexes of the recipients concerned; all when left out. */
@@ -150,7 +151,11 @@ const unmatchedReviewed = wholeBatch(9, ({ tenancy, matched }) =>
 );
 
 /** One query for each list that exists, never one for each number. */
-function blocklistRule(number: number, code: string, subjects: (batch: Case, directory: Directory) => [BlocklistKind, bigint][]): Rule {
+function blocklistRule(
+  number: number,
+  code: ScreeningStatus,
+  subjects: (batch: Case, directory: Directory) => [BlocklistKind, bigint][],
+): Rule {
   return {
     number,
     judge({ onList, directory }, batch) {
@@ -187,7 +192,7 @@ const productHasPool: Rule = {
 };
 
 /** Numbers of one place share their route, so each place is asked about once. */
-function routeRule(number: number, code: string, missing: Exclude<Route['kind'], 'channels' | 'no_pool'>): Rule {
+function routeRule(number: number, code: ScreeningStatus, missing: Exclude<Route['kind'], 'channels' | 'no_pool'>): Rule {
   return {
     number,
     judge: ({ directory }, { tenancy, places }) =>

@@ -83,11 +83,13 @@ const checks: Record<string, Check> = {
     where batch_id = 0 group by subscription_id having sum(held_e4) <> 0`,
 
   'what was frozen of a batch of which no day is left is all its recipients': (sql, { days }) => sql<Omit<Disagreement, 'check'>[]>`
-    select 'batch ' || b.id as subject, b.recipients::text as expected, coalesce(frozen.n, 0)::text as found
-    from batches b, lateral (
-      select sum((n ->> 0)::int) as n from jsonb_each(b.frozen) as d(day, totals), jsonb_each(totals) as s(status, n)) frozen
-    where (b.purged_at is not null or (b.purge_at is not null and not b.frozen ?| ${days}::text[]))
-      and b.recipients <> coalesce(frozen.n, 0)`,
+    select 'batch ' || b.id as subject, b.recipients::text as expected, coalesce(sum((n ->> 0)::int), 0)::text as found
+    from batches b
+      left join lateral jsonb_each(b.frozen) as d(day, totals) on true
+      left join lateral jsonb_each(totals) as s(status, n) on true
+    where b.purged_at is not null or (b.purge_at is not null and not b.frozen ?| ${days}::text[])
+    group by b.account_id, b.id, b.recipients
+    having b.recipients <> coalesce(sum((n ->> 0)::int), 0)`,
 
   'what was frozen of a day that is there is what its messages come to': (sql, { days }) => sql<Omit<Disagreement, 'check'>[]>`
     with frozen as (
@@ -106,11 +108,12 @@ const checks: Record<string, Check> = {
     where (frozen.n, frozen.cost) is distinct from (counted.n, counted.cost)`,
 
   'a chunk that has left the queue has a message for every recipient': (sql, { days }) => sql<Omit<Disagreement, 'check'>[]>`
-    with rows as (select account_id, id / 512 as chunk_id, count(*) as n from messages group by 1, 2)
+    with rows as (select account_id, id / 512 as chunk_id, count(*) as n from messages group by 1, 2),
+    queued as materialized (select chunk_id from dispatch_queue)
     select 'chunk ' || c.id as subject, cardinality(c.phones)::text as expected, coalesce(rows.n, 0)::text as found
     from chunks c left join rows on rows.account_id = c.account_id and rows.chunk_id = c.id
     where coalesce(rows.n, 0) <> cardinality(c.phones) and c.day = any(${days}::date[])
-      and not exists (select 1 from dispatch_queue q where q.chunk_id = c.id)
+      and not exists (select 1 from queued q where q.chunk_id = c.id)
       and not (c.review and coalesce(rows.n, 0) = 0 and exists (
         select 1 from review_items r where r.account_id = c.account_id and r.batch_id = c.id / 64 and r.state = 'pending'))`,
 

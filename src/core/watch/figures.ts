@@ -90,7 +90,7 @@ export async function readFigures(db: Db, at: Date): Promise<Reading> {
 
 async function stored(sql: Sql): Promise<Reading & { readonly isFresh: boolean }> {
   const [row] = await sql<{ figures: Figure[]; ageSeconds: number; isFresh: boolean }[]>`
-    select samples as figures, extract(epoch from now() - at)::float8 as "ageSeconds",
+    select samples as figures, (extract(epoch from now()) - extract(epoch from at))::float8 as "ageSeconds",
            at > now() - make_interval(secs => greatest(${everySeconds}::float8, took_ms * ${restFactor}::float8 / 1000)) as "isFresh"
     from figures where id = 1`;
   if (!row) throw new Error('the row of figures is missing');

@@ -5,7 +5,7 @@
  * partitioned by day. The exceptions are the operator's: whose batch a number is, the channels' queues, and orphaned reports, which
  * belong to nobody yet.
  */
-import type { Fragment, Sql } from '../../db/db.ts';
+import type { Sql } from '../../db/db.ts';
 import type { FrozenDay } from '../queue/batches.ts';
 import type { Page, PageRequest } from '../config/management.ts';
 import { belowId, found, keyOf, mapPage, pageOf } from '../config/management.ts';
@@ -14,7 +14,7 @@ import type { StoredPackage } from '../model/submission.ts';
 import { batchIdOf, chunkOfMessage, indexOf } from '../model/ids.ts';
 import { eventKind, eventKindName, messageStatus } from '../model/statuses.ts';
 import { parseNumber, usualForm } from '../model/numbers.ts';
-import { eventsOf, opened } from '../events/outbox.ts';
+import { opened } from '../events/told.ts';
 
 /** Calendar days in Asia/Shanghai, both included. */
 export interface DayRange {
@@ -198,11 +198,12 @@ export async function searchMessages(
       from messages m
       where m.account_id = ${accountId} and m.phone = ${e164} and m.day between ${fromDay}::date and ${toDay}::date
         and (m.phone <> 0 or m.form = ${phone})),
+    lined as materialized (select chunk_id, channel_id from dispatch_queue where account_id = ${accountId}),
     waiting as (
       select c.id * 512 + array_position(c.phones, ${e164}) - 1 as id, c.day, c.subscription_id,
              c.forms ->> (array_position(c.phones, ${e164}) - 1) as form, q.channel_id, c.segments, c.price_e4
-      from dispatch_queue q join chunks c on c.account_id = ${accountId} and c.id = q.chunk_id
-      where q.account_id = ${accountId} and c.day between ${fromDay}::date and ${toDay}::date and c.phones @> array[${e164}]::bigint[]),
+      from lined q join chunks c on c.account_id = ${accountId} and c.id = q.chunk_id
+      where c.account_id = ${accountId} and c.day between ${fromDay}::date and ${toDay}::date and c.phones @> array[${e164}]::bigint[]),
     held as (
       select c.id * 512 + array_position(c.phones, ${e164}) - 1 as id, c.day, c.subscription_id,
              c.forms ->> (array_position(c.phones, ${e164}) - 1) as form, null::bigint as channel_id, c.segments, c.price_e4
@@ -259,11 +260,12 @@ export async function getMessage(sql: Sql, accountId: bigint, id: bigint): Promi
   const batchId = batchIdOf(id);
   const at = indexOf(id);
   const [chunk] = await sql<(MessageRow & { acceptedAt: Date; verdict: unknown })[]>`
+    with lined as materialized (
+      select channel_id from dispatch_queue where chunk_id = ${chunkOfMessage(id)} and account_id = ${accountId})
     select ${id}::bigint as id, ${accountId}::bigint as "accountId", c.subscription_id as "subscriptionId", c.day,
            c.phones[${at + 1}::int] as phone, c.forms ->> ${at}::int as form,
            case when c.review then ${inReview}::int else ${queued}::int end as status, null as code,
-           (select q.channel_id from dispatch_queue q
-            where q.channel_id in (select id from channels) and q.chunk_id = c.id and q.account_id = ${accountId}) as "channelId",
+           (select channel_id from lined) as "channelId",
            c.segments::int, c.price_e4 as "priceE4", null as "costE4", null as "sentAt", null as "finalAt",
            b.created_at as "acceptedAt", c.verdicts -> ${at}::int as verdict
     from chunks c join batches b on b.account_id = ${accountId} and b.id = ${batchId}
@@ -318,174 +320,6 @@ function momentOf({ replay, dueAt, pushId, handedAt }: Passage, finalAt: Date | 
       : { at: dueAt ?? new Date(0), what: 'report_waiting', detail: `to be handed over again${again}` };
   if (pushId === null) return { at: handedAt, what: 'report_pulled', detail: `by the customer${again}` };
   return { at: handedAt, what: 'report_pushed', detail: `by push ${pushId}${again}` };
-}
-
-// ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-export interface Event {
-  /** The message's id, the reply's, or the template's. */
-  readonly id: bigint;
-  readonly kind: EventKindName;
-  /** 0 of an audit. */
-  readonly subscriptionId: bigint;
-  /** `failed`: pushed in vain as often as the dialect allows. `kept`: nobody can pull it and there was no URL. Both wait for a replay. */
-  readonly state: 'waiting' | 'failed' | 'kept' | 'handed_over';
-  /** Waiting: whether it will be pushed or must be pulled. */
-  readonly route: 'pull' | 'push';
-  /** The push that took it; null if it was pulled, or waits. */
-  readonly pushId: bigint | null;
-  /** How often a push of it was begun, since it last began to wait. */
-  readonly tries: number;
-  /** When it is pushed next; null if it is not. */
-  readonly dueAt: Date | null;
-  readonly phone: string;
-  readonly code: string | null;
-  readonly costE4: bigint | null;
-  /** When what it tells of happened. */
-  readonly at: Date;
-  readonly handedAt: Date | null;
-  /** How often the operator or the customer had it handed over again. */
-  readonly replays: number;
-}
-
-export interface EventFilter extends DayRange {
-  readonly kind: EventKindName;
-  readonly subscriptionId: bigint | null;
-  readonly state: Event['state'] | null;
-  readonly phone: bigint | null;
-  readonly batchId: bigint | null;
-}
-
-/**
- * What is or was owed to an account, newest message or reply first. An event that waits to be handed over again is waiting.
- *
- * Walks the account's parcels downwards and opens those of a few batches at a time: all that is in a parcel is of one batch.
- */
-export async function searchEvents(sql: Sql, accountId: bigint, filter: EventFilter, page: PageRequest): Promise<Page<Event>> {
-  const { kind: kindName, phone, batchId, ...rest } = filter;
-  const search = { ...rest, accountId, kind: eventKind[kindName] };
-  const wanted = page.limit + 1;
-  const low = batchId === null ? 0n : batchId * 32768n;
-  const below = belowId(page);
-  let high = batchId === null || below <= low + 32767n ? below - 1n : low + 32767n;
-  const found: EventRow[] = [];
-  if (phone === null) {
-    while (found.length < wanted) {
-      const next = await nextOf(sql, search, low, high, wanted);
-      if (next.low === null || next.high === null) break;
-      const range = sql`id between ${next.low} and ${next.high}`;
-      found.push(...(await eventRows(sql, search, null, range, next.high < high ? next.high : high, wanted)));
-      high = next.low - 1n;
-    }
-  } else {
-    const ids = (await eventsOf(sql, accountId, search.kind, { ...rest, phone })).filter((id) => id >= low && id <= high);
-    ids.sort((a, b) => (a < b ? 1 : -1));
-    for (let at = 0; at < ids.length && found.length < wanted; at += wanted)
-      found.push(...(await eventRows(sql, search, ids.slice(at, at + wanted), sql`true`, high, wanted)));
-  }
-  return pageOf(await tell(sql, search, found.slice(0, wanted)), page, ({ id }) => [id]);
-}
-
-interface EventSearch extends DayRange {
-  readonly accountId: bigint;
-  readonly kind: EventKind;
-  readonly subscriptionId: bigint | null;
-  readonly state: Event['state'] | null;
-}
-
-const fits = (sql: Sql, { accountId, kind, fromDay, toDay, subscriptionId }: EventSearch) => sql`
-  account_id = ${accountId} and kind = ${kind} and day between ${fromDay}::date and ${toDay}::date
-  and (${subscriptionId}::bigint is null or subscription_id = ${subscriptionId})`;
-
-/** Whether a parcel is in the state that is looked for. */
-const isWanted = (sql: Sql, state: Event['state'] | null) =>
-  ({
-    waiting: sql`(route in (1, 2) or (route = 0 and endpoint <> 0))`,
-    failed: sql`route = 3`,
-    kept: sql`(route = 0 and endpoint = 0)`,
-    handed_over: sql`false`,
-    any: sql`true`,
-  })[state ?? 'any'];
-
-/** The next batches, downwards, whose parcels must be opened to find so many events; nulls if there are none. It may take more: see `eventRows`. */
-async function nextOf(sql: Sql, search: EventSearch, low: bigint, high: bigint, wanted: number) {
-  const { state } = search;
-  const [row] = await sql<[{ low: bigint | null; high: bigint | null }]>`
-    with newest as (
-      (select id, cardinality(indexes) as n from parcels
-       where ${fits(sql, search)} and id between ${low} and ${high} and ${isWanted(sql, state)} order by id desc limit ${wanted})
-      union all
-      (select id, case when replay = 0 then cardinality(indexes) else 0 end from handovers
-       where ${fits(sql, search)} and id between ${low} and ${high} and ${state === null || state === 'handed_over'}
-       order by id desc limit ${wanted})),
-    summed as (select id, sum(n) over (order by id desc) as n from newest order by id desc limit ${wanted})
-    select coalesce(max(id) filter (where n >= ${wanted}), min(id)) / 32768 * 32768 as low, max(id) / 32768 * 32768 + 32767 as high from summed`;
-  return row;
-}
-
-type EventRow = Omit<Event, 'kind' | 'phone' | 'route' | 'code' | 'costE4'> & { route: number };
-
-/** Events in rows that are in this range, or these alone, up to the highest. */
-async function eventRows(
-  sql: Sql,
-  search: EventSearch,
-  ids: readonly bigint[] | null,
-  range: Fragment,
-  highest: bigint,
-  limit: number,
-): Promise<EventRow[]> {
-  const { state } = search;
-  const wanted = sql`${fits(sql, search)} and ${range}`;
-  // What waits again is not handed over, so it must be seen even when only what was handed over is looked for.
-  const waiting = state === null || state === 'handed_over' ? wanted : sql`${wanted} and ${isWanted(sql, state)}`;
-  return sql<EventRow[]>`
-    with events as (
-      select event_id, case when route = 3 then 'failed' when route = 0 and endpoint = 0 then 'kept' else 'waiting' end as state,
-             subscription_id, route, null::bigint as push_id, at, null::timestamptz as handed_at, replay, tries,
-             case when route = 1 then due_at end as due_at
-      from ${opened(sql, sql`parcels`, waiting, ids)} where event_id <= ${highest}
-      union all
-      select event_id, 'handed_over', subscription_id, 0, push_id, at, handed_at, replay, 0, null
-      from ${opened(sql, sql`handovers`, wanted, ids)} where event_id <= ${highest} and ${state === null || state === 'handed_over'}),
-    latest as (select distinct on (event_id) * from events order by event_id desc, replay desc)
-    select event_id as id, state, subscription_id as "subscriptionId", route::int, push_id as "pushId", at, handed_at as "handedAt",
-           replay::int as replays, tries::int, due_at as "dueAt"
-    from latest where ${state}::text is null or state = ${state} order by event_id desc limit ${limit}`;
-}
-
-/** Adds what the events say. */
-async function tell(sql: Sql, { accountId, kind, fromDay, toDay }: EventSearch, rows: readonly EventRow[]): Promise<Event[]> {
-  interface Told {
-    readonly id: bigint;
-    readonly phone: bigint | null;
-    readonly form: string | null;
-    readonly code: string | null;
-    readonly costE4: bigint | null;
-  }
-  const ids = rows.map(({ id }) => id);
-  const of = {
-    [eventKind.report]: sql<Told[]>`
-      select id, phone, form, code, cost_e4 as "costE4" from messages
-      where account_id = ${accountId} and day between ${fromDay}::date and ${toDay}::date and id = any(${ids}::bigint[])`,
-    [eventKind.reply]: sql<Told[]>`
-      select id, phone, null as form, null as code, null as "costE4" from replies
-      where account_id = ${accountId} and id = any(${ids}::bigint[])`,
-    [eventKind.audit]: sql<Told[]>`
-      select id, null as phone, null as form, case when state = 'rejected' then 'FAIL' else 'SUCCESS' end as code, null as "costE4"
-      from templates where account_id = ${accountId} and id = any(${ids}::bigint[])`,
-  };
-  const told = new Map((await of[kind]).map((one) => [one.id, one]));
-  return rows.map(({ route, ...row }) => {
-    const { phone = null, form = null, code = null, costE4 = null } = told.get(row.id) ?? {};
-    return {
-      ...row,
-      kind: eventKindName[kind],
-      route: route === 0 && row.pushId === null ? 'pull' : 'push',
-      phone: form ?? (phone === null ? '' : usualForm(phone)),
-      code,
-      costE4,
-    };
-  });
 }
 
 // ── replies ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -15,7 +15,9 @@ import { balanceOf } from '../money/ledger.ts';
 import { expire, findOverdue } from '../outcome/messages.ts';
 import { defaultSettings } from '../model/configuration.ts';
 import { chunkIdOf, messageIdOf } from '../model/ids.ts';
-import { giveUpEvents, purgePushes } from '../events/outbox.ts';
+import { giveUpEvents } from '../events/owed.ts';
+import { purgePushes } from '../events/pushed.ts';
+import { dialects } from '../../http/dialects/registry.ts';
 import { createReports } from '../outcome/reports.ts';
 import { createRetention, type Retention } from './retention.ts';
 
@@ -30,7 +32,7 @@ beforeEach(async () => {
   // Noon, so that no test meets a midnight; tomorrow's, since no clock goes back.
   today = addDays(shanghaiDay(new Date()), 1);
   platform = await startMmsPlatform({ roles: ['api'], ahead: Date.parse(`${today}T12:00:00+08:00`) - Date.now() });
-  retention = createRetention({ db: platform.app.management.db, clock: platform.clock });
+  retention = createRetention({ db: platform.app.management.db, dialects, clock: platform.clock });
 });
 afterEach(() => platform.stop());
 
@@ -346,7 +348,7 @@ it('two janitors at once drop and purge what one would', async () => {
   await at(181);
   const other = createDb(platform.databaseUrl);
   try {
-    const both = [retention, createRetention({ db: other, clock: platform.clock })];
+    const both = [retention, createRetention({ db: other, dialects, clock: platform.clock })];
     await Promise.all(both.map((one) => one.dropDays(defaultSettings, never)));
     await Promise.all(both.map((one) => one.purge(defaultSettings, never)));
   } finally {
@@ -557,7 +559,7 @@ it('every purge takes no more at once than it is told, and goes on where it stop
     inbound_parts: (limit) => db.transaction((tx) => purgeInboundParts(tx, before, limit)),
     pushes: (limit) => db.transaction((tx) => purgePushes(tx, 1n, before, limit)),
     request_ids: (limit) => db.transaction((tx) => purgeRequestIds(tx, before, limit)),
-    parcels: (limit) => db.transaction((tx) => giveUpEvents(tx, today, true, limit)),
+    parcels: (limit) => db.transaction((tx) => giveUpEvents(tx, dialects, today, true, limit)),
   };
   for (const [table, purgeSome] of Object.entries(counts)) {
     expect(await rowsOf(table), table).toBe(n);

@@ -16,15 +16,17 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Db, isLockTimeout, type Sql } from '../../db/db.ts';
-import { groupBy } from '../../std/group.ts';
+import { groupInOrder } from '../../std/group.ts';
 import { addDays, dayBegins, shanghaiDay } from '../../std/shanghai.ts';
 import { forgetBatches, forgettable, freezeDay, purgeable, purgeBatches } from '../queue/batches.ts';
 import { purgeInboundParts, purgeReplies } from '../outcome/inbound.ts';
 import { compact } from '../money/ledger.ts';
 import { hasUnfinished, purgeLateReports } from '../outcome/messages.ts';
 import type { PlatformSettings } from '../model/configuration.ts';
-import { awaitedDays, giveUpEvents, hasWaiting, ownPartitions, purgePushes } from '../events/outbox.ts';
-import { purgeUnusedMedia } from '../content/package.ts';
+import { awaitedDays, giveUpEvents, hasWaiting, ownPartitions } from '../events/owed.ts';
+import { purgePushes } from '../events/pushed.ts';
+import type { Dialects } from '../model/dialect.ts';
+import { purgeUnusedMedia } from '../content/media.ts';
 import { setEventsGivenUpBefore } from '../config/settings.ts';
 
 /**
@@ -73,7 +75,7 @@ export interface Retention {
   purge(keepFor: KeepFor, isStopping: () => boolean): Promise<number>;
 }
 
-export function createRetention({ db, clock }: { db: Db; clock: () => Date }): Retention {
+export function createRetention({ db, dialects, clock }: { db: Db; dialects: Dialects; clock: () => Date }): Retention {
   const analyzed = new Map<string, number>();
   const partition = (table: string, day: string): string => `${table}_${day.replaceAll('-', '')}`;
   const parents = Object.keys(tables).map((table) => `public.${table}`);
@@ -148,7 +150,7 @@ export function createRetention({ db, clock }: { db: Db; clock: () => Date }): R
     if (isUnfinished) return 'unfinished';
     if (!(await freeze(day, isStopping))) return 'stopped';
     for (let n: number = portion.events; n === portion.events && !isStopping(); )
-      n = await db.transaction((sql) => giveUpEvents(sql, day, isGivenUp, portion.events));
+      n = await db.transaction((sql) => giveUpEvents(sql, dialects, day, isGivenUp, portion.events));
     return isStopping() ? 'stopped' : detach(day, isStopping);
   }
 
@@ -158,7 +160,7 @@ export function createRetention({ db, clock }: { db: Db; clock: () => Date }): R
       if (!(await purgesAlone(sql))) return 0;
       const at = clock();
       const found = await purgeable(sql, present, at, portion.batches);
-      for (const [accountId, own] of byAccount(found)) {
+      for (const [accountId, own] of groupInOrder(found, (row) => row.accountId)) {
         const ids = own.map(({ id }) => id);
         await purgeLateReports(sql, accountId, ids);
         await purgeBatches(sql, accountId, ids, at);
@@ -172,7 +174,7 @@ export function createRetention({ db, clock }: { db: Db; clock: () => Date }): R
     db.transaction(async (sql) => {
       if (!(await purgesAlone(sql))) return 0;
       const found = await forgettable(sql, before, portion.batches);
-      for (const [accountId, own] of byAccount(found)) {
+      for (const [accountId, own] of groupInOrder(found, (row) => row.accountId)) {
         const ids = own.map(({ id }) => id);
         await compact(sql, accountId, ids);
         await forgetBatches(sql, accountId, ids);
@@ -189,10 +191,11 @@ export function createRetention({ db, clock }: { db: Db; clock: () => Date }): R
         const present = await partitions(sql);
         for (const [table, fillfactor] of Object.entries(tables))
           for (const day of days)
-            if (!present.has(partition(table, day)))
-              await sql.unsafe(`
-                create table ${partition(table, day)} (like ${table} including all) with (fillfactor = ${fillfactor});
-                alter table ${table} attach partition ${partition(table, day)} for values from ('${day}') to ('${addDays(day, 1)}')`);
+            if (!present.has(partition(table, day))) {
+              const name = partition(table, day);
+              await sql.unsafe(`create table ${name} (like ${table} including all) with (fillfactor = ${fillfactor})`);
+              await sql.unsafe(`alter table ${table} attach partition ${name} for values from ('${day}') to ('${addDays(day, 1)}')`);
+            }
       });
     },
 
@@ -227,7 +230,7 @@ export function createRetention({ db, clock }: { db: Db; clock: () => Date }): R
       const kept = new Map<string, 'unfinished' | 'awaited' | 'in use'>();
       if (old.length === 0) return { dropped, kept };
       await setEventsGivenUpBefore(db.sql, before);
-      const awaited = await awaitedDays(db.sql, before);
+      const awaited = await awaitedDays(db.sql, dialects, before);
       for (const day of old) {
         const result = await retire(day, awaited.has(day), day < givenUpBefore, isStopping);
         if (result === 'stopped') break;
@@ -260,9 +263,6 @@ export function createRetention({ db, clock }: { db: Db; clock: () => Date }): R
     },
   };
 }
-
-const byAccount = <Row extends { readonly accountId: bigint }>(rows: readonly Row[]): [bigint, Row[]][] =>
-  [...groupBy(rows, ({ accountId }) => accountId)].sort(([a], [b]) => (a < b ? -1 : 1));
 
 /** Held by whoever freezes, purges or forgets batches. */
 const batchesLock = (sql: Sql) => sql`hashtext('hongyan old batches')`;

@@ -7,8 +7,8 @@ import { usualForm } from '../../core/model/numbers.ts';
 import * as reporting from '../../core/watch/reporting.ts';
 import type { Caller } from '../../core/config/tokens.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
-import * as contract from './contract.ts';
-import { listOf, ref } from './contract.ts';
+import * as contract from '../../../contract/index.ts';
+import { listOf, ref } from '../../../contract/index.ts';
 import {
   accountOf,
   type Api,
@@ -18,7 +18,7 @@ import {
   operatorOnly,
   pageRequest,
   phoneOf,
-  Problem,
+  RequestError,
   scopeOf,
   textOrNull,
 } from './shared.ts';
@@ -29,13 +29,29 @@ export function addAccounts(api: Api, deps: ConsoleDeps): void {
 
   api.get(
     '/v1/accounts',
-    { schema: { summary: 'Accounts, by id', tags, querystring: contract.pageQuery, response: { 200: listOf(contract.accountSchema) } } },
+    {
+      schema: {
+        operationId: 'listAccounts',
+        summary: 'Accounts, by id',
+        tags,
+        querystring: contract.pageQuery,
+        response: { 200: listOf(contract.accountSchema) },
+      },
+    },
     async ({ caller, query }) => mapPage(await accounts.listAccounts(db.sql, scopeOf(caller), pageRequest(query)), accountView),
   );
 
   api.get(
     '/v1/accounts/:id',
-    { schema: { summary: 'One account', tags, params: contract.idParams, response: { 200: ref(contract.accountSchema) } } },
+    {
+      schema: {
+        operationId: 'getAccount',
+        summary: 'One account',
+        tags,
+        params: contract.idParams,
+        response: { 200: ref(contract.accountSchema) },
+      },
+    },
     async ({ caller, params }) => accountView(await accounts.getAccount(db.sql, accountOf(caller, params.id))),
   );
 
@@ -43,7 +59,13 @@ export function addAccounts(api: Api, deps: ConsoleDeps): void {
     '/v1/accounts',
     {
       config: operatorOnly,
-      schema: { summary: 'Make an account', tags, body: contract.newAccount, response: { 201: ref(contract.createdAccountSchema) } },
+      schema: {
+        operationId: 'createAccount',
+        summary: 'Make an account',
+        tags,
+        body: contract.newAccount,
+        response: { 201: ref(contract.createdAccountSchema) },
+      },
     },
     async ({ body }, reply) => {
       const { account, apiKey } = await change(deps, (sql) => accounts.createAccount(sql, box, accountSettingsOf(body)));
@@ -56,6 +78,7 @@ export function addAccounts(api: Api, deps: ConsoleDeps): void {
     '/v1/accounts/:id',
     {
       schema: {
+        operationId: 'changeAccount',
         summary: 'Change an account; its own token may change its pushUrls',
         tags,
         params: contract.idParams,
@@ -74,20 +97,27 @@ export function addAccounts(api: Api, deps: ConsoleDeps): void {
     '/v1/accounts/:id/api-key',
     {
       config: operatorOnly,
-      schema: { summary: 'Replace the API key', tags, params: contract.idParams, response: { 200: ref(contract.apiKeySchema) } },
+      schema: {
+        operationId: 'rotateApiKey',
+        summary: 'Replace the API key',
+        tags,
+        params: contract.idParams,
+        response: { 200: ref(contract.apiKeySchema) },
+      },
     },
     async ({ params }) => ({ apiKey: await change(deps, (sql) => accounts.rotateApiKey(sql, box, BigInt(params.id))) }),
   );
 }
 
 export function addSubscriptions(api: Api, deps: ConsoleDeps): void {
-  const { db, box, clock } = deps;
+  const { db, directory, clock } = deps;
   const tags = ['subscriptions'];
 
   api.get(
     '/v1/subscriptions',
     {
       schema: {
+        operationId: 'listSubscriptions',
         summary: 'Subscriptions, by id',
         tags,
         querystring: contract.whosePageQuery,
@@ -100,7 +130,15 @@ export function addSubscriptions(api: Api, deps: ConsoleDeps): void {
 
   api.get(
     '/v1/subscriptions/:id',
-    { schema: { summary: 'One subscription', tags, params: contract.idParams, response: { 200: ref(contract.subscriptionSchema) } } },
+    {
+      schema: {
+        operationId: 'getSubscription',
+        summary: 'One subscription',
+        tags,
+        params: contract.idParams,
+        response: { 200: ref(contract.subscriptionSchema) },
+      },
+    },
     async ({ caller, params }) => subscriptionView(await accounts.getSubscription(db.sql, scopeOf(caller), BigInt(params.id))),
   );
 
@@ -109,6 +147,7 @@ export function addSubscriptions(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'createSubscription',
         summary: 'Subscribe an account to a product',
         tags,
         body: contract.newSubscription,
@@ -123,7 +162,7 @@ export function addSubscriptions(api: Api, deps: ConsoleDeps): void {
         priceE4: e4Of('price', price),
         ...(spId !== undefined && { spId: BigInt(spId) }),
       };
-      const { subscription, password } = await change(deps, (sql) => accounts.createSubscription(sql, box, wanted));
+      const { subscription, password } = await change(deps, (sql) => accounts.createSubscription(sql, deps, wanted));
       reply.code(201);
       return { ...subscriptionView(subscription), password };
     },
@@ -133,6 +172,7 @@ export function addSubscriptions(api: Api, deps: ConsoleDeps): void {
     '/v1/subscriptions/:id',
     {
       schema: {
+        operationId: 'changeSubscription',
         summary: 'Change a subscription; its account’s token may change its pushUrls',
         tags,
         params: contract.idParams,
@@ -144,9 +184,14 @@ export function addSubscriptions(api: Api, deps: ConsoleDeps): void {
       const scope = scopeOf(caller);
       await accounts.getSubscription(db.sql, scope, BigInt(params.id));
       ownPushUrlsOnly(caller, body);
-      const { price, ...settings } = body;
+      const { price, dialect, ...settings } = body;
+      const id = BigInt(params.id);
       const wanted = { ...settings, ...(price !== undefined && { priceE4: e4Of('price', price) }) };
-      return subscriptionView(await change(deps, (sql) => accounts.changeSubscription(sql, scope, BigInt(params.id), wanted)));
+      const changed = await change(deps, async (sql) => {
+        if (dialect !== undefined) await accounts.changeDialect(sql, directory.dialects, id, dialect);
+        return accounts.changeSubscription(sql, scope, id, wanted);
+      });
+      return subscriptionView(changed);
     },
   );
 
@@ -155,6 +200,7 @@ export function addSubscriptions(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'topUpSubscription',
         summary: 'Pay into a subscription’s balance',
         tags,
         params: contract.idParams,
@@ -175,6 +221,7 @@ export function addSubscriptions(api: Api, deps: ConsoleDeps): void {
     '/v1/ledger',
     {
       schema: {
+        operationId: 'listLedgerEntries',
         summary: 'What moved a subscription’s balance, newest first',
         tags,
         querystring: contract.ledgerQuery,
@@ -191,7 +238,8 @@ export function addSubscriptions(api: Api, deps: ConsoleDeps): void {
 /** Of its own settings an account may change where its events are pushed to, nothing else. */
 function ownPushUrlsOnly(caller: Caller, body: object): void {
   const others = Object.keys(body).filter((setting) => setting !== 'pushUrls');
-  if (caller.role === 'account' && others.length > 0) throw new Problem(403, 'forbidden', `${others.join(', ')}: for the operator only`);
+  if (caller.role === 'account' && others.length > 0)
+    throw new RequestError(403, 'forbidden', `${others.join(', ')}: for the operator only`);
 }
 
 /** Numbers of a request as the core has them. */

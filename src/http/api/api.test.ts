@@ -460,6 +460,56 @@ describe('products, pools and channels', () => {
       expect([status, answer.error.message], message).toEqual([400, expect.stringContaining(message)]);
     }
   });
+
+  test('a change is checked by the protocol that the channel has, and what it stored before is not asked for again', async () => {
+    const mm7 = { url: 'https://mmsc.example.net/mm7', vaspId: '800001', vasId: '10690001', ratePerSecond: 10 };
+    const { body: made } = await as('operator').post('/v1/channels', { ...channel, protocol: 'mm7', settings: mm7 });
+    const path = `/v1/channels/${made.id}`;
+    const wanted = { ...mm7, priority: 'High', chargedParty: 'Recipient', frameMs: 8000, responseTimeoutMs: 90_000 };
+    expect((await as('operator').patch(path, { settings: wanted })).body).toMatchObject({ settings: wanted, protocol: 'mm7' });
+    for (const [wrong, message] of [
+      [settings, 'settings.url, settings.vaspId, settings.vasId: required'],
+      [{ ...mm7, priority: 'Urgent' }, 'settings.priority: must be one of Normal, High, Low'],
+      [{ ...mm7, frameMs: 10 }, 'settings.frameMs: must be >= 1000'],
+      [{ ...mm7, serviceCode: 'a b' }, 'settings.serviceCode: must match pattern "^[!-~]{0,100}$"'],
+    ] as const)
+      expect(await as('operator').patch(path, { settings: wrong })).toMatchObject({
+        status: 400,
+        body: { error: { code: 'invalid', message } },
+      });
+    expect((await as('operator').patch(path, { name: '联通' })).body).toMatchObject({ name: '联通', settings: wanted });
+  });
+
+  test('the kinds of channels say what a form needs to know', async () => {
+    const { status, body } = await as('operator').get('/v1/channel-kinds');
+    expect([status, body.data.map(({ name }) => name)]).toEqual([200, ['cmpp', 'mm7']]);
+    expect(body.data).toMatchObject([
+      {
+        title: { zh: '中国移动 CMPP 2.0/3.0' },
+        secret: { title: { zh: '登录密码' } },
+        door: null,
+        settings: {
+          required: ['host', 'port', 'spId', 'serviceId', 'ratePerSecond'],
+          properties: {
+            spId: { type: 'string', title: '企业代码', 'x-title-en': 'SP_Id' },
+            window: { type: 'integer', minimum: 1, maximum: 1024, default: 16, title: '滑动窗口' },
+          },
+        },
+      },
+      { door: { path: '/mm7/{id}' }, settings: { properties: { chargedParty: { default: 'Sender', title: '计费类型' } } } },
+    ]);
+    expect(await as('other').get('/v1/channel-kinds')).toMatchObject({ status: 403 });
+  });
+
+  test('the document tells the settings of each kind', async () => {
+    const { body: document } = await as('operator').get('/v1/openapi.json');
+    const settings = { oneOf: [{ $ref: '#/components/schemas/CmppSettings' }, { $ref: '#/components/schemas/Mm7Settings' }] };
+    const requestBody = { content: { 'application/json': { schema: { properties: { settings } } } } };
+    expect(document).toMatchObject({
+      paths: { '/v1/channels': { post: { requestBody } }, '/v1/channels/{id}': { patch: { requestBody } } },
+      components: { schemas: { CmppSettings: { properties: { spId: { title: '企业代码' } } } } },
+    });
+  });
 });
 
 describe('templates and signatures', () => {

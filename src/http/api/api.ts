@@ -1,19 +1,18 @@
 /**
- * The management API under /v1 as a whole: who calls, what a request must look like, how an answer says that something is wrong, and
- * the OpenAPI document. The routes themselves are in the other files of this folder, by what they are about, their JSON in
- * contract.ts.
+ * The management API under /v1 as a whole: who calls, what a request must look like, and how an answer says that something is wrong.
+ * The routes themselves are in the other files of this folder, by what they are about, the OpenAPI document in openapi.ts, the JSON in
+ * contract/.
  *
  * A caller shows a bearer token and is the operator or an account; that, and whether a route is the operator's only, is decided before
  * a body is read. Requests are checked against the contract as they are: nothing is coerced, dropped or filled in, but that a query and
  * a path, which are text, give numbers where the contract asks for them.
  */
-import swagger from '@fastify/swagger';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyBodyParser, FastifyInstance, FastifyReply, FastifyRequest, FastifySchemaCompiler } from 'fastify';
-import { type TSchema, Type } from 'typebox';
+import type { TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
 import type { TLocalizedValidationError } from 'typebox/error';
-import { validateCard } from '../../core/content/card.ts';
+import { validateCard } from '../../core/content/layouts.ts';
 import { Denial } from '../../core/config/management.ts';
 import type { TokenHolder } from '../../core/config/tokens.ts';
 import { findToken } from '../../core/config/tokens.ts';
@@ -23,14 +22,16 @@ import { addCaps } from './caps.ts';
 import { addCatalogue } from './catalogue.ts';
 import { addContentRoutes } from './content.ts';
 import { addNumbers } from './numbers.ts';
-import { namedSchemas, problemSchema, ref } from './contract.ts';
+import { addOpenApi } from './openapi.ts';
+import { namedSchemas, problemSchema, ref } from '../../../contract/index.ts';
 import { addEvents, addRecords } from './records.ts';
 import { addReviews } from './reviews.ts';
 import { addSettings } from './settings.ts';
-import { type Api, type ConsoleDeps, Problem } from './shared.ts';
+import { type Api, type ConsoleDeps, RequestError } from './shared.ts';
 import { addTemplates } from './templates.ts';
+import { explain, joinPath } from '../../std/explain.ts';
 import type { HttpPart } from '../part.ts';
-import { jsonType, plainFailure } from '../part.ts';
+import { plainFailure } from '../part.ts';
 
 const routes = [
   addAccounts,
@@ -55,10 +56,9 @@ export function createConsoleApi(deps: ConsoleDeps): HttpPart {
     failure: plainFailure,
     async routes(server) {
       const api = typed(server);
-      let document: Buffer | undefined;
       for (const schema of namedSchemas) api.addSchema(schema);
       api.setValidatorCompiler(checkerOf);
-      api.setErrorHandler(answerProblem);
+      api.setErrorHandler(answerError);
       api.removeAllContentTypeParsers();
       api.addContentTypeParser('application/json', { parseAs: 'string' }, readJson(api));
       api.decorateRequest('caller');
@@ -71,20 +71,7 @@ export function createConsoleApi(deps: ConsoleDeps): HttpPart {
         if (config?.operatorOnly) schema.description = 'For the operator only.';
         schema.response = Object.assign({ '4xx': ref(problemSchema) }, schema.response);
       });
-      await api.register(swagger, {
-        openapi: {
-          openapi: '3.1.0',
-          info: { title: '鸿雁 Hongyan management API', version: '1' },
-          components: { securitySchemes: { token: { type: 'http', scheme: 'bearer' } } },
-        },
-        refResolver: { buildLocalReference: (json, _base, _fragment, at) => (typeof json.$id === 'string' ? json.$id : `schema-${at}`) },
-      });
-      api.get(
-        '/v1/openapi.json',
-        { config: { forAnyone: true }, schema: { summary: 'This document', tags: ['meta'], response: { 200: Type.Unknown() } } },
-        // Written once: it is for anyone, and large.
-        async (_request, reply) => reply.type(jsonType).send((document ??= Buffer.from(JSON.stringify(api.swagger())))),
-      );
+      await addOpenApi(api);
       for (const add of routes) add(api, deps);
     },
   };
@@ -98,21 +85,21 @@ async function callerOf({ db }: ConsoleDeps, request: FastifyRequest, reply: Fas
   if (!caller) {
     if (token !== undefined) request.countFailure();
     reply.header('www-authenticate', 'Bearer');
-    throw new Problem(401, 'unauthenticated', 'Authorization: a valid bearer token is needed');
+    throw new RequestError(401, 'unauthenticated', 'Authorization: a valid bearer token is needed');
   }
-  if (operatorOnly && caller.role !== 'operator') throw new Problem(403, 'forbidden', 'this is for the operator only');
+  if (operatorOnly && caller.role !== 'operator') throw new RequestError(403, 'forbidden', 'this is for the operator only');
   return caller;
 }
 
 // ── what is wrong ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-function answerProblem(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+function answerError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const say = (status: number, code: string, message: string) => reply.code(status).send({ error: { code, message } });
-  if (error instanceof Problem) return say(error.status, error.code, error.message);
+  if (error instanceof RequestError) return say(error.status, error.code, error.message);
   if (error instanceof Denial) {
     // What is wrong with a query is a bad request; a body that is well-formed and means nothing has a status of its own.
-    const statuses = { not_found: 404, conflict: 409, invalid: request.method === 'GET' ? 400 : 422 };
-    return say(statuses[error.code], error.code, error.message);
+    const statuses = { not_found: 404, conflict: 409, invalid: request.method === 'GET' ? 400 : 422, malformed: 400 };
+    return say(statuses[error.code], error.code === 'malformed' ? 'invalid' : error.code, error.message);
   }
   const { statusCode, message } = error instanceof Error && 'statusCode' in error ? error : { statusCode: 500, message: '' };
   if (statusCode === 415)
@@ -133,9 +120,9 @@ const checkerOf: FastifySchemaCompiler<TSchema> = ({ schema, httpPart = 'body' }
   const validator = Compile(schema);
   return (given: unknown) => {
     const value = httpPart === 'body' ? given : withNumbers(schema, given);
-    if (!validator.Check(value)) return { error: new Problem(400, 'invalid', explain(validator.Errors(value), value, httpPart)) };
+    if (!validator.Check(value)) return { error: new RequestError(400, 'invalid', problemOf(validator.Errors(value), value, httpPart)) };
     const path = unstorablePath(value, '');
-    if (path !== null) return { error: new Problem(400, 'invalid', `${path || httpPart}: holds a character that is none`) };
+    if (path !== null) return { error: new RequestError(400, 'invalid', `${path || httpPart}: holds a character that is none`) };
     return { value };
   };
 };
@@ -154,45 +141,22 @@ function withNumbers(schema: TSchema, given: unknown): unknown {
 
 const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> => typeof value === 'object' && value !== null;
 
-/** The first thing that is wrong, after its path. */
-function explain(errors: readonly TLocalizedValidationError[], value: unknown, part: string): string {
+/** A card has its own judge, who says what is wrong with it better than a union of schemas can. */
+function problemOf(errors: readonly TLocalizedValidationError[], value: unknown, part: string): string {
   const first = errors.find(({ keyword }) => keyword !== 'boolean');
-  if (!first) return `${part}: not as it should be`;
-  if (first.instancePath.startsWith('/card') && isRecord(value)) {
-    // A card has its own judge, who says it better than a union of schemas can.
+  if (first?.instancePath.startsWith('/card') && isRecord(value)) {
     const judged = validateCard(value['card']);
     if ('error' in judged) return `card.${judged.error}`;
   }
-  const path = pathOf(first.instancePath);
-  switch (first.keyword) {
-    case 'additionalProperties':
-      return `${first.params.additionalProperties.map((name) => join(path, name)).join(', ')}: unknown here`;
-    case 'required':
-      return `${first.params.requiredProperties.map((name) => join(path, name)).join(', ')}: required`;
-    case 'enum':
-      return `${path}: must be one of ${first.params.allowedValues.map(String).join(', ')}`;
-    default: {
-      // The alternatives of a union fail one after the other, at the same place.
-      const reasons = errors.filter(({ instancePath, keyword }) => instancePath === first.instancePath && keyword !== 'anyOf');
-      return `${path || part}: ${[...new Set(reasons.map(({ message }) => message))].join(' or ')}`;
-    }
-  }
+  return explain(errors, part);
 }
-
-/** `/numbers/3` → `numbers[3]`, as the core writes its paths. */
-function pathOf(pointer: string): string {
-  const parts = pointer.split('/').slice(1);
-  return parts.reduce((path, part) => (/^\d+$/.test(part) ? `${path}[${part}]` : join(path, part)), '');
-}
-
-const join = (path: string, name: string): string => (path === '' ? name : `${path}.${name}`);
 
 /** Where there is a text that PostgreSQL cannot store: with a NUL, or with half a surrogate pair. Looks at what the schema has let through. */
 function unstorablePath(value: unknown, path: string): string | null {
   if (typeof value === 'string') return /[\0\p{Cs}]/u.test(value) ? path : null;
   if (!isRecord(value)) return null;
   for (const [name, part] of Object.entries(value)) {
-    const wrong = unstorablePath(part, Array.isArray(value) ? `${path}[${name}]` : join(path, name));
+    const wrong = unstorablePath(part, Array.isArray(value) ? `${path}[${name}]` : joinPath(path, name));
     if (wrong !== null) return wrong;
   }
   return null;

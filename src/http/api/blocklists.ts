@@ -4,8 +4,8 @@ import * as blocklists from '../../core/catalogue/blocklists.ts';
 import { change, mapPage } from '../../core/config/management.ts';
 import { usualForm } from '../../core/model/numbers.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
-import * as contract from './contract.ts';
-import { listOf, ref } from './contract.ts';
+import * as contract from '../../../contract/index.ts';
+import { listOf, ref } from '../../../contract/index.ts';
 import { type Api, type ConsoleDeps, idOrNull, operatorOnly, optionalPhone, pageRequest, phonesOf, scopeOf } from './shared.ts';
 
 export function addBlocklists(api: Api, deps: ConsoleDeps): void {
@@ -16,6 +16,7 @@ export function addBlocklists(api: Api, deps: ConsoleDeps): void {
     '/v1/blocklists',
     {
       schema: {
+        operationId: 'listBlocklists',
         summary: 'Blocklists, by id; for an account those of its subscriptions and signatures',
         tags,
         querystring: contract.whosePageQuery,
@@ -31,6 +32,7 @@ export function addBlocklists(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'ensureBlocklist',
         summary: 'The list of this kind for this subject, made if there is none; empty and system have no subject',
         tags,
         body: contract.newBlocklist,
@@ -50,6 +52,7 @@ export function addBlocklists(api: Api, deps: ConsoleDeps): void {
     '/v1/blocklists/:id/numbers',
     {
       schema: {
+        operationId: 'listBlockedNumbers',
         summary: 'Numbers on a list, or whether one is on it',
         tags,
         params: contract.idParams,
@@ -67,6 +70,7 @@ export function addBlocklists(api: Api, deps: ConsoleDeps): void {
     '/v1/blocklists/:id/numbers',
     {
       schema: {
+        operationId: 'addBlockedNumbers',
         summary: 'Put numbers onto a list',
         tags,
         params: contract.idParams,
@@ -84,6 +88,7 @@ export function addBlocklists(api: Api, deps: ConsoleDeps): void {
     '/v1/blocklists/:id/numbers',
     {
       schema: {
+        operationId: 'removeBlockedNumbers',
         summary: 'Take numbers off a list',
         tags,
         params: contract.idParams,

@@ -3,8 +3,8 @@ import type { Static } from 'typebox';
 import * as caps from '../../core/screening/caps.ts';
 import { change, mapPage } from '../../core/config/management.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
-import * as contract from './contract.ts';
-import { listOf, ref } from './contract.ts';
+import * as contract from '../../../contract/index.ts';
+import { listOf, ref } from '../../../contract/index.ts';
 import { type Api, type ConsoleDeps, operatorOnly, pageRequest } from './shared.ts';
 
 export function addCaps(api: Api, deps: ConsoleDeps): void {
@@ -17,7 +17,13 @@ export function addCaps(api: Api, deps: ConsoleDeps): void {
     '/v1/caps',
     {
       config,
-      schema: { summary: 'Frequency caps, by id', tags, querystring: contract.capQuery, response: { 200: listOf(contract.capSchema) } },
+      schema: {
+        operationId: 'listCaps',
+        summary: 'Frequency caps, by id',
+        tags,
+        querystring: contract.capQuery,
+        response: { 200: listOf(contract.capSchema) },
+      },
     },
     async ({ query: { scope, subjectId, ...page } }) => {
       const filter = { scope: scope ?? null, subjectId: subjectId === undefined ? null : BigInt(subjectId) };
@@ -25,7 +31,7 @@ export function addCaps(api: Api, deps: ConsoleDeps): void {
     },
   );
 
-  api.get('/v1/caps/:id', { config, schema: { summary: 'One frequency cap', ...one } }, async ({ params }) =>
+  api.get('/v1/caps/:id', { config, schema: { operationId: 'getCap', summary: 'One frequency cap', ...one } }, async ({ params }) =>
     capView(await caps.getCap(db.sql, BigInt(params.id))),
   );
 
@@ -34,6 +40,7 @@ export function addCaps(api: Api, deps: ConsoleDeps): void {
     {
       config,
       schema: {
+        operationId: 'createCap',
         summary: 'Cap what one number may get of a subscription, a product or a signature',
         tags,
         body: contract.newCap,
@@ -47,12 +54,16 @@ export function addCaps(api: Api, deps: ConsoleDeps): void {
     },
   );
 
-  api.patch('/v1/caps/:id', { config, schema: { summary: 'Change a cap', body: contract.capChange, ...one } }, async ({ params, body }) =>
-    capView(await change(deps, (sql) => caps.changeCap(sql, BigInt(params.id), body))),
+  api.patch(
+    '/v1/caps/:id',
+    { config, schema: { operationId: 'changeCap', summary: 'Change a cap', body: contract.capChange, ...one } },
+    async ({ params, body }) => capView(await change(deps, (sql) => caps.changeCap(sql, BigInt(params.id), body))),
   );
 
-  api.delete('/v1/caps/:id', { config, schema: { summary: 'Remove a cap; answers with what it was', ...one } }, async ({ params }) =>
-    capView(await change(deps, (sql) => caps.removeCap(sql, BigInt(params.id)))),
+  api.delete(
+    '/v1/caps/:id',
+    { config, schema: { operationId: 'deleteCap', summary: 'Remove a cap; answers with what it was', ...one } },
+    async ({ params }) => capView(await change(deps, (sql) => caps.removeCap(sql, BigInt(params.id)))),
   );
 }
 

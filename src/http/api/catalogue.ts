@@ -1,23 +1,27 @@
 /** The routes of the management API for products, pools and channels, and for reports of carriers that match no message. */
-import type { Static } from 'typebox';
+import type { SwaggerTransform } from '@fastify/swagger';
+import { type Static, type TObject, Type } from 'typebox';
+import type { ChannelKind } from '../../channels/channel.ts';
 import * as channels from '../../core/catalogue/channels.ts';
 import * as pools from '../../core/catalogue/pools.ts';
 import * as products from '../../core/catalogue/products.ts';
 import { change, mapPage } from '../../core/config/management.ts';
 import * as reporting from '../../core/watch/reporting.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
-import * as contract from './contract.ts';
-import { listOf, ref } from './contract.ts';
+import * as contract from '../../../contract/index.ts';
+import { listOf, ref } from '../../../contract/index.ts';
 import { type Api, type ConsoleDeps, idOrNull, one, operatorOnly, pageRequest, scopeOf, timeOrNull } from './shared.ts';
+import { withExamples } from './openapi.ts';
 
 export function addCatalogue(api: Api, deps: ConsoleDeps): void {
-  const { db, box } = deps;
+  const { db, channelKinds } = deps;
   const tags = ['products and channels'];
 
   api.get(
     '/v1/products',
     {
       schema: {
+        operationId: 'listProducts',
         summary: 'Products, by id; for an account those it subscribes to',
         tags,
         querystring: contract.pageQuery,
@@ -29,7 +33,15 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
 
   api.get(
     '/v1/products/:id',
-    { schema: { summary: 'One product', tags, params: contract.idParams, response: { 200: ref(contract.productSchema) } } },
+    {
+      schema: {
+        operationId: 'getProduct',
+        summary: 'One product',
+        tags,
+        params: contract.idParams,
+        response: { 200: ref(contract.productSchema) },
+      },
+    },
     async ({ caller, params }) => productView(await products.getProduct(db.sql, scopeOf(caller), BigInt(params.id))),
   );
 
@@ -37,7 +49,13 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     '/v1/products',
     {
       config: operatorOnly,
-      schema: { summary: 'Make a product', tags, body: contract.newProduct, response: { 201: ref(contract.productSchema) } },
+      schema: {
+        operationId: 'createProduct',
+        summary: 'Make a product',
+        tags,
+        body: contract.newProduct,
+        response: { 201: ref(contract.productSchema) },
+      },
     },
     async ({ body }, reply) => {
       const product = await change(deps, (sql) => products.createProduct(sql, withPool(body)));
@@ -51,6 +69,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'changeProduct',
         summary: 'Change a product',
         tags,
         params: contract.idParams,
@@ -66,6 +85,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'listPools',
         summary: 'Pools of channels, by id',
         tags,
         querystring: contract.pageQuery,
@@ -77,7 +97,16 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
 
   api.post(
     '/v1/pools',
-    { config: operatorOnly, schema: { summary: 'Make a pool', tags, body: contract.newPool, response: { 201: ref(contract.poolSchema) } } },
+    {
+      config: operatorOnly,
+      schema: {
+        operationId: 'createPool',
+        summary: 'Make a pool',
+        tags,
+        body: contract.newPool,
+        response: { 201: ref(contract.poolSchema) },
+      },
+    },
     async ({ body: { name, channels } }, reply) => {
       const pool = await change(deps, (sql) => pools.createPool(sql, { name, channels: channels.map(memberOf) }));
       reply.code(201);
@@ -90,6 +119,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'changePool',
         summary: 'Change a pool; its channels are replaced as a whole',
         tags,
         params: contract.idParams,
@@ -113,10 +143,32 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
   }
 
   api.get(
+    '/v1/channel-kinds',
+    {
+      config: operatorOnly,
+      schema: {
+        operationId: 'listChannelKinds',
+        summary: 'Kinds of channels: the protocols, and the settings that each of them takes',
+        tags,
+        response: { 200: Type.Object({ data: Type.Array(ref(contract.channelKindSchema)) }) },
+      },
+    },
+    () => ({ data: channelKinds.map(kindView) }),
+  );
+
+  for (const { settings } of channelKinds) api.addSchema(settings);
+  /** A channel's settings are checked by the core, once the protocol is known. The document says here what they may be. */
+  const settings = { oneOf: channelKinds.map((kind) => ref(kind.settings)), description: 'Of its protocol.' };
+  const documentedAs =
+    (body: TObject): SwaggerTransform =>
+    ({ schema, url }) => ({ url, schema: withExamples({ ...schema, body: { ...body, properties: { ...body.properties, settings } } }) });
+
+  api.get(
     '/v1/channels',
     {
       config: operatorOnly,
       schema: {
+        operationId: 'listChannels',
         summary: 'Channels with the state of their connections and their queues, by id',
         tags,
         querystring: contract.pageQuery,
@@ -133,7 +185,13 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     '/v1/channels/:id',
     {
       config: operatorOnly,
-      schema: { summary: 'One channel', tags, params: contract.idParams, response: { 200: ref(contract.channelSchema) } },
+      schema: {
+        operationId: 'getChannel',
+        summary: 'One channel',
+        tags,
+        params: contract.idParams,
+        response: { 200: ref(contract.channelSchema) },
+      },
     },
     async ({ params }) => one(await channelViews([await channels.getChannel(db.sql, BigInt(params.id))])),
   );
@@ -141,11 +199,17 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
   api.post(
     '/v1/channels',
     {
-      config: operatorOnly,
-      schema: { summary: 'Make a channel', tags, body: contract.newChannel, response: { 201: ref(contract.channelSchema) } },
+      config: { ...operatorOnly, swaggerTransform: documentedAs(contract.newChannel) },
+      schema: {
+        operationId: 'createChannel',
+        summary: 'Make a channel',
+        tags,
+        body: contract.newChannel,
+        response: { 201: ref(contract.channelSchema) },
+      },
     },
     async ({ body }, reply) => {
-      const channel = await change(deps, (sql) => channels.createChannel(sql, box, body));
+      const channel = await change(deps, (sql) => channels.createChannel(sql, deps, body));
       reply.code(201);
       return one(await channelViews([channel]));
     },
@@ -154,8 +218,9 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
   api.patch(
     '/v1/channels/:id',
     {
-      config: operatorOnly,
+      config: { ...operatorOnly, swaggerTransform: documentedAs(contract.channelChange) },
       schema: {
+        operationId: 'changeChannel',
         summary: 'Change a channel; its settings are replaced as a whole',
         tags,
         params: contract.idParams,
@@ -164,7 +229,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
       },
     },
     async ({ params, body }) =>
-      one(await channelViews([await change(deps, (sql) => channels.changeChannel(sql, box, BigInt(params.id), body))])),
+      one(await channelViews([await change(deps, (sql) => channels.changeChannel(sql, deps, BigInt(params.id), body))])),
   );
 
   api.get(
@@ -172,6 +237,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'listOrphanReports',
         summary: 'Reports of carriers that match no message (yet)',
         tags,
         querystring: contract.pageQuery,
@@ -201,6 +267,14 @@ const poolView = ({ id, name, channels }: pools.Pool): Static<typeof contract.po
   id: Number(id),
   name,
   channels: channels.map((member) => ({ ...member, channelId: Number(member.channelId) })),
+});
+
+const kindView = ({ name, title, settings, secret, door }: ChannelKind): Static<typeof contract.channelKindSchema> => ({
+  name,
+  title,
+  settings: { ...settings },
+  secret: { title: secret },
+  door: door ? { path: `${door.prefix}/{id}` } : null,
 });
 
 const channelView = (

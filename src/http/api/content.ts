@@ -8,9 +8,9 @@ import * as content from '../../core/screening/content-rules.ts';
 import { change, mapPage } from '../../core/config/management.ts';
 import { fold } from '../../core/screening/sensitive-words.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
-import * as contract from './contract.ts';
-import { listOf, ref } from './contract.ts';
-import { type Api, type ConsoleDeps, idOrNull, operatorOnly, pageRequest, Problem, scopeOf } from './shared.ts';
+import * as contract from '../../../contract/index.ts';
+import { listOf, ref } from '../../../contract/index.ts';
+import { type Api, type ConsoleDeps, idOrNull, operatorOnly, pageRequest, RequestError, scopeOf } from './shared.ts';
 
 export function addContentRoutes(api: Api, deps: ConsoleDeps): void {
   addContentTemplates(api, deps);
@@ -34,6 +34,7 @@ function addContentTemplates(api: Api, deps: ConsoleDeps): void {
     '/v1/content-templates',
     {
       schema: {
+        operationId: 'listContentTemplates',
         summary: 'Content templates, newest first; for an account its own',
         tags,
         querystring: contract.contentTemplateQuery,
@@ -49,14 +50,17 @@ function addContentTemplates(api: Api, deps: ConsoleDeps): void {
     },
   );
 
-  api.get('/v1/content-templates/:id', { schema: { summary: 'One content template', tags, ...answer } }, async ({ caller, params }) =>
-    contentTemplateView(await content.getContentTemplate(db.sql, scopeOf(caller), BigInt(params.id))),
+  api.get(
+    '/v1/content-templates/:id',
+    { schema: { operationId: 'getContentTemplate', summary: 'One content template', tags, ...answer } },
+    async ({ caller, params }) => contentTemplateView(await content.getContentTemplate(db.sql, scopeOf(caller), BigInt(params.id))),
   );
 
   api.post(
     '/v1/content-templates',
     {
       schema: {
+        operationId: 'createContentTemplate',
         summary: 'Make a content template, the platform’s or an account’s; an account’s own token makes one that waits for the operator',
         tags,
         body: contract.newContentTemplate,
@@ -67,7 +71,7 @@ function addContentTemplates(api: Api, deps: ConsoleDeps): void {
       const { accountId, text, note = '', verdict, enabled = true } = body;
       const owner = scopeOf(caller, accountId);
       if (caller.role === 'account') textAndNoteOnly(body);
-      else if (verdict === undefined) throw new Problem(400, 'invalid', 'verdict: required');
+      else if (verdict === undefined) throw new RequestError(400, 'invalid', 'verdict: required');
       const wanted = { accountId: owner, text, note, verdict: verdict ?? null, enabled: verdict !== undefined && enabled };
       const created = await changeRules(deps, (sql) => content.createContentTemplate(sql, wanted));
       reply.code(201);
@@ -79,6 +83,7 @@ function addContentTemplates(api: Api, deps: ConsoleDeps): void {
     '/v1/content-templates/:id',
     {
       schema: {
+        operationId: 'changeContentTemplate',
         summary: 'Change a content template; another text by its account’s own token makes it wait for the operator again',
         tags,
         body: contract.contentTemplateChange,
@@ -94,7 +99,7 @@ function addContentTemplates(api: Api, deps: ConsoleDeps): void {
 
   api.delete(
     '/v1/content-templates/:id',
-    { schema: { summary: 'Delete a content template; answers what it was', tags, ...answer } },
+    { schema: { operationId: 'deleteContentTemplate', summary: 'Delete a content template; answers what it was', tags, ...answer } },
     async ({ caller, params }) => {
       const scope = scopeOf(caller);
       return contentTemplateView(await changeRules(deps, (sql) => content.deleteContentTemplate(sql, scope, BigInt(params.id))));
@@ -105,7 +110,7 @@ function addContentTemplates(api: Api, deps: ConsoleDeps): void {
 /** What a text is worth is the operator's to say. */
 function textAndNoteOnly(body: object): void {
   const others = Object.keys(body).filter((name) => name === 'verdict' || name === 'enabled');
-  if (others.length > 0) throw new Problem(403, 'forbidden', `${others.join(', ')}: for the operator only`);
+  if (others.length > 0) throw new RequestError(403, 'forbidden', `${others.join(', ')}: for the operator only`);
 }
 
 // ── lists of words ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -123,6 +128,7 @@ function addWordLists(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'listWordLists',
         summary: 'Lists of sensitive words, by id',
         tags,
         querystring: contract.pageQuery,
@@ -132,15 +138,23 @@ function addWordLists(api: Api, deps: ConsoleDeps): void {
     async ({ query }) => mapPage(await content.listWordLists(db.sql, pageRequest(query)), wordListView),
   );
 
-  api.get('/v1/word-lists/:id', { config: operatorOnly, schema: { summary: 'One list of words', tags, ...answer } }, async ({ params }) =>
-    wordListView(await content.getWordList(db.sql, BigInt(params.id))),
+  api.get(
+    '/v1/word-lists/:id',
+    { config: operatorOnly, schema: { operationId: 'getWordList', summary: 'One list of words', tags, ...answer } },
+    async ({ params }) => wordListView(await content.getWordList(db.sql, BigInt(params.id))),
   );
 
   api.post(
     '/v1/word-lists',
     {
       config: operatorOnly,
-      schema: { summary: 'Make a list of words', tags, body: contract.newWordList, response: { 201: ref(contract.wordListSchema) } },
+      schema: {
+        operationId: 'createWordList',
+        summary: 'Make a list of words',
+        tags,
+        body: contract.newWordList,
+        response: { 201: ref(contract.wordListSchema) },
+      },
     },
     async ({ body }, reply) => {
       const list = await changeRules(deps, (sql) => content.createWordList(sql, { enabled: true, ...body }));
@@ -151,13 +165,19 @@ function addWordLists(api: Api, deps: ConsoleDeps): void {
 
   api.patch(
     '/v1/word-lists/:id',
-    { config: operatorOnly, schema: { summary: 'Change a list of words', tags, body: contract.wordListChange, ...answer } },
+    {
+      config: operatorOnly,
+      schema: { operationId: 'changeWordList', summary: 'Change a list of words', tags, body: contract.wordListChange, ...answer },
+    },
     async ({ params, body }) => wordListView(await changeRules(deps, (sql) => content.changeWordList(sql, BigInt(params.id), body))),
   );
 
   api.delete(
     '/v1/word-lists/:id',
-    { config: operatorOnly, schema: { summary: 'Delete a list with its words; answers what it was', tags, ...answer } },
+    {
+      config: operatorOnly,
+      schema: { operationId: 'deleteWordList', summary: 'Delete a list with its words; answers what it was', tags, ...answer },
+    },
     async ({ params }) => wordListView(await changeRules(deps, (sql) => content.deleteWordList(sql, BigInt(params.id)))),
   );
 
@@ -166,6 +186,7 @@ function addWordLists(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'listWords',
         summary: 'Words on a list in the order of their folded forms, or those that hold a text',
         tags,
         params: contract.idParams,
@@ -185,6 +206,7 @@ function addWordLists(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'addWords',
         summary: 'Put words onto a list',
         tags,
         params: contract.idParams,
@@ -203,6 +225,7 @@ function addWordLists(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'removeWords',
         summary: 'Take words off a list',
         tags,
         params: contract.idParams,
@@ -225,6 +248,7 @@ function addWordLists(api: Api, deps: ConsoleDeps): void {
         config: { ...operatorOnly, bodyType: 'text/plain' },
         bodyLimit: importBytes,
         schema: {
+          operationId: 'importWords',
           summary: 'Put many words onto a list, one a line',
           tags,
           consumes: ['text/plain'],

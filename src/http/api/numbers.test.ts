@@ -125,7 +125,7 @@ describe('the table of ranges', () => {
 
   test('a channel for provinces carries their numbers and no others, and names provinces only', async () => {
     const { management } = platform.app;
-    await change(management, (sql) => changeChannel(sql, management.box, 1n, { provinces: ['广东', '内蒙古'] }));
+    await change(management, (sql) => changeChannel(sql, management, 1n, { provinces: ['广东', '内蒙古'] }));
     const submit = async (mobiles: string[]) =>
       (await platform.aim('send-aim', { mobiles: JSON.stringify(mobiles), content: '【鸿雁】券 $url$', template_id: '101' })).json;
     expect(await submit(['13802500000', '15804710000', '13910000000', '19900000000'])).toMatchObject({
@@ -137,7 +137,7 @@ describe('the table of ranges', () => {
     const wrong = await call('PATCH', '/channels/1', JSON.stringify({ provinces: ['广东', '广东省'] }), 'application/json');
     expect(wrong.status).toBe(400);
     expect(wrong.body.error.message).toMatch(/^provinces\[1\]: must be one of 北京, 天津/);
-    await change(management, (sql) => changeChannel(sql, management.box, 1n, { provinces: null }));
+    await change(management, (sql) => changeChannel(sql, management, 1n, { provinces: null }));
   });
 });
 

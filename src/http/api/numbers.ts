@@ -11,9 +11,19 @@ import { dropImportedRanges, importedTable, importRanges, readRanges } from '../
 import { usualForm } from '../../core/model/numbers.ts';
 import * as portability from '../../core/numbers/portability.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
-import * as contract from './contract.ts';
-import { listOf, ref } from './contract.ts';
-import { type Api, type ConsoleDeps, operatorOnly, optionalPhone, pageRequest, phoneOf, phonesOf, placeView, Problem } from './shared.ts';
+import * as contract from '../../../contract/index.ts';
+import { listOf, ref } from '../../../contract/index.ts';
+import {
+  type Api,
+  type ConsoleDeps,
+  operatorOnly,
+  optionalPhone,
+  pageRequest,
+  phoneOf,
+  phonesOf,
+  placeView,
+  RequestError,
+} from './shared.ts';
 
 export function addNumbers(api: Api, deps: ConsoleDeps): void {
   addLookup(api, deps);
@@ -30,6 +40,7 @@ function addLookup(api: Api, { db, directory, numberPlan }: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'getNumber',
         summary: 'Whose a number is, where it is, and which lists it is on',
         tags: ['numbers'],
         params: contract.numberParams,
@@ -65,13 +76,24 @@ function addNumberTable(api: Api, deps: ConsoleDeps): void {
 
   api.get(
     '/v1/number-table',
-    { config: operatorOnly, schema: { summary: 'What is known of ranges of numbers, and since when', tags, response } },
+    {
+      config: operatorOnly,
+      schema: { operationId: 'getNumberTable', summary: 'What is known of ranges of numbers, and since when', tags, response },
+    },
     async () => tableView(deps),
   );
 
   api.delete(
     '/v1/number-table',
-    { config: operatorOnly, schema: { summary: 'Forget what was imported: the bundled table alone counts again', tags, response } },
+    {
+      config: operatorOnly,
+      schema: {
+        operationId: 'resetNumberTable',
+        summary: 'Forget what was imported: the bundled table alone counts again',
+        tags,
+        response,
+      },
+    },
     async () => {
       await change(deps, dropImportedRanges);
       await deps.numberPlan.refresh();
@@ -100,6 +122,7 @@ function addPortedNumbers(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'listPortedNumbers',
         summary: 'Numbers that were ported to another carrier, in their own order',
         tags,
         querystring: contract.portedQuery,
@@ -114,7 +137,16 @@ function addPortedNumbers(api: Api, deps: ConsoleDeps): void {
 
   api.delete(
     '/v1/ported-numbers',
-    { config: operatorOnly, schema: { summary: 'Forget ported numbers', tags, body: contract.blockedNumbers, response: removed } },
+    {
+      config: operatorOnly,
+      schema: {
+        operationId: 'removePortedNumbers',
+        summary: 'Forget ported numbers',
+        tags,
+        body: contract.blockedNumbers,
+        response: removed,
+      },
+    },
     async ({ body }) => ({ removed: await change(deps, (sql) => portability.removePorted(sql, phonesOf(body.numbers))) }),
   );
 
@@ -122,7 +154,13 @@ function addPortedNumbers(api: Api, deps: ConsoleDeps): void {
     '/v1/ported-numbers/clear',
     {
       config: operatorOnly,
-      schema: { summary: 'Forget all that was learned, or all that was imported', tags, body: contract.portedClearing, response: removed },
+      schema: {
+        operationId: 'clearPortedNumbers',
+        summary: 'Forget all that was learned, or all that was imported',
+        tags,
+        body: contract.portedClearing,
+        response: removed,
+      },
     },
     async ({ body }) => ({ removed: await change(deps, (sql) => portability.clearPorted(sql, body.source)) }),
   );
@@ -154,7 +192,7 @@ function addImports(api: Api, deps: ConsoleDeps): void {
 
   /** One file at a time on each node: it takes disk, and connections that others want. */
   async function importing<Result>(body: unknown, work: (chunks: AsyncIterable<Uint8Array>) => Promise<Result>): Promise<Result> {
-    if (!(body instanceof Readable)) throw new Problem(400, 'invalid', 'body: required');
+    if (!(body instanceof Readable)) throw new RequestError(400, 'invalid', 'body: required');
     try {
       if (isImporting) throw new Denial('conflict', 'another file is being imported on this node');
       isImporting = true;
@@ -186,6 +224,7 @@ function addImports(api: Api, deps: ConsoleDeps): void {
       {
         ...route,
         schema: {
+          operationId: 'importBlockedNumbers',
           summary: 'Put a file of numbers, one a line, onto a list, all or nothing',
           tags: ['blocklists'],
           consumes,
@@ -208,6 +247,7 @@ function addImports(api: Api, deps: ConsoleDeps): void {
       {
         ...route,
         schema: {
+          operationId: 'importPortedNumbers',
           summary: 'Say of many numbers whose they are now; or replace by it all that earlier files said',
           tags: ['numbers'],
           consumes,
@@ -229,6 +269,7 @@ function addImports(api: Api, deps: ConsoleDeps): void {
       {
         ...route,
         schema: {
+          operationId: 'importNumberTable',
           summary: 'Say whose ranges of numbers are and where; on top of what is known, or instead of the places that are',
           tags: ['numbers'],
           consumes,

@@ -1,15 +1,16 @@
 /** The routes of the management API for what has happened: batches, messages, replies, events and pushes. */
-import { type Static, Type } from 'typebox';
+import type { Static } from 'typebox';
 import * as accounts from '../../core/catalogue/accounts.ts';
 import { cancelBatch } from '../../core/intake/cancellation.ts';
 import { yuan } from '../../core/money/ledger.ts';
 import { mapPage } from '../../core/config/management.ts';
 import { batchIdOf } from '../../core/model/ids.ts';
+import * as history from '../../core/events/history.ts';
 import * as reporting from '../../core/watch/reporting.ts';
 import type { Caller } from '../../core/config/tokens.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
-import * as contract from './contract.ts';
-import { listOf, ref } from './contract.ts';
+import * as contract from '../../../contract/index.ts';
+import { listOf, ref } from '../../../contract/index.ts';
 import {
   accountOf,
   type Api,
@@ -24,6 +25,7 @@ import {
   pageRequest,
   phoneOf,
   scopeOf,
+  mediaResponse,
   sendMedia,
   textOrNull,
   timeOrNull,
@@ -41,6 +43,7 @@ export function addRecords(api: Api, deps: ConsoleDeps): void {
     '/v1/batches',
     {
       schema: {
+        operationId: 'listBatches',
         summary: 'Accepted requests of an account, newest first; the last 3 days unless told otherwise',
         tags,
         querystring: contract.batchQuery,
@@ -57,6 +60,7 @@ export function addRecords(api: Api, deps: ConsoleDeps): void {
     '/v1/batches/:id',
     {
       schema: {
+        operationId: 'getBatch',
         summary: 'One batch with its totals',
         tags,
         params: contract.batchParams,
@@ -71,7 +75,15 @@ export function addRecords(api: Api, deps: ConsoleDeps): void {
 
   api.get(
     '/v1/batches/:id/media/:sha256',
-    { schema: { summary: 'A medium of a multimedia batch', tags, params: contract.batchMediaParams, response: { 200: Type.Unknown() } } },
+    {
+      schema: {
+        operationId: 'getBatchMedium',
+        summary: 'A medium of a multimedia batch',
+        tags,
+        params: contract.batchMediaParams,
+        response: mediaResponse,
+      },
+    },
     async ({ caller, params }, reply) => {
       const id = BigInt(params.id);
       const accountId = await accountOfBatch(caller, id);
@@ -84,6 +96,7 @@ export function addRecords(api: Api, deps: ConsoleDeps): void {
     '/v1/batches/:id/cancel',
     {
       schema: {
+        operationId: 'cancelBatch',
         summary: 'Cancel a batch that was planned for later and has not begun; its messages end as CANCELED and cost nothing',
         tags,
         params: contract.batchParams,
@@ -103,6 +116,7 @@ export function addRecords(api: Api, deps: ConsoleDeps): void {
     '/v1/messages',
     {
       schema: {
+        operationId: 'listMessages',
         summary: 'An account’s messages to a number, newest first; the last 3 days unless told otherwise',
         tags,
         querystring: contract.messageQuery,
@@ -119,6 +133,7 @@ export function addRecords(api: Api, deps: ConsoleDeps): void {
     '/v1/messages/:id',
     {
       schema: {
+        operationId: 'getMessage',
         summary: 'One message with everything known about it',
         tags,
         params: contract.messageParams,
@@ -146,6 +161,7 @@ export function addRecords(api: Api, deps: ConsoleDeps): void {
     '/v1/replies',
     {
       schema: {
+        operationId: 'listReplies',
         summary: 'Replies to an account, newest first',
         tags,
         querystring: contract.replyQuery,
@@ -163,6 +179,7 @@ export function addRecords(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'listUnassignedReplies',
         summary: 'Replies that no extension claims, newest first',
         tags,
         querystring: contract.pageQuery,
@@ -177,13 +194,14 @@ export function addRecords(api: Api, deps: ConsoleDeps): void {
   );
 }
 
-export function addEvents(api: Api, { db, clock, outbox, signals }: ConsoleDeps): void {
+export function addEvents(api: Api, { db, directory, clock, outbox, signals }: ConsoleDeps): void {
   const tags = ['events'];
 
   api.get(
     '/v1/events',
     {
       schema: {
+        operationId: 'listEvents',
         summary:
           'Reports, replies or audits owed to an account, waiting or handed over, newest first; the last 3 days unless told otherwise',
         tags,
@@ -200,7 +218,10 @@ export function addEvents(api: Api, { db, clock, outbox, signals }: ConsoleDeps)
         phone: optionalPhone(query.phone),
         batchId: optionalId(query.batchId),
       };
-      return mapPage(await reporting.searchEvents(db.sql, accountOf(caller, query.accountId), filter, pageRequest(query)), eventView);
+      return mapPage(
+        await history.searchEvents(db.sql, directory.dialects, accountOf(caller, query.accountId), filter, pageRequest(query)),
+        eventView,
+      );
     },
   );
 
@@ -208,6 +229,7 @@ export function addEvents(api: Api, { db, clock, outbox, signals }: ConsoleDeps)
     '/v1/events/replay',
     {
       schema: {
+        operationId: 'replayEvents',
         summary: 'Have events wait again that were handed over, have failed or were kept: to be pushed where there is a URL, else pulled',
         tags,
         body: contract.replayFilter,
@@ -239,6 +261,7 @@ export function addEvents(api: Api, { db, clock, outbox, signals }: ConsoleDeps)
     '/v1/pushes',
     {
       schema: {
+        operationId: 'listPushes',
         summary: 'Every try to push to an account, newest first, with what its server said',
         tags,
         querystring: contract.pushQuery,
@@ -289,7 +312,7 @@ const messageView = ({ priceE4, costE4, ...message }: reporting.MessageSummary):
   finalAt: timeOrNull(message.finalAt),
 });
 
-const eventView = ({ costE4, ...event }: reporting.Event): Static<typeof contract.eventSchema> => ({
+const eventView = ({ costE4, ...event }: history.Event): Static<typeof contract.eventSchema> => ({
   ...event,
   id: String(event.id),
   batchId: event.kind === 'report' ? String(batchIdOf(event.id)) : null,

@@ -6,8 +6,8 @@ import { found, mapPage } from '../../core/config/management.ts';
 import { preview } from '../../core/intake/preview.ts';
 import * as review from '../../core/intake/review.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
-import * as contract from './contract.ts';
-import { listOf, ref } from './contract.ts';
+import * as contract from '../../../contract/index.ts';
+import { listOf, ref } from '../../../contract/index.ts';
 import { type Api, type ConsoleDeps, futureOf, idOrNull, operatorOnly, pageRequest, placeView, scopeOf, timeOrNull } from './shared.ts';
 
 export function addReviews(api: Api, deps: ConsoleDeps): void {
@@ -25,6 +25,7 @@ export function addReviews(api: Api, deps: ConsoleDeps): void {
     {
       bodyLimit: 4 << 20,
       schema: {
+        operationId: 'previewScreening',
         summary: 'What would become of a submission: each rule’s verdict and the price; stores and counts nothing',
         tags,
         body: contract.wouldBe,
@@ -45,6 +46,7 @@ export function addReviews(api: Api, deps: ConsoleDeps): void {
     '/v1/reviews',
     {
       schema: {
+        operationId: 'listReviews',
         summary: 'Batches of which something waits, or has waited, for a person; newest first',
         tags,
         querystring: contract.reviewQuery,
@@ -55,15 +57,22 @@ export function addReviews(api: Api, deps: ConsoleDeps): void {
       mapPage(await review.listReviews(db.sql, scopeOf(caller, query.accountId), query.state ?? null, pageRequest(query)), reviewView),
   );
 
-  api.get('/v1/reviews/:id', { schema: { summary: 'One review item', tags, ...answer } }, async ({ caller, params }) =>
-    reviewView(await review.getReview(db.sql, scopeOf(caller), BigInt(params.id))),
+  api.get(
+    '/v1/reviews/:id',
+    { schema: { operationId: 'getReview', summary: 'One review item', tags, ...answer } },
+    async ({ caller, params }) => reviewView(await review.getReview(db.sql, scopeOf(caller), BigInt(params.id))),
   );
 
   api.post(
     '/v1/reviews/:id/approve',
     {
       config: operatorOnly,
-      schema: { summary: 'Let it pass, as far as lists, caps and channels let it now; again changes nothing', tags, ...answer },
+      schema: {
+        operationId: 'approveReview',
+        summary: 'Let it pass, as far as lists, caps and channels let it now; again changes nothing',
+        tags,
+        ...answer,
+      },
     },
     async ({ caller, params }) => decided(await review.approve(deps, BigInt(params.id), { by: caller.tokenName, at: clock() })),
   );
@@ -72,7 +81,13 @@ export function addReviews(api: Api, deps: ConsoleDeps): void {
     '/v1/reviews/:id/reject',
     {
       config: operatorOnly,
-      schema: { summary: 'End its messages with the code that held them; the money goes back', tags, body: contract.rejection, ...answer },
+      schema: {
+        operationId: 'rejectReview',
+        summary: 'End its messages with the code that held them; the money goes back',
+        tags,
+        body: contract.rejection,
+        ...answer,
+      },
     },
     async ({ caller, params, body: { reason } }) =>
       decided(await review.reject(deps, BigInt(params.id), reason, { by: caller.tokenName, at: clock() })),

@@ -1,8 +1,8 @@
 /** The routes of the management API for what the platform runs by. */
 import { change } from '../../core/config/management.ts';
 import { changeSettings } from '../../core/config/settings.ts';
-import * as contract from './contract.ts';
-import { ref } from './contract.ts';
+import * as contract from '../../../contract/index.ts';
+import { ref } from '../../../contract/index.ts';
 import { type Api, type ConsoleDeps, operatorOnly } from './shared.ts';
 
 export function addSettings(api: Api, deps: ConsoleDeps): void {
@@ -15,7 +15,10 @@ export function addSettings(api: Api, deps: ConsoleDeps): void {
 
   api.get(
     '/v1/settings',
-    { config: operatorOnly, schema: { summary: 'What the platform runs by', tags, response: { 200: ref(contract.settingsSchema) } } },
+    {
+      config: operatorOnly,
+      schema: { operationId: 'getSettings', summary: 'What the platform runs by', tags, response: { 200: ref(contract.settingsSchema) } },
+    },
     async () => settings(),
   );
 
@@ -24,6 +27,7 @@ export function addSettings(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'changeSettings',
         summary: 'Change settings, on every node within a second; null goes back to the default',
         tags,
         body: contract.settingsChange,

@@ -1,6 +1,6 @@
 /**
  * What the routes of the management API share. Each file beside this one has the routes of some things: for each route, what it takes
- * and gives (contract.ts), who may call it, and which function of the core does it; and at its end, how the core's rows become the
+ * and gives (contract/), who may call it, and which function of the core does it; and at its end, how the core's rows become the
  * contract's JSON.
  *
  * Whose things a request is about is decided by one of two: `scopeOf`, where the operator may mean everybody's, and `accountOf`, where
@@ -9,6 +9,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, RawServerDefault } from 'fastify';
+import { Type } from 'typebox';
+import type { ChannelKind } from '../../channels/channel.ts';
 import type { ContentRules } from '../../core/screening/content-rules.ts';
 import { yuan } from '../../core/money/ledger.ts';
 import type { Management, PageRequest } from '../../core/config/management.ts';
@@ -17,7 +19,7 @@ import type { StoredFrame } from '../../core/model/submission.ts';
 import { parseNumber } from '../../core/model/numbers.ts';
 import type { NumberPlan, Phone } from '../../core/numbers/number-plan.ts';
 import type { Outbox } from '../../core/events/outbox.ts';
-import { findMedia } from '../../core/content/package.ts';
+import { findMedia } from '../../core/content/media.ts';
 import type { DayRange } from '../../core/watch/reporting.ts';
 import type { Signals } from '../../core/config/signals.ts';
 import type { Caller, TokenHolder } from '../../core/config/tokens.ts';
@@ -42,6 +44,7 @@ declare module 'fastify' {
 export type Api = FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, FastifyBaseLogger, TypeBoxTypeProvider>;
 
 export interface ConsoleDeps extends Management {
+  readonly channelKinds: readonly ChannelKind[];
   readonly outbox: Pick<Outbox, 'replay'>;
   readonly signals: Pick<Signals, 'emit'>;
   readonly contentRules: Pick<ContentRules, 'judge' | 'refresh'>;
@@ -51,10 +54,10 @@ export interface ConsoleDeps extends Management {
 }
 
 /** A request that is refused before the core is asked. */
-export class Problem extends Error {
+export class RequestError extends Error {
   readonly status: 400 | 401 | 403;
   readonly code: 'invalid' | 'unauthenticated' | 'forbidden';
-  constructor(status: Problem['status'], code: Problem['code'], message: string) {
+  constructor(status: RequestError['status'], code: RequestError['code'], message: string) {
     super(message);
     this.status = status;
     this.code = code;
@@ -75,7 +78,7 @@ export function scopeOf(caller: Caller, accountId?: number): bigint | null {
 /** The one account a request is about. */
 export function accountOf(caller: Caller, accountId?: number): bigint {
   const account = scopeOf(caller, accountId);
-  if (account === null) throw new Problem(400, 'invalid', 'accountId: the operator must say whose');
+  if (account === null) throw new RequestError(400, 'invalid', 'accountId: the operator must say whose');
   return account;
 }
 
@@ -122,6 +125,11 @@ export const placeView = (phone: Phone | null) => ({
   city: phone?.city ?? null,
 });
 
+/** How a route answers with `sendMedia`. */
+export const mediaResponse = {
+  200: { description: 'The bytes, with their own type.', content: { '*/*': { schema: Type.Unknown() } } },
+};
+
 /** The bytes of a medium, if these frames name it. */
 export async function sendMedia(
   { db }: ConsoleDeps,
@@ -150,11 +158,11 @@ const maxDays = 31;
 /** The days asked for, or the last three. */
 export function dayRange({ from, to }: { from?: string; to?: string }, now: Date): DayRange {
   for (const [path, day] of Object.entries({ from, to }))
-    if (day !== undefined && !isDay(day)) throw new Problem(400, 'invalid', `${path}: there is no such day`);
+    if (day !== undefined && !isDay(day)) throw new RequestError(400, 'invalid', `${path}: there is no such day`);
   const toDay = to ?? shanghaiDay(now);
   const fromDay = from ?? addDays(toDay, -2);
-  if (fromDay > toDay) throw new Problem(400, 'invalid', 'from: comes after to');
-  if (addDays(fromDay, maxDays) <= toDay) throw new Problem(400, 'invalid', `from, to: at most ${maxDays} days at once`);
+  if (fromDay > toDay) throw new RequestError(400, 'invalid', 'from: comes after to');
+  if (addDays(fromDay, maxDays) <= toDay) throw new RequestError(400, 'invalid', `from, to: at most ${maxDays} days at once`);
   return { fromDay, toDay };
 }
 

@@ -1,11 +1,11 @@
 /** The routes of the management API for templates and signatures. */
-import { type Static, Type } from 'typebox';
+import type { Static } from 'typebox';
 import { change, mapPage } from '../../core/config/management.ts';
 import * as signatures from '../../core/content/signatures.ts';
 import * as templates from '../../core/content/templates.ts';
 import { shanghaiTime } from '../../std/shanghai.ts';
-import * as contract from './contract.ts';
-import { listOf, ref } from './contract.ts';
+import * as contract from '../../../contract/index.ts';
+import { listOf, ref } from '../../../contract/index.ts';
 import {
   accountOf,
   type Api,
@@ -15,12 +15,13 @@ import {
   operatorOnly,
   pageRequest,
   scopeOf,
+  mediaResponse,
   sendMedia,
   timeOrNull,
 } from './shared.ts';
 
 export function addTemplates(api: Api, deps: ConsoleDeps): void {
-  const { db, clock, signals } = deps;
+  const { db, directory, clock, signals } = deps;
   const tags = ['templates and signatures'];
   const answer = { params: contract.idParams, response: { 200: ref(contract.templateSchema) } };
   const decided = (template: templates.StoredTemplate) => {
@@ -32,6 +33,7 @@ export function addTemplates(api: Api, deps: ConsoleDeps): void {
     '/v1/templates',
     {
       schema: {
+        operationId: 'listTemplates',
         summary: 'Templates, newest first',
         tags,
         querystring: contract.templateQuery,
@@ -50,13 +52,23 @@ export function addTemplates(api: Api, deps: ConsoleDeps): void {
       ),
   );
 
-  api.get('/v1/templates/:id', { schema: { summary: 'One template', tags, ...answer } }, async ({ caller, params }) =>
-    templateView(await templates.getTemplate(db.sql, scopeOf(caller), BigInt(params.id))),
+  api.get(
+    '/v1/templates/:id',
+    { schema: { operationId: 'getTemplate', summary: 'One template', tags, ...answer } },
+    async ({ caller, params }) => templateView(await templates.getTemplate(db.sql, scopeOf(caller), BigInt(params.id))),
   );
 
   api.get(
     '/v1/templates/:id/media/:sha256',
-    { schema: { summary: 'A medium of a multimedia template', tags, params: contract.mediaParams, response: { 200: Type.Unknown() } } },
+    {
+      schema: {
+        operationId: 'getTemplateMedium',
+        summary: 'A medium of a multimedia template',
+        tags,
+        params: contract.mediaParams,
+        response: mediaResponse,
+      },
+    },
     async ({ caller, params }, reply) => {
       const { accountId, frames } = await templates.getTemplate(db.sql, scopeOf(caller), BigInt(params.id));
       return sendMedia(deps, reply, accountId, frames ?? [], params.sha256);
@@ -67,6 +79,7 @@ export function addTemplates(api: Api, deps: ConsoleDeps): void {
     '/v1/templates',
     {
       schema: {
+        operationId: 'createTemplate',
         summary: 'Submit a template for approval',
         tags,
         body: contract.newTemplate,
@@ -87,25 +100,33 @@ export function addTemplates(api: Api, deps: ConsoleDeps): void {
 
   api.post(
     '/v1/templates/:id/approve',
-    { config: operatorOnly, schema: { summary: 'Approve a template', tags, ...answer } },
-    async ({ params }) => decided(await change(deps, (sql) => templates.approveTemplate(sql, BigInt(params.id), clock()))),
+    { config: operatorOnly, schema: { operationId: 'approveTemplate', summary: 'Approve a template', tags, ...answer } },
+    async ({ params }) =>
+      decided(await change(deps, (sql) => templates.approveTemplate(sql, directory.dialects, BigInt(params.id), clock()))),
   );
 
   api.post(
     '/v1/templates/:id/reject',
-    { config: operatorOnly, schema: { summary: 'Reject a template', tags, body: contract.rejection, ...answer } },
+    {
+      config: operatorOnly,
+      schema: { operationId: 'rejectTemplate', summary: 'Reject a template', tags, body: contract.rejection, ...answer },
+    },
     async ({ params, body: { reason } }) =>
-      decided(await change(deps, (sql) => templates.rejectTemplate(sql, BigInt(params.id), reason, clock()))),
+      decided(await change(deps, (sql) => templates.rejectTemplate(sql, directory.dialects, BigInt(params.id), reason, clock()))),
   );
 
-  api.post('/v1/templates/:id/withdraw', { schema: { summary: 'Withdraw a template', tags, ...answer } }, async ({ caller, params }) =>
-    templateView(await change(deps, (sql) => templates.withdrawTemplate(sql, scopeOf(caller), BigInt(params.id), clock()))),
+  api.post(
+    '/v1/templates/:id/withdraw',
+    { schema: { operationId: 'withdrawTemplate', summary: 'Withdraw a template', tags, ...answer } },
+    async ({ caller, params }) =>
+      templateView(await change(deps, (sql) => templates.withdrawTemplate(sql, scopeOf(caller), BigInt(params.id), clock()))),
   );
 
   api.get(
     '/v1/signatures',
     {
       schema: {
+        operationId: 'listSignatures',
         summary: 'Signatures, by id',
         tags,
         querystring: contract.whosePageQuery,
@@ -121,6 +142,7 @@ export function addTemplates(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'createSignature',
         summary: 'Register a signature for an account',
         tags,
         body: contract.newSignature,
@@ -139,6 +161,7 @@ export function addTemplates(api: Api, deps: ConsoleDeps): void {
     {
       config: operatorOnly,
       schema: {
+        operationId: 'changeSignature',
         summary: 'Note how far carriers are with a signature; null forgets one',
         tags,
         params: contract.idParams,

@@ -37,7 +37,7 @@ async function approve(id: bigint, card: unknown, validUntil?: Date): Promise<vo
   const { management } = platform.app;
   await change(management, async (sql) => {
     await createTemplate(sql, { id, accountId: 1n, name: 'card', card, ...(validUntil && { validUntil }) });
-    await approveTemplate(sql, id, new Date());
+    await approveTemplate(sql, management.directory.dialects, id, new Date());
   });
 }
 

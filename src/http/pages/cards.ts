@@ -9,7 +9,7 @@
 import { randomBytes } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Cards, OpenedCard } from '../../core/content/opened-card.ts';
-import type { Button, Card } from '../../core/content/card.ts';
+import type { Button, Card } from '../../core/content/layouts.ts';
 import { createFailureLimiter } from '../auth.ts';
 import { type HttpPart, jsonType, problemStatus } from '../part.ts';
 

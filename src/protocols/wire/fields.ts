@@ -36,7 +36,7 @@ function take(cursor: Cursor, count: number): number {
   return from;
 }
 
-function integer(size: 1 | 4): Field<number> {
+function integer(size: 1 | 2 | 4): Field<number> {
   const max = 2 ** (8 * size) - 1;
   return {
     size,
@@ -47,19 +47,20 @@ function integer(size: 1 | 4): Field<number> {
       if (size === 4) {
         buffer[at] = value >>> 24;
         buffer[at + 1] = value >>> 16;
-        buffer[at + 2] = value >>> 8;
       }
+      if (size > 1) buffer[at + size - 2] = value >>> 8;
       buffer[at + size - 1] = value;
       return at + size;
     },
     read(buffer, cursor) {
       const at = take(cursor, size);
-      return size === 1 ? buffer.readUInt8(at) : buffer.readUInt32BE(at);
+      return size === 4 ? buffer.readUInt32BE(at) : size === 2 ? buffer.readUInt16BE(at) : buffer.readUInt8(at);
     },
   };
 }
 
 export const u8 = integer(1);
+export const u16 = integer(2);
 export const u32 = integer(4);
 
 /** Text before the first NUL between two offsets. */
@@ -69,7 +70,7 @@ function textBetween(buffer: Buffer, from: number, to: number): string {
   return end === from ? '' : buffer.toString('latin1', from, end);
 }
 
-/** Writes one octet a character and pads with NUL. For the short strings of these protocols a loop beats a call into native code. */
+/** Writes one octet a character and pads with NUL. A loop, since for such short strings a call into native code costs more. */
 function writePadded(buffer: Buffer, at: number, value: string, size: number): number {
   const length = value.length;
   if (length > size) throw new RangeError(`"${value}" does not fit ${size} octets`);
@@ -105,6 +106,34 @@ export function trailing(size: number): Field<string> {
       const end = Math.min(cursor.end, at + size);
       cursor.at = cursor.end;
       return textBetween(buffer, at, end);
+    },
+  };
+}
+
+/**
+ * "C-Octet String" (SMPP 3.4 §3.1): text that ends with one NUL, at most `size` octets with it. What does not end within them, or within
+ * the PDU, is refused.
+ */
+export function cString(size: number): Field<string> {
+  return {
+    size: null,
+    empty: '',
+    measure: (value) => value.length + 1,
+    write(buffer, at, value) {
+      // It would end there when it is read.
+      if (value.includes('\0')) throw new RangeError(`${JSON.stringify(value)} has a NUL inside`);
+      const next = at + value.length + 1;
+      if (next > at + size) throw new RangeError(`"${value}" and its NUL do not fit ${size} octets`);
+      return writePadded(buffer, at, value, next - at);
+    },
+    read(buffer, cursor) {
+      const from = cursor.at;
+      const limit = Math.min(cursor.end, from + size);
+      let end = from;
+      while (end < limit && buffer[end] !== 0) end += 1;
+      if (end === limit) throw new ProtocolError(`no NUL within ${limit - from} octets at ${from}`);
+      cursor.at = end + 1;
+      return buffer.toString('latin1', from, end);
     },
   };
 }
@@ -166,6 +195,21 @@ export const sized: Field<Buffer> = {
   },
 };
 
+/** All octets that are left, none included, as they are; read as a view. Of use as the value of a TLV, whose length says how many. */
+export const rest: Field<Buffer> = {
+  size: null,
+  empty: Buffer.alloc(0),
+  measure: (value) => value.length,
+  write(buffer, at, value) {
+    buffer.set(value, at);
+    return at + value.length;
+  },
+  read(buffer, cursor) {
+    const at = take(cursor, cursor.end - cursor.at);
+    return buffer.subarray(at, cursor.end);
+  },
+};
+
 /** One octet of count, then as many values. */
 export function counted<T>(field: Field<T>): Field<readonly T[]> {
   return {
@@ -195,6 +239,8 @@ type Table = Readonly<Record<string, Field<unknown> | undefined>>;
 export type Values<F extends Table> = { readonly [K in keyof F]: F[K] extends Field<infer T> | undefined ? T : never };
 
 export interface Layout<T> {
+  /** Octets every value takes, or null where that depends on the value. */
+  readonly size: number | null;
   measure(value: T): number;
   write(buffer: Buffer, at: number, value: T): number;
   read(buffer: Buffer, cursor: Cursor): T;
@@ -214,6 +260,7 @@ export function layout<const F extends Table>(table: F): Layout<Values<F>> {
   const blank: Record<string, unknown> = Object.fromEntries(entries.map(([name, field]) => [name, field.empty]));
 
   return {
+    size: variable.length === 0 ? fixed : null,
     measure(value: Readonly<Record<string, unknown>>) {
       let size = fixed;
       for (const [name, field] of variable) size += field.measure(value[name] ?? field.empty);
@@ -232,6 +279,65 @@ export function layout<const F extends Table>(table: F): Layout<Values<F>> {
       for (let i = 0; i < fields.length; i += 1) value[names[i]!] = fields[i]!.read(buffer, cursor);
       // The table is what the type was made of.
       return value as Values<F>;
+    },
+  };
+}
+
+/** The tag of each optional parameter and what its value is. */
+type TlvTable = Readonly<Record<string, readonly [tag: number, field: Field<unknown>]>>;
+
+/** The parameters a table describes, under its names; each may be missing. */
+type TlvValues<F extends TlvTable> = {
+  readonly [K in keyof F]?: F[K] extends readonly [number, Field<infer T>] ? T : never;
+};
+
+const tlvHead = 4;
+const maxTlvLength = 0xffff;
+
+/**
+ * The optional parameters that end a PDU of SMGP 3.0 or SMPP 3.4 (§3.2.4.1): two octets of tag, two of length, the value, up to the
+ * end of the PDU. A table gives the tag and the field of each name. Parameters with other tags are skipped when read; of one that comes
+ * twice the last counts. A value that its field does not take in full, or that reaches past the end, is refused.
+ */
+export function tlvs<const F extends TlvTable>(table: F): Field<TlvValues<F>> {
+  const entries = Object.entries(table).map(([name, [tag, field]]) => ({ name, tag, field }));
+  const byTag = new Map(entries.map((entry) => [entry.tag, entry]));
+
+  return {
+    size: null,
+    empty: {},
+    measure(values: Readonly<Record<string, unknown>>) {
+      let size = 0;
+      for (const { name, field } of entries) if (values[name] !== undefined) size += tlvHead + field.measure(values[name]);
+      return size;
+    },
+    write(buffer, at, values: Readonly<Record<string, unknown>>) {
+      let next = at;
+      for (const { name, tag, field } of entries) {
+        const value = values[name];
+        if (value === undefined) continue;
+        const length = field.measure(value);
+        if (length > maxTlvLength) throw new RangeError(`${name} of ${length} octets does not fit a TLV`);
+        next = u16.write(buffer, next, tag);
+        next = u16.write(buffer, next, length);
+        next = field.write(buffer, next, value);
+      }
+      return next;
+    },
+    read(buffer, cursor) {
+      const values: Record<string, unknown> = {};
+      while (cursor.at < cursor.end) {
+        const tag = u16.read(buffer, cursor);
+        const length = u16.read(buffer, cursor);
+        const at = take(cursor, length);
+        const value = { at, end: at + length };
+        const known = byTag.get(tag);
+        if (!known) continue;
+        values[known.name] = known.field.read(buffer, value);
+        if (value.at !== value.end) throw new ProtocolError(`${known.name} in ${length} octets, ${value.end - value.at} too many`);
+      }
+      // The table is what the type was made of.
+      return values as TlvValues<F>;
     },
   };
 }

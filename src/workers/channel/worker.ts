@@ -16,14 +16,7 @@
  */
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type {
-  ChannelConnection,
-  ConnectionDeps,
-  ConnectionEvents,
-  ConnectionState,
-  OutboundMessage,
-  SegmentOutcome,
-} from '../../channels/channel.ts';
+import type { ChannelConnection, ConnectionDeps, ConnectionEvents, ConnectionState, SegmentOutcome } from '../../channels/channel.ts';
 import { dispatchBodies, type DispatchBody } from '../../core/queue/batches.ts';
 import type { Directory } from '../../core/config/directory.ts';
 import type { Sign } from '../../core/catalogue/health.ts';
@@ -31,9 +24,10 @@ import type { Links } from '../../core/content/links.ts';
 import { listLookup } from '../../core/catalogue/list-lookup.ts';
 import { type Outcome, record, recordedOf } from '../../core/outcome/messages.ts';
 import type { Channel } from '../../core/model/configuration.ts';
-import { batchIdOf, chunkCapacity, indexOf, messageIdOf } from '../../core/model/ids.ts';
+import { chunkCapacity, indexOf } from '../../core/model/ids.ts';
 import { messageStatus } from '../../core/model/statuses.ts';
-import type { PackageLoader } from '../../core/content/package.ts';
+import { contentKinds } from '../../core/content/kinds.ts';
+import type { PackageLoader } from '../../core/content/media.ts';
 import {
   claim as claimChunks,
   type Claim,
@@ -77,8 +71,9 @@ export interface ChannelWorkerDeps {
   readonly linkBase: string;
   /** Makes a connection of a channel; it is started and stopped here. */
   connect(channel: Channel, secret: string, deps: ConnectionDeps): ChannelConnection;
-  /** Reports and inbound, passed on with the channel they came from. */
+  /** Reports, read replies and inbound, passed on with the channel they came from. */
   onReport(channelId: bigint, ...args: Parameters<ConnectionEvents['onReport']>): void;
+  onReadReply(channelId: bigint, ...args: Parameters<ConnectionEvents['onReadReply']>): void;
   onInbound(channelId: bigint, ...args: Parameters<ConnectionEvents['onInbound']>): void;
   /** Counts for the operator. */
   count(what: 'inDoubt' | 'sent' | 'rejected' | 'intercepted', n: number, labels?: Readonly<Record<string, string>>): void;
@@ -337,7 +332,7 @@ export function createChannelWorker(deps: ChannelWorkerDeps, channel: Channel, o
         inDoubt: product.inDoubt,
         chargeOn: product.chargeOn,
         from: sourceNumber(channel, subscription.extension, body.ext),
-        content: await contentOf(body),
+        content: await contentKinds[body.kind].render(deps, body),
       };
       const run = createChunkRun(claim, body, policy, skip);
       link.runs = [...link.runs, run];
@@ -363,23 +358,6 @@ export function createChannelWorker(deps: ChannelWorkerDeps, channel: Channel, o
       }),
     );
     return found;
-  }
-
-  /** What each message of a chunk says: one package for all of them, or its own text. */
-  async function contentOf(body: DispatchBody): Promise<(index: number) => OutboundMessage['content']> {
-    if (!body.package) return textOf(body);
-    const loaded = await deps.packages.load(body.accountId, batchIdOf(messageIdOf(body.id, 0)), body.package);
-    return () => loaded;
-  }
-
-  /** The text of each message of a chunk: the content with that message's own short link. */
-  function textOf({ id, content, phones }: DispatchBody): (index: number) => string {
-    const at = content.indexOf('$url$');
-    if (at < 0) return () => content;
-    const before = `${content.slice(0, at)}${deps.linkBase}/`;
-    const after = content.slice(at + 5);
-    const codes = deps.links.encodeMany(id, phones.length);
-    return (index) => before + codes[index] + after;
   }
 
   // ── flushing ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -539,6 +517,7 @@ export function createChannelWorker(deps: ChannelWorkerDeps, channel: Channel, o
         onState: (state, reason) => stateChanged(link, state, reason),
         onRoom: () => pump(link),
         onReport: (report, acknowledge) => deps.onReport(channelId, report, acknowledge),
+        onReadReply: (reply, acknowledge) => deps.onReadReply(channelId, reply, acknowledge),
         onInbound: (inbound, acknowledge) => deps.onInbound(channelId, inbound, acknowledge),
       },
     });

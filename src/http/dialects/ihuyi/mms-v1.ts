@@ -10,33 +10,22 @@
  */
 import { explain } from '../../../core/watch/codes.ts';
 import type { FastifyReply, FastifyRequest } from 'fastify';
-import type { ApiAccount, Directory, Tenancy } from '../../../core/config/directory.ts';
+import type { ApiAccount, Tenancy } from '../../../core/config/directory.ts';
 import { type Account, defaultPackageLimits, type ProductLimits } from '../../../core/model/configuration.ts';
 import { Refusal, type RefusalCode, RepeatedRequest } from '../../../core/model/refusals.ts';
-import type { Receipt, RequestKey, StoredFrame, Submission } from '../../../core/model/submission.ts';
+import type { RequestKey } from '../../../core/model/submission.ts';
 import { parseNumber } from '../../../core/model/numbers.ts';
-import type { PushDialect } from '../../../core/events/outbox.ts';
-import { checkLimits, type PackageDraft, readPackage, signed } from '../../../core/content/package.ts';
-import type { NewPackageTemplate } from '../../../core/content/templates.ts';
+import type { PushRules } from '../../../core/model/dialect.ts';
+import type { ScreeningStatus } from '../../../core/model/statuses.ts';
+import { checkLimits, type PackageDraft, readPackage, signed } from '../../../core/content/frames.ts';
 import { wallClock } from '../../../std/shanghai.ts';
 import { createFailureLimiter, isListed, isMd5Of } from '../../auth.ts';
 import { type HttpPart, jsonType, type Problem, problemStatus } from '../../part.ts';
+import type { Dialect, DialectDeps } from '../dialect.ts';
 
-interface MmsDeps {
-  readonly directory: Directory;
-  readonly submit: (tenancy: Tenancy, submission: Submission) => Promise<Receipt>;
-  /** Refuses a request id that has been used. */
-  readonly checkRequest: (accountId: bigint, request: RequestKey) => Promise<void>;
-  readonly usablePackage: (accountId: bigint, templateId: bigint) => Promise<{ frames: readonly StoredFrame[]; signature: string }>;
-  readonly createTemplate: (template: Omit<NewPackageTemplate, 'at'>) => Promise<bigint>;
-  readonly balance: (tenancy: Tenancy) => Promise<bigint>;
-  readonly clock: () => Date;
-  /** Counts for the operator. */
-  count(what: 'refused', n: number, labels: Readonly<Record<string, string>>): void;
-  readonly bodyBytes?: number;
-}
+const dialectName = 'ihuyi-mms';
 
-const defaultBodyBytes = 4 << 20;
+const bodyBytes = 4 << 20;
 const maxDepth = 8;
 const maxNumbers = 10_000;
 const maxNumberLength = 32;
@@ -71,7 +60,7 @@ type Code =
   | 'RateLimited'
   | 'SystemBusy';
 
-const codeOf: Readonly<Record<RefusalCode, Code>> = {
+const refusals: Readonly<Record<RefusalCode, Code>> = {
   invalid: 'InputDataInvalid',
   wrong_product: 'ProductInvalid',
   malformed_recipients: 'PhoneInvalid',
@@ -85,6 +74,33 @@ const codeOf: Readonly<Record<RefusalCode, Code>> = {
   request_repeated: 'RequestDuplicated',
   insufficient_balance: 'BalanceInsufficient',
 };
+
+/** The statuses that the vendor's other products have; its MMS document has none. */
+const statuses: Readonly<Record<ScreeningStatus, string>> = {
+  'WL:CWHM': 'WL:CWHM',
+  'WL:MQM': 'WL:MQM',
+  'WL:QWBB': 'WL:QWBB',
+  'WL:TCLJ': 'WL:TCLJ',
+  'WL:TCSH': 'WL:TCSH',
+  'WL:MBLJ': 'WL:MBLJ',
+  'WL:MBSH': 'WL:MBSH',
+  'WL:ZJLJ': 'WL:ZJLJ',
+  'WL:NMLJ': 'WL:NMLJ',
+  'WL:NMSH': 'WL:NMSH',
+  'WL:KHLJ': 'WL:KHLJ',
+  'WL:CHLJ': 'WL:CHLJ',
+  'WL:SHLJ': 'WL:SHLJ',
+  'WL:QHLJ': 'WL:QHLJ',
+  'WL:CPL': 'WL:CPL',
+  'WL:CS': 'WL:CS',
+  'WL:CMT': 'WL:CMT',
+  'WL:CGMT': 'WL:CGMT',
+  'WL:CDQC': 'WL:CDQC',
+  'WL:CNH': 'WL:CNH',
+};
+
+/** Carriers' statuses are told as they come, but for the one that the vendor's document has. */
+const statusOf = (code: string): string => (code === 'DELIVRD' ? 'DELIVERED' : (statuses[code as ScreeningStatus] ?? code));
 
 /** A refusal in this dialect's own terms. */
 class Denied extends Error {
@@ -114,8 +130,8 @@ const problems: Readonly<Record<Problem, readonly [Code, string]>> = {
 
 // ── the part ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-export function createIhuyiMmsV1(deps: MmsDeps): HttpPart {
-  const { directory, submit, checkRequest, usablePackage, createTemplate, balance, clock, bodyBytes = defaultBodyBytes } = deps;
+function createIhuyiMmsV1(deps: DialectDeps): HttpPart {
+  const { directory, submit, checkRequest, usablePackage, createTemplate, balance, clock } = deps;
   const failures = createFailureLimiter({ clock, perMinute: () => directory.settings().failuresPerMinute });
 
   /** Says whose request this is, or why it is not listened to, in the documented order. */
@@ -163,7 +179,7 @@ export function createIhuyiMmsV1(deps: MmsDeps): HttpPart {
       } catch (error) {
         if (error instanceof Denied) return refusal(error.code, error.message);
         if (error instanceof RepeatedRequest) return refusal('RequestDuplicated', error.detail, subjectOf(error));
-        if (error instanceof Refusal) return refusal(codeOf[error.code], error.detail);
+        if (error instanceof Refusal) return refusal(refusals[error.code], error.detail);
         throw error;
       }
     };
@@ -177,7 +193,9 @@ export function createIhuyiMmsV1(deps: MmsDeps): HttpPart {
   }
 
   const mmsOf = ({ id }: Account): Tenancy[] =>
-    directory.subscriptionsOf(id).filter(({ product, subscription }) => product.medium === 'mms' && subscription.enabled);
+    directory
+      .subscriptionsOf(id)
+      .filter(({ product, subscription }) => product.medium === 'mms' && subscription.dialect === dialectName && subscription.enabled);
 
   function registered(account: Account, name: string): string {
     if (directory.signature(account.id, name) === undefined) throw new Denied('SignNameNotApproved', `sign_name: 签名【${name}】未报备`);
@@ -230,9 +248,8 @@ export function createIhuyiMmsV1(deps: MmsDeps): HttpPart {
 
   const getBalance = endpoint(async (account) => {
     const data = await Promise.all(
-      mmsOf(account).map(async (tenancy) => {
-        const { id, name } = tenancy.product;
-        return { product_id: Number(id), product_name: name, balance: Number(await balance(tenancy)) / 10_000 };
+      mmsOf(account).map(async ({ product: { id, name }, subscription }) => {
+        return { product_id: Number(id), product_name: name, balance: Number(await balance(subscription)) / 10_000 };
       }),
     );
     return JSON.stringify({ code: 'OK', message: '请求成功', data: data.sort((a, b) => a.product_id - b.product_id) });
@@ -462,14 +479,15 @@ function readSendTime(text: string, now: Date): Date | null {
 const pushBody = (fields: Readonly<Record<string, unknown>>) => ({ contentType: jsonType, body: JSON.stringify(fields) });
 
 /** How events are pushed: one a POST, until the answer is `success` or the tries are used up. */
-export const mmsPush: PushDialect = {
+const mmsPush: PushRules = {
+  urls: 'account',
   carries: 'one',
-  afterFailure: 'again',
+  delaysSeconds: ({ pushDelaysSeconds }) => pushDelaysSeconds,
   isSuccess: ({ status, text }) => status >= 200 && status < 300 && text.trim() === 'success',
   report([report]) {
     if (!report) throw new Error('a push without an event');
     const [phone] = report.mobiles;
-    const code = report.code === 'DELIVRD' ? 'DELIVERED' : report.code;
+    const code = statusOf(report.code);
     return pushBody({
       task_id: String(report.batchId),
       phone,
@@ -503,3 +521,14 @@ function messageOf(code: string): string {
   if (!known) return `发送失败(${code})`;
   return known.code === code ? known.zh.meaning : `${known.zh.meaning}(${code.slice(3)})`;
 }
+
+export const ihuyiMms: Dialect = {
+  name: dialectName,
+  credentials: 'api_id',
+  media: ['mms'],
+  canPull: false,
+  push: mmsPush,
+  refusals,
+  statuses,
+  parts: (deps) => [createIhuyiMmsV1(deps)],
+};

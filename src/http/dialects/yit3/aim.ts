@@ -9,25 +9,18 @@ import { createHash } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Directory, Tenancy } from '../../../core/config/directory.ts';
 import { yuan } from '../../../core/money/ledger.ts';
-import type { Subscription } from '../../../core/model/configuration.ts';
+import type { PushRules, ReplyEvent, ReportEvents } from '../../../core/model/dialect.ts';
 import { Refusal, type RefusalCode } from '../../../core/model/refusals.ts';
+import type { ScreeningStatus } from '../../../core/model/statuses.ts';
 import type { Receipt, Recipient, Submission } from '../../../core/model/submission.ts';
-import type { Outbox, PushDialect, ReplyEvent, ReportEvents } from '../../../core/events/outbox.ts';
 import { sourceNumberLength } from '../../../core/queue/routing.ts';
 import { wallClock } from '../../../std/shanghai.ts';
 import { createFailureLimiter, isListed, isMd5Of, isSignature } from '../../auth.ts';
 import { type HttpPart, jsonType, type Problem, problemStatus } from '../../part.ts';
+import type { Dialect, DialectDeps } from '../dialect.ts';
 import { canonicalForm, encodeValue, type Form, parseForm, TooManyParameters } from './form.ts';
 
-interface AimDeps {
-  readonly directory: Directory;
-  readonly submit: (tenancy: Tenancy, submission: Submission) => Promise<Receipt>;
-  readonly outbox: Pick<Outbox, 'pullReports' | 'pullReplies'>;
-  readonly balance: (subscription: Subscription) => Promise<bigint>;
-  readonly clock: () => Date;
-  /** Counts for the operator. */
-  count(what: 'refused' | 'pulled', n: number, labels?: Readonly<Record<string, string>>): void;
-}
+const dialectName = '3yit';
 
 // Ten thousand numbers with parameters, every character of them escaped, fit into 8 MiB.
 const bodyLimit = 8 << 20;
@@ -56,7 +49,7 @@ const texts = {
 } as const;
 type Code = keyof typeof texts;
 
-const codeOf: Readonly<Record<RefusalCode, Code>> = {
+const refusals: Readonly<Record<RefusalCode, Code>> = {
   invalid: 10001,
   wrong_product: 10701,
   malformed_recipients: 10705,
@@ -70,6 +63,33 @@ const codeOf: Readonly<Record<RefusalCode, Code>> = {
   request_repeated: 10001,
   insufficient_balance: 10011,
 };
+
+/** The statuses of the vendor's table, which ours are. */
+const statuses: Readonly<Record<ScreeningStatus, string>> = {
+  'WL:CWHM': 'WL:CWHM',
+  'WL:MQM': 'WL:MQM',
+  'WL:QWBB': 'WL:QWBB',
+  'WL:TCLJ': 'WL:TCLJ',
+  'WL:TCSH': 'WL:TCSH',
+  'WL:MBLJ': 'WL:MBLJ',
+  'WL:MBSH': 'WL:MBSH',
+  'WL:ZJLJ': 'WL:ZJLJ',
+  'WL:NMLJ': 'WL:NMLJ',
+  'WL:NMSH': 'WL:NMSH',
+  'WL:KHLJ': 'WL:KHLJ',
+  'WL:CHLJ': 'WL:CHLJ',
+  'WL:SHLJ': 'WL:SHLJ',
+  'WL:QHLJ': 'WL:QHLJ',
+  'WL:CPL': 'WL:CPL',
+  'WL:CS': 'WL:CS',
+  'WL:CMT': 'WL:CMT',
+  'WL:CGMT': 'WL:CGMT',
+  'WL:CDQC': 'WL:CDQC',
+  'WL:CNH': 'WL:CNH',
+};
+
+/** Carriers' statuses, too, are told as they come. */
+const statusOf = (code: string): string => statuses[code as ScreeningStatus] ?? code;
 
 /** A refusal in this dialect's own terms: of the caller, where the core was not asked yet. */
 class Denied extends Error {
@@ -95,7 +115,7 @@ const problems: Readonly<Record<Problem, readonly [Code, string]>> = {
 
 // ── the part ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-export function createAim3yit({ directory, submit, outbox, balance, clock, count }: AimDeps): HttpPart {
+function createAim3yit({ directory, submit, pullReports, pullReplies, balance, clock, count }: DialectDeps): HttpPart {
   const failures = createFailureLimiter({ clock, perMinute: () => directory.settings().failuresPerMinute });
 
   /**
@@ -155,7 +175,7 @@ export function createAim3yit({ directory, submit, outbox, balance, clock, count
         return await work(authenticate(request, form), form, request);
       } catch (error) {
         if (error instanceof Denied) return refusal(error.code, error.message);
-        if (error instanceof Refusal) return refusal(codeOf[error.code], error.detail);
+        if (error instanceof Refusal) return refusal(refusals[error.code], error.detail);
         throw error;
       }
     };
@@ -167,7 +187,7 @@ export function createAim3yit({ directory, submit, outbox, balance, clock, count
   });
 
   const report = endpoint(async (tenancy) => {
-    const rows = await outbox.pullReports(tenancy, directory.settings().rowsPerPull);
+    const rows = await pullReports(tenancy, dialectName, directory.settings().rowsPerPull);
     count(
       'pulled',
       rows.reduce((sum, { mobiles }) => sum + mobiles.length, 0),
@@ -175,7 +195,7 @@ export function createAim3yit({ directory, submit, outbox, balance, clock, count
     return success(reportRows(rows));
   });
   const reply = endpoint(async (tenancy) => {
-    const rows = await outbox.pullReplies(tenancy, directory.settings().rowsPerPull);
+    const rows = await pullReplies(tenancy, dialectName, directory.settings().rowsPerPull);
     count('pulled', rows.length);
     return success(rows.map(pulledReply).join('|'));
   });
@@ -244,6 +264,7 @@ function readSubmission(directory: Directory, tenancy: Tenancy, form: Form, http
   if (content.includes('\0')) throw new Denied(10001, 'content 含有空字符');
   const request = readIdempotencyKey(form, httpRequest);
   if (tenancy.product.medium !== 'aim') throw new Denied(10701, `产品 ${tenancy.product.name} 不是 aim 产品`);
+  if (tenancy.subscription.dialect !== dialectName) throw new Denied(10701, '此 sp_id 已改用其他接口发送');
   if (recipients.kind === 'malformed') throw new Denied(10705, recipients.reason);
   if (!/^\d{1,18}$/.test(templateId)) throw new Denied(10702, `没有模版 ${JSON.stringify(templateId.slice(0, 32))}`);
   return {
@@ -342,26 +363,27 @@ function measure(text: string): { entries: number; depth: number } {
 /** An object number → status, or the empty array when nothing was refused. By hand, since an object would put `10086` before `138…`. */
 function failedData({ intercepted }: Receipt): string {
   if (intercepted.length === 0) return '[]';
-  return `{${intercepted.map(({ written, code }) => `${JSON.stringify(written)}:${JSON.stringify(code)}`).join(',')}}`;
+  return `{${intercepted.map(({ written, code }) => `${JSON.stringify(written)}:${JSON.stringify(statusOf(code))}`).join(',')}}`;
 }
 
 // ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** How events are pushed: once, as raw UTF-8 rows. */
 export const aimPush = {
+  urls: 'subscription',
   carries: 'many',
-  afterFailure: 'pull',
+  delaysSeconds: () => [],
   isSuccess: ({ status }) => status >= 200 && status < 300,
   audit: null,
   report: (events: readonly ReportEvents[]) => ({ contentType: 'text/plain; charset=utf-8', body: reportRows(events) }),
   reply: (events: readonly ReplyEvent[]) => ({ contentType: 'text/plain; charset=utf-8', body: events.map(pushedReply).join('|') }),
-} satisfies PushDialect;
+} satisfies PushRules;
 
 /** `ext,msg_id,mobile,status,time,price`, joined by `|`. */
 function reportRows(events: readonly ReportEvents[]): string {
   return events
     .flatMap(({ ext, batchId, mobiles, code, at, costE4 }) => {
-      const [before, after] = [`${ext},${batchId},`, `,${inRow(code)},${wallClock(at)},${formatPrice(costE4)}`];
+      const [before, after] = [`${ext},${batchId},`, `,${inRow(statusOf(code))},${wallClock(at)},${formatPrice(costE4)}`];
       return mobiles.map((mobile) => before + mobile + after);
     })
     .join('|');
@@ -382,3 +404,15 @@ const inRow = (text: string): string => (/[,|\s]/.test(text) ? text.replace(/[,|
 
 /** Yuan without trailing zeros: `0.2`, `0`. */
 const formatPrice = (amountE4: bigint): string => yuan(amountE4).replace(/\.?0+$/, '');
+
+/** All the vendor's SMS calls: an sp_id says which product it is, so the plain SMS calls belong here, too. */
+export const yit3: Dialect = {
+  name: dialectName,
+  credentials: 'sp_id',
+  media: ['aim', 'sms'],
+  canPull: true,
+  push: aimPush,
+  refusals,
+  statuses,
+  parts: (deps) => [createAim3yit(deps)],
+};

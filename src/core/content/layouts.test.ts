@@ -1,7 +1,7 @@
 /** Cards: what is accepted as a template, which parameters it has, and what is left after filling it. */
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type Card, fillCard, validateCard } from './card.ts';
+import { type Card, fillCard, validateCard } from './layouts.ts';
 
 const notice = {
   layout: 'notice',

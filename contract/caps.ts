@@ -1,0 +1,15 @@
+/** Frequency caps: how many messages one number may get. */
+import { Type } from 'typebox';
+import { configId, named, optional, page, strict, time } from './bricks.ts';
+
+const capScope = Type.Enum(['subscription', 'product', 'signature']);
+const capSettings = {
+  period: Type.Enum(['minute', 'hour', 'day', '24h'], {
+    description: 'minute, hour and day of the calendar in Asia/Shanghai; 24h: any 24 hours, to the hour.',
+  }),
+  count: Type.Integer({ minimum: 1, maximum: 100, description: 'Messages that one number may get of the subject within the period.' }),
+};
+export const capSchema = named('Cap', { id: configId, scope: capScope, subjectId: configId, ...capSettings, createdAt: time });
+export const newCap = strict({ scope: capScope, subjectId: configId, ...capSettings });
+export const capChange = strict(optional(capSettings));
+export const capQuery = strict({ ...optional({ scope: capScope, subjectId: configId }), ...page });
