@@ -240,6 +240,7 @@ export function createPusher({ outbox, directory, signals, post, log, clock, cou
     start() {
       timer = setInterval(lookOnce, pollMs);
       signals.on('push', () => {
+        if (stopping) return;
         soon ??= setTimeout(() => {
           soon = undefined;
           lookOnce();

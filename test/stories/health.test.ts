@@ -41,8 +41,8 @@ interface Pair {
   readonly health: () => Promise<StoredChannel>;
 }
 
-/** What no operator can set: a connection that is quick to try again. */
-const hasty = { reconnectMinMs: 100, reconnectMaxMs: 400, refusedMinMs: 200, throttleTries: 2, throttleBackoffMs: 50 };
+/** The shortest pauses that an operator may set: a connection that is quick to try again. */
+const hasty = { reconnectMinMs: 100, reconnectMaxMs: 400, refusedMinMs: 1000, throttleTries: 2, throttleBackoffMs: 50 };
 
 async function startOne({ onTestFinished }: TestContext, more: Readonly<Record<string, number>> = hasty) {
   const platform = await startPlatform({ connections, window });
