@@ -1,6 +1,6 @@
 /** How an MMSC answered a SubmitReq, in MM7 or only in HTTP. */
 import { ProtocolError } from '../../protocols/wire/fields.ts';
-import { readRequest, type Status, statusOfFault, verdictOf } from '../../protocols/mm7/mm7.ts';
+import { readRequest, type Status, statusOfFault, statusKindOf } from '../../protocols/mm7/mm7.ts';
 import type { SegmentOutcome } from '../channel.ts';
 import { rejected } from '../outcomes.ts';
 import type { Posted } from './post.ts';
@@ -36,7 +36,7 @@ export function readAnswer(posted: Extract<Posted, { kind: 'answer' }>): Answer 
   const said = readMm7(posted);
   if (!said) return { isMm7: false, ...readHttp(posted.status) };
   const { status, messageId } = said;
-  const kind = verdictOf(status);
+  const kind = statusKindOf(status);
   if (kind === 'busy') return { isMm7: true, kind };
   if (kind === 'taken')
     return { isMm7: true, kind, messageId: messageId !== '' && messageId.length <= maxMessageIdLength ? messageId : null };
