@@ -44,7 +44,7 @@ export interface Parcel {
 }
 
 /** How long a claim lasts; see pushed.ts. */
-const leaseSeconds = 60;
+const claimSeconds = 60;
 /** The limit for reports that are not pushed one by one. A row of this size is still stored in line. */
 const eventsPerParcel = 500;
 /** How many parcels of many events are read before it is known how many events they have. */
@@ -288,7 +288,7 @@ export function createPulls({ db, clock }: { db: Db; clock: () => Date }): Pulls
 /** Marks taken parcels as being pushed under this claim, which counts as a try. */
 export const beginPush = (sql: Sql, accountId: bigint, kind: EventKind, taken: readonly Taken[], claimId: bigint) => sql`
   update parcels
-  set route = ${route.pushing}, push_id = ${claimId}, tries = tries + 1, lease_until = now() + make_interval(secs => ${leaseSeconds})
+  set route = ${route.pushing}, push_id = ${claimId}, tries = tries + 1, lease_until = now() + make_interval(secs => ${claimSeconds})
   where account_id = ${accountId} and kind = ${kind} and id = any(${taken.map(({ id }) => id)}::bigint[])`;
 
 /** Makes parcels that are being pushed under these claims wait again: for their next push, to be pulled, or for a replay. */
