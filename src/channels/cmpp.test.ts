@@ -1,4 +1,4 @@
-/** The connection against the simulated gateway over real sockets; what a well-behaved gateway never does is played by a raw server. */
+/** The connection against the simulated gateway over real sockets. A raw server plays what a well-behaved gateway never does. */
 import { createServer, type Server, type Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { createIsmg, type Ismg, type IsmgOptions } from '../../simulators/cmpp.ts';
@@ -32,7 +32,7 @@ async function startCarrier(options: Partial<IsmgOptions> = {}): Promise<Simulat
   const phones: PhoneMessage[] = [];
   ismg.onMessage((message) => phones.push(message));
   await ismg.start();
-  // Not spread: it has accessors.
+  // Not spread, because it has accessors.
   return Object.assign(ismg, { phones });
 }
 
@@ -110,7 +110,7 @@ async function connected(options: Partial<IsmgOptions> = {}, settings: Partial<C
   return { ismg, wired };
 }
 
-/** A gateway that does with each frame what a test says; it answers logins and leaves by itself. */
+/** A gateway that treats each frame as a test says; it answers logins and logouts by itself. */
 async function rawGateway(onFrame: (socket: Socket, id: number, sequenceId: number, frame: Buffer) => void, login = true) {
   const sockets: Socket[] = [];
   const server: Server = createServer((socket) => {
@@ -279,7 +279,7 @@ describe('sending', () => {
 
   test('what was made while it could be written, and not sent before that ended, is not sent', async () => {
     let asked = 0;
-    // Once when it is made, not any more when it is to leave: the process slept in between.
+    // True when the request is made, false when it is to leave: the process slept in between.
     const { ismg, wired } = await connected({}, {}, { mayWrite: () => ++asked === 1 });
     expect(await wired.send({})).toEqual([{ kind: 'unknown', isCut: true }]);
     expect(ismg.counters.submits).toBe(0);
@@ -443,7 +443,7 @@ describe('reports', () => {
     sockets[0]?.write(Buffer.concat(times(20_000, one)));
     await until(() => held.length >= 2000);
     await pause(30);
-    // What had been read already is passed on, at most a chunk or two.
+    // Frames that had been read already are passed on, at most a chunk or two.
     expect(held.length).toBeLessThan(3000);
     for (let done = 0; done < 20_000; done += 1) {
       if (done === held.length) await until(() => held.length > done);

@@ -1,8 +1,8 @@
 /**
  * A connection to China Mobile, CMPP 2.0 or 3.0: SUBMITs out, SUBMIT_RESPs, reports and replies in.
  *
- * What becomes of messages is session/segments.ts, what becomes of the socket session/session.ts. Here is what is CMPP: the login with
- * its digests and its fall to an older version, the PDUs, what a Result means, and what a DELIVER is.
+ * session/segments.ts handles messages, session/session.ts the socket. This module holds what is specific to CMPP: the login with its
+ * digests and its fallback to an older version, the PDUs, what a Result means, and what a DELIVER is.
  */
 import { type Static, Type } from 'typebox';
 import {
@@ -140,11 +140,11 @@ export const cmppKind: ChannelKind<typeof cmppSettings> = {
   simulator: async () => (await import('../../simulators/cmpp.ts')).simulatorKind,
 };
 
-/** Results we answer a DELIVER with. 8 is "too fast", the one that asks for the same again. */
+/** Results with which we answer a DELIVER. 8 is "too fast", the only one that asks for the same DELIVER again. */
 const deliverResult = { ok: 0, structure: 1, again: 8 } as const;
 const submitResult = { ok: 0, structure: 1, tooLong: 6, throttled: 8 } as const;
 
-/** Structure, command, sequence, length, fee code, Service_Id, Msg_src, Fee_terminal_Id: a message has no part in any of them. */
+/** Structure, command, sequence, length, fee code, Service_Id, Msg_src, Fee_terminal_Id: none of them depends on the message. */
 const ourResults: ReadonlySet<number> = new Set([1, 2, 3, 4, 5, 7, 11, 12]);
 
 function outcomeOf(msgId: string, result: number): SegmentOutcome {
@@ -158,7 +158,7 @@ export function createCmppConnection(given: CmppSettings, deps: ConnectionDeps):
   const { events } = deps;
   const asked: CmppVersion = settings.version === '2.0' ? 2 : 3;
 
-  /** What we ask for at the next login, and what is spoken after it. */
+  /** The version we ask for at the next login, and the version of the session after it. */
   let version = asked;
   let authenticator: Buffer = Buffer.alloc(16);
 
@@ -192,7 +192,7 @@ export function createCmppConnection(given: CmppSettings, deps: ConnectionDeps):
 
   function onConnectResp(buffer: Buffer, start: number, end: number): void {
     const { status, authenticatorIsmg: digest, version: octet, shape } = decodeConnectResp(buffer, start, end);
-    // A server tells the highest version it knows. Zero and the like tell nothing.
+    // A server returns the highest version it knows. Zero and similar values say nothing.
     const known: CmppVersion = octet >= 0x20 && octet < 0x30 ? 2 : 3;
     const lower: CmppVersion = known === 2 ? 2 : version;
     if (status === 4 && lower < version) {
@@ -223,7 +223,7 @@ export function createCmppConnection(given: CmppSettings, deps: ConnectionDeps):
     const isLong = parts.length > 1;
     const concat = { reference: message.reference, total: parts.length, number: index + 1 };
     return cmpp[version].submit.encode(sequenceId, {
-      // Written out, not spread from a constant: spreading an object of this size costs more than encoding it.
+      // Written out, because spreading a constant of this size costs more than encoding it.
       msgId: noMsgId,
       pkTotal: parts.length,
       pkNumber: index + 1,
@@ -256,7 +256,7 @@ export function createCmppConnection(given: CmppSettings, deps: ConnectionDeps):
     }
     switch (id) {
       case command.submitResp: {
-        // Read first: if it cannot be, the request stays unanswered and ends with the connection.
+        // Decoded first: if that throws, the request stays unanswered and ends with the connection.
         const { msgId, result } = decodeSubmitResp(buffer, start, end);
         answered(sequenceOf(buffer, start), outcomeOf(msgId, result));
         break;
@@ -275,7 +275,7 @@ export function createCmppConnection(given: CmppSettings, deps: ConnectionDeps):
         session.left('left');
         break;
       default:
-        // Answers to keep-alives have done their work by arriving; unknown commands are ignored (cmpp.md §3).
+        // The arrival of a keep-alive's answer is enough; unknown commands are ignored (cmpp.md §3).
         break;
     }
   }
@@ -330,7 +330,7 @@ export function createCmppConnection(given: CmppSettings, deps: ConnectionDeps):
     );
   }
 
-  // Settings that fit no field are found here, not at the first login or message.
+  // Finds settings that fit no field now, not at the first login or message.
   login(0);
   encodeSubmit(0, { to: '', from: '', content: '', reference: 0 }, cutText('', settings.longReferenceBits), 0);
 

@@ -26,7 +26,7 @@ describe.each(Object.entries(channelKinds))('%s', (name, kind) => {
 });
 
 describe('settings are checked by the schema of their protocol', () => {
-  /** Everything that could be configured before settings were declared once. */
+  /** All settings that a channel could have before settings were declared once. */
   const stored = {
     cmpp: {
       ...cmpp,

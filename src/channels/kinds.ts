@@ -1,4 +1,4 @@
-/** The protocols that channels may speak. This is the only place that lists them: one that is added here exists everywhere. */
+/** The protocols that channels may speak. Only this module lists them; everything else reads this list. */
 import { Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { explain } from '../std/explain.ts';
@@ -11,7 +11,7 @@ export const channelKinds = { cmpp: cmppKind, mm7: mm7Kind } as const;
 const byName: ReadonlyMap<string, ChannelKind> = new Map(Object.entries(channelKinds));
 const names = [...byName.keys()];
 
-/** The kind of a stored channel. Throws if a later version has stored it, which knows more kinds. */
+/** The kind of a stored channel. Throws for a kind that only a later version knows. */
 export function kindOf(protocol: string): ChannelKind {
   const kind = byName.get(protocol);
   if (!kind) throw new Error(`this version knows no protocol "${protocol}"`);
@@ -20,10 +20,10 @@ export function kindOf(protocol: string): ChannelKind {
 
 const checks = new Map([...byName].map(([name, { settings }]) => [name, Compile(Type.Object({ settings }))]));
 
-/** What the catalogue knows of the kinds. The protocol chooses the schema, so that one schema says what is wrong. */
+/** What the catalogue knows of the kinds. The protocol selects the schema, so only that schema reports errors. */
 export const kindRules = {
   names,
-  /** What is wrong with a channel's protocol or settings, after its path; null if nothing is. */
+  /** What is wrong with a channel's protocol or settings, preceded by its path; null if nothing is. */
   problemOf(protocol: string, settings: unknown): string | null {
     const check = checks.get(protocol);
     if (!check) return `protocol: must be one of ${names.join(', ')}`;

@@ -1,4 +1,4 @@
-/** What settings do: each one that is configured shows on the wire or in time. Windows, rates and logins are tested beside their connections. */
+/** Each setting that is configured shows on the wire or in time. Windows, rates and logins are tested with their connections. */
 import { createServer as createHttpServer } from 'node:http';
 import { createServer, type Server, type Socket } from 'node:net';
 import { afterEach, describe, expect, test, vi } from 'vitest';
@@ -28,7 +28,7 @@ async function listen(server: Server): Promise<number> {
   return address && typeof address === 'object' ? address.port : 0;
 }
 
-/** A server that takes connections and says what `onSocket` says. */
+/** A server that accepts connections and treats each as `onSocket` says. */
 async function tcpServer(onSocket: (socket: Socket) => void): Promise<number> {
   const sockets: Socket[] = [];
   const server = createServer((socket) => {
@@ -57,7 +57,7 @@ interface Opened {
   readonly connection: ChannelConnection;
   readonly log: { readonly state: ConnectionState; readonly at: number }[];
   send(): Promise<SegmentOutcome>;
-  /** Waits until the state has been entered for the nth time; says when that was. */
+  /** Waits until the state has been entered for the nth time; returns when that was. */
   entered(state: ConnectionState, nth?: number): Promise<number>;
 }
 
@@ -114,7 +114,7 @@ async function opened(kind: Kind, settings: Settings) {
   return { carrier, ...one };
 }
 
-/** Allowed beside what a setting says: ticks of up to half a second, and a busy machine. All defaults are far from it. */
+/** Allowed in addition to a setting: ticks of up to half a second, and a busy machine. All defaults differ by much more. */
 const slackMs = 2000;
 const expectAbout = (took: number, ms: number) => {
   expect(took).toBeGreaterThanOrEqual(ms * 0.9);

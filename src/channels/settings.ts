@@ -1,13 +1,16 @@
 /**
- * How the settings of a channel kind are declared: once, as a JSON schema. From it come the check when settings are stored, their types,
- * their defaults, the pages docs/channels*.md, and the forms of whoever configures channels.
+ * How the settings of a channel kind are declared: once, as a JSON schema. The check on storing, the types, the defaults, the pages
+ * docs/channels*.md and the configuration forms come from it.
  *
- * Every setting has a title in the words of the carriers' own sheets, so that an operator finds there what to fill in, and one line of
- * meaning, both in Chinese and English. What more than one kind has is declared here.
+ * Every setting has a title in the words of the carriers' own sheets, so that an operator finds there what to fill in, and a one-line
+ * description, both in Chinese and English. Settings that several kinds share are declared here.
  */
 import { type Static, type TObject, type TOptional, type TSchema, Type } from 'typebox';
 
-/** JSON Schema has one title and one description: the title is the carriers' word, the description English; the others have names of their own. */
+/**
+ * JSON Schema has one title and one description: the title is the carriers' word, the description is English. The others have their own
+ * names.
+ */
 type Annotations = {
   readonly title: string;
   readonly 'x-title-en': string;
@@ -24,12 +27,12 @@ export const words = (titleZh: string, titleEn: string, descriptionZh: string, d
 
 type Defaulted<Schema extends TSchema> = TOptional<Schema> & { default: Static<Schema> };
 
-/** A setting that may be left out, and is this then. */
+/** A setting that may be left out, with its default. */
 export function byDefault<Schema extends TSchema>(value: Static<Schema>, schema: Schema): Defaulted<Schema> {
   return Object.assign(Type.Optional(schema) as TOptional<Schema>, { default: value });
 }
 
-/** The settings with those defaults that were left out. */
+/** The settings, with defaults for those that were left out. */
 export type Settled<Settings extends TObject> = Static<Settings> & {
   [Name in keyof Settings['properties'] as Settings['properties'][Name] extends { default: unknown } ? Name : never]: Static<
     Settings['properties'][Name]
@@ -51,7 +54,7 @@ export const ascii = (least: number, most: number, annotations: Annotations) =>
 export const milliseconds = (least: number, most: number, annotations: Annotations) =>
   Type.Integer({ minimum: least, maximum: most, ...annotations });
 
-/** How fast, in the unit that the carrier counts. */
+/** The rate, in the unit that the carrier counts. */
 export const ratePerSecond = (unitZh: string, unitEn: string) =>
   Type.Number({
     exclusiveMinimum: 0,
@@ -59,7 +62,7 @@ export const ratePerSecond = (unitZh: string, unitEn: string) =>
     ...words('流速', 'Rate', `每条连接每秒${unitZh}的上限。`, `Most ${unitEn.toLowerCase()} per second on each connection.`),
   });
 
-/** How long is waited for what; the same words for every protocol, whatever it calls the request. */
+/** Time-outs, described in the same words for every protocol, whatever it calls the request. */
 export const waiting = {
   responseTimeoutMs: byDefault(
     60_000,

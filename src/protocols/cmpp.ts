@@ -1,9 +1,9 @@
 /**
- * CMPP 2.0 and 3.0, the language between an SP (us) and China Mobile's gateway (ISMG): every PDU of that interface in both
- * directions, the digests of the login, message ids and delivery reports. docs/protocols/cmpp.md has the facts and the quirks.
+ * CMPP 2.0 and 3.0, the protocol between an SP (us) and China Mobile's gateway (ISMG): every PDU of that interface in both directions, the
+ * digests of the login, message ids and delivery reports. docs/protocols/cmpp.md has the facts and the quirks.
  *
- * Msg_Ids are 16 lower-case hex digits everywhere: they exceed what a number can hold, and carriers invent them, so nobody may
- * read more into them than their octets.
+ * Msg_Ids are 16 lower-case hex digits everywhere. They exceed a JavaScript number, and carriers choose them freely, so treat them as
+ * opaque octets.
  */
 import { createHash } from 'node:crypto';
 import type { Encoding } from './text.ts';
@@ -14,10 +14,10 @@ import { type Pdu, pduFormat } from './wire/pdu.ts';
 /** The two wire layouts; 2.1 is laid out as 2. */
 export type CmppVersion = 2 | 3;
 
-/** The header's own part is the number of the request (§2). */
+/** The tail of CMPP's header is the request's number (§2). */
 const { headerSize, pdu, ...header } = pduFormat(u32);
 
-/** A SUBMIT to 100 numbers has 3,618 octets, an attachment of a private dialect may follow; public implementations stop at 4,096. */
+/** A SUBMIT to 100 numbers has 3,618 octets, and a private dialect's attachment may follow; public implementations stop at 4,096. */
 export const cmppFrames: FrameBounds = { min: headerSize, max: 4096 };
 
 export const noMsgId = '0000000000000000';
@@ -94,7 +94,7 @@ const queryResp = layout({
 });
 const nothing = layout({});
 
-/** Command_Ids; a response has the top bit set as well. */
+/** Command_Ids; a response also has the top bit set. */
 export const command = {
   connect: 0x1,
   connectResp: 0x80000001,
@@ -129,12 +129,12 @@ const pdusOf = (version: CmppVersion) => {
     cancel: pdu(command.cancel, layout({ msgId })),
     cancelResp: pdu(command.cancelResp, layout({ successId: code })),
     activeTest: pdu(command.activeTest, nothing),
-    // 2.0 changed this response; peers older than that leave the octet out.
+    // 2.0 changed this response; older peers leave the octet out.
     activeTestResp: pdu(command.activeTestResp, layout({ reserved: trailing(1) })),
   };
 };
 
-/** The PDUs by version; of those that both versions share either may be used. */
+/** The PDUs by version. For PDUs that both versions share, either entry works. */
 export const cmpp: Readonly<Record<CmppVersion, ReturnType<typeof pdusOf>>> = { 2: pdusOf(2), 3: pdusOf(3) };
 
 type Body<P> = P extends Pdu<number, infer T> ? T : never;
@@ -148,15 +148,15 @@ type SubmitResp = Body<Pdus['submitResp']>;
 export const { commandOf, sequenceOf } = header;
 
 /**
- * Reads CONNECT_RESP in the shape its length says: a server that refuses may answer in the layout of either version (§4).
- * `shape` is needed to check the digest.
+ * Reads CONNECT_RESP in the layout that its length shows: a server that refuses may answer in the layout of either version (§4). `shape` is
+ * needed to check the digest.
  */
 export function decodeConnectResp(buffer: Buffer, start: number, end: number): ConnectResp & { readonly shape: CmppVersion } {
   const shape = end - start >= 33 ? 3 : 2;
   return { ...cmpp[shape].connectResp.decode(buffer, start, end), shape };
 }
 
-/** Reads SUBMIT_RESP by its length too: some servers accept a login of 3.0 and then speak 2.0 (§12). */
+/** Also reads SUBMIT_RESP by its length: some servers accept a login of 3.0 and then speak 2.0 (§12). */
 export function decodeSubmitResp(buffer: Buffer, start: number, end: number): SubmitResp {
   return cmpp[end - start >= 24 ? 3 : 2].submitResp.decode(buffer, start, end);
 }
@@ -166,7 +166,7 @@ export function decodeDeliverResp(buffer: Buffer, start: number, end: number): S
   return cmpp[end - start >= 24 ? 3 : 2].deliverResp.decode(buffer, start, end);
 }
 
-/** The number that CONNECT's and CONNECT_RESP's Version carries. */
+/** The value of Version in CONNECT and CONNECT_RESP. */
 export const versionOctet = (version: CmppVersion): number => version << 4;
 
 // Reports
@@ -174,7 +174,7 @@ export const versionOctet = (version: CmppVersion): number => version << 4;
 const reportFields = { msgId, stat: octets(7), submitTime: octets(10), doneTime: octets(10) };
 const report2 = layout({ ...reportFields, destTerminalId: octets(21), smscSequence: u32 });
 const report3 = layout({ ...reportFields, destTerminalId: octets(32), smscSequence: u32 });
-/** The same in every variant anybody has seen, and all that matters. */
+/** The fields that every known variant shares, and that we need. */
 const reportCore = layout(reportFields);
 const reportSize: Readonly<Record<CmppVersion, number>> = { 2: 60, 3: 71 };
 
@@ -186,7 +186,7 @@ export interface Report {
   /** YYMMDDHHMM, China Standard Time. */
   readonly submitTime: string;
   readonly doneTime: string;
-  /** Empty where the body was too odd to hold one. */
+  /** Empty where the body is too irregular to contain one. */
   readonly destTerminalId: string;
   readonly smscSequence: number;
 }
@@ -197,7 +197,7 @@ export function encodeReport(version: CmppVersion, report: Report): Buffer {
   return buffer;
 }
 
-/** Reads Msg_Content of a DELIVER with Registered_Delivery 1. Its length says which layout it has, not the session's version (§9). */
+/** Reads Msg_Content of a DELIVER with Registered_Delivery 1. Its length shows its layout, not the session's version (§9). */
 export function decodeReport(content: Buffer): Report {
   const cursor = { at: 0, end: content.length };
   const report =
@@ -211,8 +211,8 @@ export function decodeReport(content: Buffer): Report {
 }
 
 /**
- * Reads a DELIVER of either kind. A report whose Msg_Length is wrong but whose octets are there gets its content put right, as long
- * as what must follow it still fits (§12).
+ * Reads a DELIVER of either kind. If a report's Msg_Length is wrong but its octets are there, its content is corrected, as long as the
+ * fields after it still fit (§12).
  */
 export function decodeDeliver(version: CmppVersion, buffer: Buffer, start: number, end: number): Deliver {
   const value = cmpp[version].deliver.decode(buffer, start, end);
@@ -226,10 +226,10 @@ export function decodeDeliver(version: CmppVersion, buffer: Buffer, start: numbe
 /** Intermediate states: the carrier still works on the message and will report again. Everything else is final. */
 export const isFinal = (stat: string): boolean => stat !== 'ACCEPTD' && stat !== 'ENROUTE';
 
-/** A user data header is present. The flag is octet 1 by the book, and 0x40 where a peer copies it from its place in GSM (§12). */
+/** A user data header is present. The specification's flag is octet 1; some peers copy GSM's 0x40 (§12). */
 export const hasHeader = (tpUdhi: number): boolean => (tpUdhi & 0x41) !== 0;
 
-/** What Msg_Fmt says about the content; values beyond the specification are read as a GSM 03.38 data coding scheme, as SMSGate does. */
+/** The encoding that Msg_Fmt stands for. Values beyond the specification are read as a GSM 03.38 data coding scheme, as SMSGate does. */
 export function encodingOf(msgFmt: number): Encoding {
   if (msgFmt === 8) return 'ucs2';
   if (msgFmt === 15) return 'gbk';
@@ -246,7 +246,7 @@ const md5 = (...parts: readonly (string | Buffer)[]): Buffer => {
   return hash.digest();
 };
 
-/** Date parts of China Standard Time, whatever the machine's zone: the clock of every carrier in this protocol. */
+/** Date parts of China Standard Time, in any machine's time zone: every carrier in this protocol uses it. */
 function chinaTime(at: Date) {
   const shifted = new Date(at.getTime() + 8 * 3_600_000);
   return {
@@ -270,7 +270,7 @@ export function authenticatorSource(spId: string, secret: string, timestamp: num
   return md5(spId, Buffer.alloc(9), secret, timestamp.toString().padStart(10, '0'));
 }
 
-/** AuthenticatorISMG of CONNECT_RESP; the status is hashed as it is on the wire, so its size matters. */
+/** AuthenticatorISMG of CONNECT_RESP. The status is hashed in its wire form, so its size matters. */
 export function authenticatorIsmg(shape: CmppVersion, status: number, source: Buffer, secret: string): Buffer {
   const octets = Buffer.alloc(shape === 3 ? 4 : 1);
   octets.writeUIntBE(status, 0, octets.length);

@@ -1,15 +1,15 @@
 /**
- * Text of short messages, the same for all carriers: which encoding, how it is cut into segments and put together again, the user
- * data header (GSM 03.40) in front of the segments, and how many segments a customer is charged.
+ * Text of short messages, the same for all carriers: its encoding, how it is cut into segments and joined again, the user data header (GSM
+ * 03.40) in front of the segments, and how many segments a customer is charged.
  *
- * What is sent and what is charged are different numbers: segments on the wire never split a character and may use 7-bit, while
- * billing in mainland China divides the length by 67 whatever the characters.
+ * The numbers of segments sent and charged differ: segments on the wire never split a character and may use 7-bit, while billing in
+ * mainland China divides the length by 67 for all characters.
  */
 import iconv from 'iconv-lite';
 
 export type Encoding = 'ascii' | 'ucs2' | 'gbk' | 'binary';
 
-/** A text cut for the wire: `parts` hold the text's octets only. With more than one part each wants a `concatHeader` in front. */
+/** A text cut for the wire: `parts` contain only the text's octets. If there are several, each needs a `concatHeader` in front. */
 export interface CutText {
   readonly encoding: 'ascii' | 'ucs2';
   readonly parts: readonly Buffer[];
@@ -27,13 +27,15 @@ export interface Concat {
 /** Printable ASCII and line ends. */
 const asciiText = /^[\x20-\x7e\r\n]*$/;
 
-/** Encodes text; what the encoding lacks becomes `?`, so choose one that has it. 'gbk' writes GB18030, its superset. */
+/**
+ * Encodes text. A character that the encoding lacks becomes `?`, so choose an encoding that has all. 'gbk' writes GB18030, its superset.
+ */
 export function encodeText(text: string, encoding: Exclude<Encoding, 'binary'>): Buffer {
   if (encoding === 'ucs2') return Buffer.from(text, 'utf16le').swap16();
   return iconv.encode(text, encoding === 'gbk' ? 'gb18030' : 'ascii');
 }
 
-/** Decodes whatever a carrier sent, never failing; binary becomes hex text. */
+/** Decodes whatever a carrier sent and never fails; binary becomes hex text. */
 export function decodeText(octets: Buffer, encoding: Encoding): string {
   if (encoding === 'ascii') return octets.toString('latin1');
   if (encoding === 'gbk') return iconv.decode(octets, 'gb18030');
@@ -45,13 +47,13 @@ export function decodeText(octets: Buffer, encoding: Encoding): string {
 
 // Cutting and joining
 
-/** Octets of a short message on the air, and how many of them a 7-bit text may use as the field rules of these protocols count. */
+/** Octets of a short message on the air, and how many of them a 7-bit text may use by the field rules of these protocols. */
 const userData = 140;
 const asciiSingle = 159;
 
 /**
- * Cuts a text: ASCII where that is enough, else UCS2, never between the halves of a surrogate pair. A text that fits one segment is
- * not cut. More than 255 parts cannot be sent; that limit is the caller's.
+ * Cuts a text: ASCII where that is enough, else UCS2, never between the halves of a surrogate pair. A text that fits one segment is not
+ * cut. More than 255 parts cannot be sent; the caller checks that limit.
  */
 export function cutText(text: string, referenceBits: 8 | 16): CutText {
   if (asciiText.test(text)) {
@@ -75,10 +77,10 @@ export function cutText(text: string, referenceBits: 8 | 16): CutText {
   return { encoding: 'ucs2', parts };
 }
 
-/** A unit that starts a pair; one that is followed by no second half stands alone, but then leaving it for the next part is harmless. */
+/** A code unit that starts a surrogate pair. If no second half follows it, moving it to the next part does no harm. */
 const isHighSurrogate = (octets: Buffer, at: number): boolean => ((octets[at] ?? 0) & 0xfc) === 0xd8;
 
-/** The user data header of one part of a long message. An 8-bit reference is the lower half of the given one. */
+/** The user data header of one part of a long message. An 8-bit reference is the lower half of `reference`. */
 export function concatHeader(referenceBits: 8 | 16, { reference, total, number }: Concat): Buffer {
   return referenceBits === 8
     ? Buffer.from([5, 0x00, 3, reference & 0xff, total, number])
@@ -86,8 +88,8 @@ export function concatHeader(referenceBits: 8 | 16, { reference, total, number }
 }
 
 /**
- * Takes the user data header off a content that has one, looking for the concatenation among its elements. A part "1 of 1" is a whole
- * message, and so is one whose numbers are impossible. A header longer than the content is no header.
+ * Removes the user data header from content that has one, and finds the concatenation among its elements. A part "1 of 1", or one with
+ * impossible numbers, is a whole message. A header longer than the content is not a header.
  */
 export function splitHeader(content: Buffer): { readonly concat: Concat | null; readonly body: Buffer } {
   const end = 1 + (content[0] ?? 0);
@@ -112,8 +114,8 @@ function concatOf(value: Buffer, referenceSize: 1 | 2): Concat | null {
 }
 
 /**
- * Joins the parts of one message, given in order. Parts may have different encodings; neighbours of the same one are joined as octets
- * before they are decoded, because a sloppy sender splits characters.
+ * Joins the parts of one message, given in order. Parts may have different encodings. Neighbours with the same encoding are joined as
+ * octets before they are decoded, because some senders split characters.
  */
 export function joinParts(parts: readonly { readonly encoding: Encoding; readonly octets: Buffer }[]): string {
   let text = '';
@@ -131,7 +133,7 @@ export function joinParts(parts: readonly { readonly encoding: Encoding; readonl
 
 const gsmBasic =
   '@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !"#¤%&\'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà';
-/** Reached through an escape, so they take two septets. */
+/** These need an escape, so they take two septets. */
 const gsmExtension = '\f^{}\\[~]|€';
 
 const septets = new Map<string, number>(Array.from(gsmBasic, (character) => [character, 1]));
@@ -149,7 +151,7 @@ function gsmLength(text: string): number | null {
 }
 
 /**
- * Segments a customer is charged for one message: pure arithmetic on the length, independent of how the wire cuts it. An empty text
+ * The segments that a customer is charged for one message: computed from the length alone, not from the parts on the wire. An empty text
  * counts 1.
  */
 export function billedSegments(text: string, mainland: boolean): number {

@@ -1,18 +1,18 @@
-/** What an MMSC said to a SubmitReq, whether it said so in MM7 or only in HTTP. */
+/** How an MMSC answered a SubmitReq, in MM7 or only in HTTP. */
 import { ProtocolError } from '../../protocols/wire/fields.ts';
-import { readRequest, type Status, statusOfFault, verdictOf } from '../../protocols/mm7/mm7.ts';
+import { readRequest, type Status, statusOfFault, statusKindOf } from '../../protocols/mm7/mm7.ts';
 import type { SegmentOutcome } from '../channel.ts';
 import { rejected } from '../outcomes.ts';
 import type { Posted } from './post.ts';
 
 /**
- * - `taken`: `messageId` is null if there is none that can be kept.
+ * - `taken`: `messageId` is null if the answer has none that can be stored.
  * - `busy`: not taken, and may be repeated later.
- * - `single`, `fewer`: not taken, since there were too many recipients; one is the most, or nobody says how many.
- * - `address`: not taken, since one of the numbers is bad.
+ * - `single`, `fewer`: not taken because of too many recipients. `single`: at most one is allowed; `fewer`: the limit is not known.
+ * - `address`: not taken because one of the numbers is bad.
  * - `rejected`: not taken.
- * - `turnedAway`: this is not the MMSC's door, or it does not let us in. Nobody has looked at the request.
- * - `nonsense`: no MM7, from something that may have passed the request on.
+ * - `turnedAway`: this URL is not the MMSC's, or it does not let us in. It has not looked at the request.
+ * - `nonsense`: not MM7, from a server that may have passed the request on.
  *
  * `outcome` is for a recipient who is alone in the request. `isMm7`: the MMSC itself has answered.
  */
@@ -23,12 +23,12 @@ export type Answer = { readonly isMm7: boolean } & (
   | { readonly kind: 'turnedAway' | 'nonsense'; readonly reason: string }
 );
 
-/** Identification, version, operation, service: a message has no part in any of them. */
+/** Identification, version, operation, service: none of them depends on the message. */
 const ourCodes: ReadonlySet<number> = new Set([4001, 4002, 4003, 4005]);
-/** Longer than any MessageID known; what goes beyond is none. */
+/** Longer than any MessageID known; a longer one counts as missing. */
 const maxMessageIdLength = 200;
 
-/** Not the MMSC's door, or it does not let us in. */
+/** The URL is not the MMSC's, or the MMSC does not let us in. */
 export const isTurnedAway = (status: number): boolean => (status >= 300 && status < 400) || [401, 403, 404, 405, 407, 410].includes(status);
 const isBusy = (status: number): boolean => [408, 425, 429].includes(status) || (status >= 500 && status !== 502 && status !== 504);
 
@@ -36,7 +36,7 @@ export function readAnswer(posted: Extract<Posted, { kind: 'answer' }>): Answer 
   const said = readMm7(posted);
   if (!said) return { isMm7: false, ...readHttp(posted.status) };
   const { status, messageId } = said;
-  const kind = verdictOf(status);
+  const kind = statusKindOf(status);
   if (kind === 'busy') return { isMm7: true, kind };
   if (kind === 'taken')
     return { isMm7: true, kind, messageId: messageId !== '' && messageId.length <= maxMessageIdLength ? messageId : null };
@@ -49,7 +49,7 @@ function readHttp(status: number) {
   if (isTurnedAway(status)) return { kind: 'turnedAway', reason } as const;
   if (isBusy(status)) return { kind: 'busy' } as const;
   if (status >= 400 && status < 500) return { kind: 'rejected', outcome: rejected(status) } as const;
-  // A gateway that waited in vain, or nonsense with 200: the MMSC may have the message.
+  // A gateway's time-out, or nonsense with 200: the MMSC may have the message.
   return { kind: 'nonsense', reason } as const;
 }
 
@@ -58,7 +58,7 @@ interface Said {
   readonly messageId: string;
 }
 
-/** The status an answer carries, whatever HTTP says around it (mm7.md §1); null if there is no MM7 in it. */
+/** The status in an MM7 answer, whatever the HTTP status is (mm7.md §1); null if the answer is not MM7. */
 function readMm7({ contentType, body }: Extract<Posted, { kind: 'answer' }>): Said | null {
   if (body.length === 0) return null;
   try {

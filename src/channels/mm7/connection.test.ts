@@ -1,4 +1,4 @@
-/** The connection against the simulated MMSC over real sockets; what a well-behaved one never does is played by a raw server. */
+/** The connection against the simulated MMSC over real sockets. A raw server plays what a well-behaved one never does. */
 import { randomBytes } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTcpServer, type Socket } from 'node:net';
@@ -28,7 +28,7 @@ const packageOf = (octets: number, subject = '测试彩信'): MessagePackage => 
 });
 const content = packageOf(3000);
 
-/** Numbers without a fate. */
+/** Numbers for which the simulator has no special behaviour. */
 const phone = (index: number): string => String(8613800010000 + index * 10_000 + 5555);
 
 type Simulated = Mmsc & { phones: PhoneMms[] };
@@ -38,7 +38,7 @@ async function startCarrier(options: Partial<MmscOptions> = {}): Promise<Simulat
   const phones: PhoneMms[] = [];
   mmsc.onMessage((message) => phones.push(message));
   await mmsc.start();
-  // Not spread: it has accessors.
+  // Not spread, because it has accessors.
   return Object.assign(mmsc, { phones });
 }
 
@@ -68,7 +68,7 @@ const portOf = (server: Pick<Server, 'address'>): number => {
   return address && typeof address === 'object' ? address.port : 0;
 };
 
-/** Listens as our HTTP server does, and hands what the MMSC posts to the door of whoever connected last. */
+/** Listens as our HTTP server does, and passes the MMSC's posts to the door that was opened last. */
 async function listen(): Promise<{ url: string; close: () => void; open: (events: ConnectionEvents) => void }> {
   let door: ReturnType<typeof createMm7Receiver> | null = null;
   const server = createServer((request, response) => {
@@ -138,7 +138,7 @@ keepsPromises(subject);
 
 interface Wired extends Omit<WiredConnection, 'send'> {
   send(message?: Partial<OutboundMessage>): Promise<SegmentOutcome>;
-  /** Hands all over in one turn. */
+  /** Hands over all messages in one turn. */
   sendMany(count: number, message?: Partial<OutboundMessage>): Promise<SegmentOutcome[]>;
 }
 
@@ -165,7 +165,7 @@ async function connected(options: Partial<MmscOptions> = {}, settings: Partial<M
   return { mmsc, wired };
 }
 
-/** A server that does with each request that has a body what a test says; empty ones it greets. */
+/** A server that answers each request with a body as a test says; it accepts requests without a body. */
 async function rawServer(onRequest: (body: Buffer, response: ServerResponse, request: IncomingMessage) => void): Promise<string> {
   const server = createServer((request, response) => {
     void request.toArray().then(
@@ -233,7 +233,7 @@ describe('sending', () => {
     ]);
     expect(kinds(outcomes.flat())).toEqual(['accepted']);
     expect(mmsc.counters.peakRecipients).toBe(30);
-    // 30 + 30 + 10, twice 5; the number that comes twice needs no request of its own.
+    // 30 + 30 + 10 recipients, and 5 twice. The number that comes twice needs no request of its own.
     expect(mmsc.counters.uploads).toBe(5);
     expect(mmsc.phones.filter(({ subject }) => subject === 'other')).toHaveLength(5);
     expect(mmsc.phones.filter(({ from: number }) => number === `${from}88`)).toHaveLength(5);
@@ -484,7 +484,7 @@ describe('authentication', () => {
     const { mmsc, wired } = await connected({ authentication: 'digest' }, { authentication: 'digest', recipientsPerRequest: 1 });
     expect(kinds(await wired.sendMany(12))).toEqual(['accepted']);
     expect(mmsc.counters).toMatchObject({ uploads: 12, unauthorized: 1 });
-    // After a restart the challenge is another one.
+    // After a restart the challenge is a different one.
     const port = mmsc.port;
     await mmsc.stop();
     const next = await simulate({ authentication: 'digest', port });
@@ -568,7 +568,7 @@ describe('failing', () => {
         else if (octets > 50_000) {
           broken += 1;
           socket.destroy();
-          // The next one finds the real one in our place.
+          // The next connection finds the real MMSC on this port.
           server.close();
         }
       });

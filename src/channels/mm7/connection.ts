@@ -1,21 +1,21 @@
 /**
- * A connection to a multimedia centre (MMSC) over MM7: SubmitReqs out, their answers in. Reports and replies come to our own HTTP
- * listener, see `door.ts`.
+ * A connection to a multimedia centre (MMSC) over MM7: SubmitReqs out, their answers in. Reports and replies come to our own HTTP listener,
+ * see `door.ts`.
  *
- * Messages gather in groups (groups.ts), a group leaves as one SubmitReq (requests.ts) by one of a few HTTP connections (post.ts), and
- * what the MMSC says to it (answers.ts) settles its messages. A group that was certainly not taken goes out again by itself while the
- * connection is up. A request whose fate is open (written completely, not answered) settles its messages as `unknown`. One MessageID
- * stands for all recipients of a request: a message's carrier id is the MessageID, a slash, and the digits of its number.
+ * Messages gather in groups (groups.ts). A group leaves as one SubmitReq (requests.ts) by one of a few HTTP connections (post.ts), and the
+ * MMSC's answer (answers.ts) settles its messages. A group that was certainly not taken is sent again while the connection is up. A request
+ * that was written completely and not answered settles its messages as `unknown`. One MessageID stands for all recipients of a request: a
+ * message's carrier id is the MessageID, a slash, and the digits of its number.
  *
- * MM7 has no login: whether the MMSC is there is found out by asking. The connection is always in one phase.
+ * MM7 has no login, so only a request shows whether the MMSC is there. The connection is always in one phase.
  * - `idle`: not started.
  * - `probing`: an empty request is under way, or a TCP connection is tried.
- * - `open`: the MMSC answers; as many groups are under way as there are slots.
- * - `doubtful`: the last request got no answer. One group at a time leaves, to find out whether the MMSC is still there.
- * - `down`: nobody is there, or several requests in a row got no answer. After a pause, which doubles, it is asked again.
- * - `refused`: HTTP turned us away (401, 403, 404). It is asked again, but not soon.
- * - `draining`: nothing leaves any more; the answers under way are waited for.
- * - `stopped`: for ever.
+ * - `open`: the MMSC answers; up to `slots` groups are under way.
+ * - `doubtful`: the last request got no answer. One group at a time is sent, to find out whether the MMSC is still there.
+ * - `down`: nothing answers, or several requests in a row got no answer. After a pause, which doubles, the MMSC is probed again.
+ * - `refused`: HTTP turned us away (401, 403, 404). The MMSC is probed again, but not soon.
+ * - `draining`: no more requests are sent; the connection waits for the outstanding answers.
+ * - `stopped`: final.
  * Its owner sees `open` and `doubtful` as `up`, `probing` as `connecting`, and `idle` as `down`.
  */
 import assert from 'node:assert/strict';
@@ -58,7 +58,7 @@ const states: Readonly<Record<Phase, ConnectionState>> = {
   stopped: 'stopped',
 };
 
-/** How often "busy" halves the number of requests under way, at most; each request that is taken gives a part of it back. */
+/** "Busy" halves the number of requests under way at most once in this time; each request that is taken restores a part of it. */
 const slowAgainAfterMs = 1000;
 const slotsBackPerRequest = 0.1;
 
@@ -98,12 +98,12 @@ export function createMm7Connection(given: Mm7Settings, deps: ConnectionDeps): C
   /** Requests that may be under way at once; lowered by "busy". */
   let slots: number = concurrency;
   let slowedAt = Number.NEGATIVE_INFINITY;
-  /** The rate lets the next request out then. */
+  /** The earliest time at which the rate allows the next request. */
   let nextAt = 0;
 
-  /** `room()` was 0 the last time anybody could have looked. */
+  /** `room()` may last have returned 0 to the owner. */
   let isStarved = true;
-  /** The next pump: at the end of this turn, or when a group is due. */
+  /** A pump is planned: at the end of this turn, or when a group is due. */
   let isPumpDue = false;
   let waking: NodeJS.Timeout | undefined;
 
@@ -117,7 +117,7 @@ export function createMm7Connection(given: Mm7Settings, deps: ConnectionDeps): C
     phase = next;
     if (states[next] === before) return;
     if (next !== 'open' && next !== 'probing') giveUp();
-    // Being told what is unsent, the owner may have stopped us.
+    // From within a `settle` the owner may have stopped us.
     if (phase === next) events.onState(states[next], reason);
   }
 
@@ -141,7 +141,7 @@ export function createMm7Connection(given: Mm7Settings, deps: ConnectionDeps): C
     if (posted.kind !== 'answer') return { next: 'down', reason: posted.kind === 'lost' ? posted.reason : 'not allowed to write' };
     const reason = `HTTP ${posted.status}`;
     if (isTurnedAway(posted.status)) return { next: 'refused', reason };
-    // A fault comes with 500: the MMSC is there and wonders about an empty request.
+    // A fault comes with 500: the MMSC is there and objects to an empty request.
     return { next: [502, 503, 504].includes(posted.status) ? 'down' : 'open', reason };
   }
 
@@ -160,14 +160,14 @@ export function createMm7Connection(given: Mm7Settings, deps: ConnectionDeps): C
     });
   }
 
-  /** Plans the next try. */
+  /** Plans the next probe. */
   function fall(next: 'down' | 'refused', reason: string): void {
     clearTimeout(probing);
     probing = setTimeout(() => void probe(), backoff.next(next === 'refused'));
     enter(next, reason);
   }
 
-  /** Whatever waits is certainly unsent. */
+  /** Settles everything that waits as `unsent`. */
   function giveUp(): void {
     clearTimeout(waking);
     waking = undefined;
@@ -178,10 +178,10 @@ export function createMm7Connection(given: Mm7Settings, deps: ConnectionDeps): C
   // In
 
   function computeRoom(): number {
-    // What failed goes out again by itself and shows whether the MMSC is back. If nothing of it is left, one message is let in for that.
+    // A failed group is sent again and shows whether the MMSC is back. If no message is left, one is let in for that.
     if (phase === 'doubtful') return outstanding === 0 ? 1 : 0;
     if (phase !== 'open') return 0;
-    // One group more than can be under way, so that the next one fills meanwhile; of a slow channel no more than a second's worth.
+    // One group more than can be under way, so that the next one fills in the meantime; on a slow channel at most one second's worth.
     const byWindow = (concurrency + 1) * recipientsPerRequest - outstanding;
     const byRate = Math.ceil(Math.max(recipientsPerRequest, settings.ratePerSecond)) - groups.waiting;
     return Math.max(0, Math.min(byWindow, byRate));
@@ -204,7 +204,7 @@ export function createMm7Connection(given: Mm7Settings, deps: ConnectionDeps): C
 
   // Out
 
-  /** After the current turn: whatever is handed over in it gathers first. */
+  /** Pumps after the current turn, so that all messages handed over in it gather first. */
   function pumpSoon(): void {
     if (isPumpDue) return;
     isPumpDue = true;
@@ -251,7 +251,7 @@ export function createMm7Connection(given: Mm7Settings, deps: ConnectionDeps): C
     pumpSoon();
   }
 
-  // What became of it
+  // Results
 
   function settle(group: Group, outcome: (to: string) => SegmentOutcome): void {
     outstanding -= group.recipients.size;
@@ -264,7 +264,7 @@ export function createMm7Connection(given: Mm7Settings, deps: ConnectionDeps): C
         settle(group, () => unsent);
         break;
       case 'lost':
-        // Also when it was too late: to end such a request, its connection is broken.
+        // Also when the time was over: to end such a request, its connection is broken.
         if (posted.written === 'all') settle(group, () => cutOff);
         else again(group, unsent, Math.min(settings.reconnectMaxMs, settings.reconnectMinMs * 2 ** failures));
         failed(posted.reason);
@@ -285,7 +285,7 @@ export function createMm7Connection(given: Mm7Settings, deps: ConnectionDeps): C
     switch (answer.kind) {
       case 'taken': {
         slots = Math.min(concurrency, slots + slotsBackPerRequest);
-        // Taken without an id we can keep: its reports will match nothing, but nobody sends it twice.
+        // Taken without an id that can be stored: its reports will match nothing, but the message is not sent twice.
         const id = answer.messageId ?? group.transactionId;
         settle(group, (to) => ({ kind: 'accepted', carrierId: `${id}/${to}` }));
         break;
@@ -297,7 +297,7 @@ export function createMm7Connection(given: Mm7Settings, deps: ConnectionDeps): C
       case 'fewer':
       case 'address':
         if (size > 1) {
-          // Of bad numbers one spoils the request; which one, halving finds out.
+          // One bad number spoils the request; halving finds out which one.
           const most = answer.kind === 'single' ? 1 : answer.kind === 'fewer' ? Math.floor(size / 2) : Math.ceil(size / 2);
           if (answer.kind !== 'address') groups.limitTo(most);
           for (const part of groups.split(group, most, performance.now())) again(part, throttled, 0);
@@ -316,7 +316,7 @@ export function createMm7Connection(given: Mm7Settings, deps: ConnectionDeps): C
     }
   }
 
-  /** Connections come and go; several failures in a row mean that the MMSC is gone. */
+  /** A single failure may be the connection's; several in a row mean that the MMSC is gone. */
   function failed(reason: string): void {
     if (!isUp()) return;
     failures += 1;
@@ -336,7 +336,7 @@ export function createMm7Connection(given: Mm7Settings, deps: ConnectionDeps): C
     else again(group, throttled, settings.throttleBackoffMs * 2 ** (group.tries - 1));
   }
 
-  /** Puts a group that was not taken back in line, unless nothing leaves any more. */
+  /** Queues a group again that was not taken, or settles it if no more requests are sent. */
   function again(group: Group, otherwise: SegmentOutcome, afterMs: number): void {
     if (isUp()) groups.putBack(group, performance.now() + afterMs);
     else settle(group, () => otherwise);

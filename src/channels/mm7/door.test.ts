@@ -86,7 +86,7 @@ describe('reports', () => {
     const { receive, reports } = open({ ...account, ...settings });
     const { envelope } = await receive(vector('R2/delivery-report-req'));
     expect(reports).toMatchObject([{ carrierId: 'j-qf1469.1.x163.4@mmsc.test/8613800138001', status: 'EXPIRED', delivered: false }]);
-    // In the namespace and the version of the request.
+    // In the request's namespace and version.
     expect(envelope).toMatchObject({
       transactionId: 'j-qf1469.1.x163.4@mmsc.test',
       namespace: mm7Namespace('REL-6-MM7-1-0'),

@@ -1,13 +1,13 @@
 /**
  * What a multimedia centre (MMSC) posts to us: delivery reports, read replies, and messages from phones.
  *
- * It answers one request at a time and owns no socket; the HTTP listener hands it what came in, body complete and bounded. A request
- * is let in by its address and its password, read, passed on, and answered once the owner says that it is safe: 1000, or 4006 so that
- * the MMSC sends it again. The answer speaks the release the request spoke. What cannot be understood gets a SOAP fault, what we do
- * not offer an error response; neither costs more than reading it.
+ * The door answers one request at a time and owns no socket; the HTTP listener passes it a request whose body is complete and bounded. The
+ * door checks the address and the password, reads the request, passes it on, and answers once the owner says that it is safe: 1000, or 4006
+ * so that the MMSC sends it again. The answer uses the request's release. A request that cannot be understood gets a SOAP fault, an
+ * operation that we do not offer gets an error response. Both cost no more than reading the request.
  *
- * Reports are matched by MessageID and number. Some MMSCs exchange Recipient and Sender (mm7.md §8), so the number is taken from
- * whichever of the two is a person's, Recipient first.
+ * Reports are matched by MessageID and number. Some MMSCs exchange Recipient and Sender (mm7.md §8), so the number is taken from the one
+ * that is a person's, Recipient first.
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { BlockList, isIP, isIPv6 } from 'node:net';
@@ -33,31 +33,31 @@ import { encodeText } from '../../protocols/text.ts';
 import type { CarrierAnswer, CarrierEvents, CarrierInbound, OpenDoor } from '../channel.ts';
 import { type Mm7ChannelSettings, mm7Settings } from './settings.ts';
 
-/** There must be allowed addresses, or a callback user, or both. */
+/** Allowed addresses, a callback user, or both must be set. */
 export interface Mm7ReceiverSettings extends Pick<Mm7ChannelSettings, 'allowedAddresses' | 'callbackUsername' | 'version' | 'namespace'> {
-  /** Of the callback user. */
+  /** The callback user's. */
   readonly password?: string;
-  /** Our service number, which begins all numbers of ours: tells it from a phone in reports. */
+  /** Our service number, with which all our numbers begin; it tells our number from a phone in reports. */
   readonly accessNumber?: string;
-  /** Requests passed on and not yet acknowledged; beyond it new ones are put off. */
+  /** Requests passed on and not yet acknowledged; above this number, new ones are asked to come again. */
   readonly maxUnacknowledged?: number;
 }
 
-/** Of a request: a person's reply may hold a picture; a report is a page of XML. */
+/** A request's limit: a person's reply may contain a picture; a report is a page of XML. */
 export const maxOctets = 4 << 20;
 
 const { version, namespace } = mm7Settings.properties;
 const defaults = { version: version.default, namespace: namespace.default, accessNumber: '', maxUnacknowledged: 5000 };
 const maxIdLength = 200;
 const maxStatusLength = 40;
-/** Of a number: what is longer is none, and too much for an index. */
+/** A longer number is not a number, and too long for an index. */
 const maxNumberLength = 64;
-/** A reply longer than this is cut, as a short message could not be so long either. */
+/** A longer reply is cut; a short message could not be so long either. */
 const maxWords = 10_000;
 
 type ResponseName = Extract<MessageName, `${string}Rsp`>;
 
-/** Throws RangeError if anybody at all could post, or if an address is none. */
+/** Throws RangeError if the settings would let anybody post, or if an allowed address is not an address. */
 export function createMm7Receiver(given: Mm7ReceiverSettings, events: CarrierEvents): OpenDoor {
   const settings = { ...defaults, ...given };
   if (settings.allowedAddresses === undefined && settings.callbackUsername === undefined)
@@ -74,7 +74,7 @@ export function createMm7Receiver(given: Mm7ReceiverSettings, events: CarrierEve
 
   // Answers
 
-  /** In the release of the request. */
+  /** In the request's release. */
   function respond(envelope: Envelope | null, name: ResponseName, statusCode: number, details: string | null = null): CarrierAnswer {
     const fields = {
       mm7Version: versionOf(envelope) ?? settings.version,
@@ -90,7 +90,7 @@ export function createMm7Receiver(given: Mm7ReceiverSettings, events: CarrierEve
     const status = { statusCode: 4004, statusText: meaningOf(4004), details: reason.slice(0, 200) };
     const error = { name: 'VASPErrorRsp', fields: { mm7Version: settings.version, status } } as const;
     const message = { name: 'Fault', faultCode: 'env:Client', faultString: 'Client error', error } as const;
-    // Not 500, SOAP's usual one: whose fault it is should be seen without reading the body.
+    // Not SOAP's usual 500, so that the HTTP status alone shows whose fault it is.
     return xml(400, writeEnvelope({ transactionId: null, namespace: namespaceOf(null), message }));
   }
 
@@ -110,7 +110,7 @@ export function createMm7Receiver(given: Mm7ReceiverSettings, events: CarrierEve
     }
   }
 
-  /** Passes something on and waits for its acknowledgement. */
+  /** Passes an event on and waits for its acknowledgement. */
   async function pass(give: (acknowledge: (safe: boolean) => void) => void): Promise<boolean> {
     unacknowledged += 1;
     try {
@@ -120,7 +120,7 @@ export function createMm7Receiver(given: Mm7ReceiverSettings, events: CarrierEve
     }
   }
 
-  /** The persons an address field may mean: Recipient, unless it is evidently ours and Sender is not. */
+  /** The addresses that may be the person's: Recipient, unless it is evidently ours and Sender is not. */
   function phonesOf({ recipient, sender }: Pick<Fields<'DeliveryReportReq'>, 'recipient' | 'sender'>): readonly Address[] {
     const isPerson = (address: Address) => isPhone(address) && !isOurs(address);
     for (const field of [recipient, sender]) {
@@ -179,7 +179,8 @@ export function createMm7Receiver(given: Mm7ReceiverSettings, events: CarrierEve
     const words = content ? wordsOf(readPresentation(content)) : '';
     // Phones repeat a short text as its subject.
     const text = (subject === '' || subject === words ? words : words === '' ? subject : `${subject}\n${words}`).slice(0, maxWords);
-    // A repeat is the same request again; ids alone are not trusted, since some MMSCs use one for several requests (mm7.md §8).
+    // A redelivery is the same request again. Its id alone does not prove that, since some MMSCs use one id for several requests (mm7.md
+    // §8).
     const identity = [envelope.transactionId ?? '', from, to, fields.timeStamp ?? '', fields.linkedId ?? '', text];
     const carrierId = digest(JSON.stringify(identity)).toString('hex').slice(0, 32);
     const inbound: CarrierInbound = { carrierId, from, to, concat: null, encoding: 'ucs2', octets: encodeText(text, 'ucs2') };
@@ -207,7 +208,7 @@ export function createMm7Receiver(given: Mm7ReceiverSettings, events: CarrierEve
 /** One MessageID stands for all recipients of a submit; `connection.ts` makes the same id. */
 const carrierIdOf = (messageId: string, phone: string): string => `${messageId}/${digitsOf(phone)}`;
 
-/** As the carrier wrote it, without what is no digit. */
+/** As the carrier wrote it, digits only. */
 const digitsIn = (address: Address | undefined): string =>
   (address?.value ?? '').split(/[/@]/, 1)[0]?.replace(/\D/g, '').slice(0, 32) ?? '';
 

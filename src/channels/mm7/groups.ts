@@ -1,9 +1,9 @@
 /**
  * Messages that gather, so that one upload serves many recipients.
  *
- * Messages with the same content object and source number gather in a group, which leaves as one SubmitReq when it is full, or when it
- * has waited a moment; while requests with the same content are under way it waits for their answers, because those make room for more
- * of the same. Nothing here is timed: `takeDue` says when the next group is due, and whoever holds the groups asks again then.
+ * Messages with the same content object and source number gather in a group. The group leaves as one SubmitReq when it is full, or when it
+ * has waited a moment. While requests with the same content are under way, it waits for their answers, because those make room for more
+ * messages with that content. This module has no timers: `takeDue` says when the next group is due, and its caller asks again then.
  */
 import type { MessagePackage, OutboundMessage, SegmentOutcome } from '../channel.ts';
 
@@ -16,50 +16,53 @@ interface Recipient {
 export interface Group {
   readonly content: MessagePackage;
   readonly from: string;
-  /** By number: one request names each once. */
+  /** By number, since one request names each number once. */
   readonly recipients: Map<string, Recipient>;
   readonly openedAt: number;
-  /** Whoever handed over its last recipient has another one. */
+  /** The `more` of the message added last. */
   more: boolean;
-  /** Kept over repeats of a request that was not answered, so that the MMSC can tell a repeat. */
+  /** The same when an unanswered request is repeated, so that the MMSC can recognise the repeat. */
   transactionId: string;
-  /** How often it was refused as "too busy". */
+  /** How often the MMSC answered "too busy". */
   tries: number;
   notBefore: number;
 }
 
-/** Times are of any steady clock, in milliseconds. */
+/** Times are milliseconds of any steady clock. */
 export interface Groups {
-  /** A message whose content is a package. */
+  /** Adds a message whose content is a package. */
   add(message: OutboundMessage & { readonly content: MessagePackage }, settle: Recipient['settle'], now: number): void;
-  /** A group that may leave now, or when there will be one (Infinity: not before another message). A group that leaves is under way. */
+  /**
+   * A group that may leave now, or the time when there will be one (Infinity: not before another message). A returned group counts as under
+   * way.
+   */
   takeDue(now: number): Group | number;
-  /** A request with this content is not under way any more. */
+  /** A request with this content is no longer under way. */
   arrived(content: MessagePackage, now: number): void;
-  /** Puts a group that was not taken back in line, before all others. */
+  /** Queues a group that was not taken again, before all others. */
   putBack(group: Group, notBefore: number): void;
-  /** The recipients of a group in groups of at most `size`, and of the limit. They are not in line. */
+  /** Splits a group's recipients into groups of at most `size`, and of at most the limit. The new groups are not queued. */
   split(group: Group, size: number, now: number): Group[];
   /** From now on no group has more recipients. */
   limitTo(recipients: number): void;
-  /** Takes out everything that waits. */
+  /** Removes and returns all waiting groups. */
   clear(): Group[];
-  /** Recipients that wait. */
+  /** Recipients in waiting groups. */
   readonly waiting: number;
 }
 
-/** The longest a group waits for answers that may bring more of the same: longer than a slow line takes for a large package. */
+/** The longest time a group waits for answers that may bring more messages: longer than a slow line takes for a large package. */
 const maxGatherMs = 10_000;
-/** After an answer more of the same is likely, once its owner has recorded it: worth this many times the usual wait. */
+/** After an answer, more messages are likely once the owner has recorded it; so the group waits this many times the usual time. */
 const gatherAfterAnswer = 10;
 
-/** `limit`: recipients of a group, at most. `gatherMs`: how long one that is not full waits for more. */
+/** `limit`: the most recipients of a group. `gatherMs`: how long a group that is not full waits for more. */
 export function createGroups({ limit, gatherMs, nextId }: { limit: number; gatherMs: number; nextId: () => string }): Groups {
-  /** Groups that still take recipients, by content and source number; then those that only wait to leave. */
+  /** Groups that still take recipients, by content and source number; then groups that only wait to leave. */
   const open = new Map<MessagePackage, Map<string, Group>>();
   const ready: Group[] = [];
   let waiting = 0;
-  /** What is known of a content while anybody holds it. */
+  /** Kept for a content as long as that content is in memory. */
   const uploads = new WeakMap<MessagePackage, { underWay: number; answeredAt: number }>();
 
   const groupOf = (content: MessagePackage, from: string, recipients: readonly Recipient[], now: number): Group => ({
@@ -80,7 +83,7 @@ export function createGroups({ limit, gatherMs, nextId }: { limit: number; gathe
     if (groups?.size === 0) open.delete(group.content);
   }
 
-  /** When a group that is not full leaves all the same. */
+  /** When a group leaves even if it is not full. */
   function dueAt(group: Group): number {
     const uploaded = uploads.get(group.content);
     const latest = group.openedAt + Math.max(maxGatherMs, gatherMs);

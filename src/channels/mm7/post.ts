@@ -1,9 +1,9 @@
 /**
- * POSTs to a carrier over HTTP that stay open, with authentication, and with an exact account of what became of each.
+ * POSTs to a carrier over HTTP connections that stay open, with authentication, and with an exact result for each.
  *
- * It owns the sockets, as many as there are requests at once, Basic and Digest, and the deadline of a request. It knows neither SOAP nor
- * messages. A body is a list of buffers
- * written one after the other as the socket takes them, so a thousand requests with the same media hold them once.
+ * This module owns the sockets (as many as there are requests at once), Basic and Digest, and each request's deadline. It knows neither
+ * SOAP nor messages. A body is a list of buffers written one after the other as the socket takes them, so a thousand requests with the same
+ * media keep one copy in memory.
  */
 import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
@@ -29,10 +29,10 @@ export interface PostBody {
 
 /**
  * What became of a request.
- * - `answer`: HTTP said something, whatever it is.
- * - `lost`: no answer. `written` tells how much of the request had left us: nothing, some of it (nobody can have acted on it, since
- *   the end was missing), or all of it, so that nobody knows.
- * - `withdrawn`: the caller's `mayWrite` said no before anything was written.
+ * - `answer`: HTTP gave an answer, whatever it is.
+ * - `lost`: no answer. `written` says how much of the request had left us: nothing; some of it, on which the carrier cannot have acted
+ *   because the end was missing; or all of it, so that the result is not known.
+ * - `withdrawn`: the caller's `mayWrite` returned false before anything was written.
  */
 export type Posted =
   | { readonly kind: 'answer'; readonly status: number; readonly contentType: string; readonly body: Buffer }
@@ -45,7 +45,7 @@ export interface Poster {
   close(): Promise<void>;
 }
 
-/** No answer of MM7 comes near it. */
+/** Far more than any MM7 answer has. */
 const maxResponseOctets = 256 << 10;
 const nothing: PostBody = { contentType: 'text/xml; charset="utf-8"', chunks: [], octets: 0 };
 
@@ -56,7 +56,7 @@ interface Line {
   socket: Socket | null;
 }
 
-/** Throws TypeError if the URL is none. */
+/** Throws TypeError if the URL is not valid. */
 export function createPoster(settings: PosterSettings): Poster {
   const url = new URL(settings.url);
   const path = url.pathname + url.search;
@@ -65,12 +65,15 @@ export function createPoster(settings: PosterSettings): Poster {
   const all: Line[] = [];
   const idle: Line[] = [];
 
-  /** A connection that opens when it is needed; one request at a time. It is not a pool's, because a pool would not tell its socket. */
+  /**
+   * A connection that opens when it is needed, with one request at a time. It does not belong to a pool, because a pool would not expose
+   * its socket.
+   */
   function openLine(): Line {
     const line: Line = {
       socket: null,
       client: new Client(url.origin, {
-        // The deadline of each request is its own.
+        // Each request has its own deadline.
         headersTimeout: 0,
         bodyTimeout: 0,
         maxResponseSize: maxResponseOctets,
@@ -85,7 +88,7 @@ export function createPoster(settings: PosterSettings): Poster {
     return line;
   }
 
-  // Digest: the server's current challenge, and how often it has been answered.
+  // Digest: the server's current challenge, and how often we have answered it.
   let challenge: Challenge | null = null;
   let count = 0;
   let asking: Promise<Posted> | null = null;
@@ -102,11 +105,11 @@ export function createPoster(settings: PosterSettings): Poster {
     const line = idle.pop() ?? openLine();
     let written: 'nothing' | 'some' | 'all' = 'nothing';
     async function* upload() {
-      // The first piece is asked for when there is a connection, which may have taken a while.
+      // undici asks for the first piece once it is connected, which may have taken a while.
       if (!mayWrite()) throw new Withdrawn();
       for (const [index, chunk] of body.chunks.entries()) {
         const isLast = index === body.chunks.length - 1;
-        // undici comes for the next piece also after the connection broke, and throws it away.
+        // undici asks for the next piece even after the connection broke, and throws the piece away.
         if (isLast && line.socket?.destroyed) throw new Error('the connection broke during the upload');
         written = isLast ? 'all' : 'some';
         yield chunk;
@@ -124,7 +127,7 @@ export function createPoster(settings: PosterSettings): Poster {
           'content-length': String(body.octets),
           ...authorization(),
         },
-        // Any async iterable will do, though the types know streams only; a stream would read ahead of what is written.
+        // Any async iterable works, though the types allow only streams; a stream would read ahead of what is written.
         ...(body.octets > 0 ? { body: upload() as unknown as Readable } : {}),
         signal: timeout.signal,
       });
@@ -147,7 +150,8 @@ export function createPoster(settings: PosterSettings): Poster {
       const used = challenge;
       const { answer, challenges } = await transmit(body, timeoutMs, mayWrite);
       if (answer.kind !== 'answer' || answer.status !== 401 || authentication !== 'digest' || isSecond) return answer;
-      // Without a challenge the first request, with an expired one any request, is told the current one and goes out again.
+      // The first request has no challenge, and any request may have an expired one: the server returns the current one, and the request is
+      // sent again.
       const current = readChallenge(challenges);
       if (!current || current.nonce === used?.nonce) return answer;
       if (challenge === used) {
@@ -160,7 +164,7 @@ export function createPoster(settings: PosterSettings): Poster {
   return {
     async post(body, timeoutMs, mayWrite) {
       if (authentication === 'digest' && !challenge && body.octets > 0) {
-        // An upload only to be told the challenge would be a pity: ask with an empty one, once for all who wait.
+        // An upload only to get the challenge is wasteful: an empty request gets it, once for all requests that wait.
         asking ??= authenticated(nothing, timeoutMs, () => true).finally(() => {
           asking = null;
         });

@@ -1,4 +1,4 @@
-/** What a group of recipients is on the wire: one SubmitReq. A package is encoded once, and its media are never copied. */
+/** Writes a group of recipients as one SubmitReq. A package is encoded once, and its media are never copied. */
 import { randomUUID } from 'node:crypto';
 import { type Address, type Fields, mm7Namespace, writeEnvelope, writeRequest } from '../../protocols/mm7/mm7.ts';
 import type { PartToWrite } from '../../protocols/mm7/multipart.ts';
@@ -12,7 +12,7 @@ import type { mm7Settings } from './settings.ts';
 
 type RequestSettings = Settled<typeof mm7Settings>;
 
-/** A package as a part of any request. */
+/** An encoded package, for use in any request. */
 interface EncodedPackage {
   readonly contentId: string;
   readonly part: PartToWrite;

@@ -1,9 +1,9 @@
-/** Pauses between tries to reach a carrier: each is twice the one before, up to a limit, and shortened at random by up to a half. */
+/** Pauses between tries to reach a carrier: each is twice the one before, up to a limit, and is shortened at random by up to a half. */
 
 export interface BackoffSettings {
   readonly reconnectMinMs: number;
   readonly reconnectMaxMs: number;
-  /** The shortest pause after a refused login, since carriers block accounts that hammer. */
+  /** The shortest pause after a refused login, since carriers block accounts that try too often. */
   readonly refusedMinMs: number;
 }
 
@@ -12,7 +12,7 @@ export interface Backoff {
   next(isRefused: boolean): number;
   /** The pause before it was shortened; 0 when the next one will be the shortest. */
   readonly lastMs: number;
-  /** The carrier was reached: the next pause is the shortest again. */
+  /** Call it when the carrier was reached: the next pause is the shortest again. */
   reset(): void;
 }
 

@@ -2,7 +2,7 @@ import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { createPacer } from './pacing.ts';
 
-/** Takes all there is at each of these times. */
+/** Takes all tokens there are at this time. */
 function takeAll(pacer: ReturnType<typeof createPacer>, now: number): number {
   let taken = 0;
   while (pacer.take(now)) taken += 1;

@@ -7,25 +7,25 @@
  */
 
 const burstSeconds = 0.1;
-/** What remains of the rate after the carrier said "too fast", how low that may go, and how much of the full rate returns each second. */
+/** The share of the rate that is left after the carrier throttled, the lowest share, and how much of the full rate returns each second. */
 const slowFactor = 0.7;
 const slowest = 0.1;
 const recoveryPerSecond = 0.1;
-/** One burst above the limit brings a window full of complaints; they count once. */
+/** One burst above the limit brings a window full of "too fast" answers; they count once. */
 const slowAgainAfterMs = 1000;
 
 export interface Pacer {
   /** Takes one segment's token if there is one. */
   take(now: number): boolean;
-  /** Tokens there will be `aheadMs` from now, whole ones. Negative never. */
+  /** Whole tokens that will be there `aheadMs` from now. Never negative. */
   available(now: number, aheadMs: number): number;
-  /** Milliseconds until `available(…, aheadMs)` is at least `tokens`, 0 if it is. */
+  /** Milliseconds until `available(…, aheadMs)` is at least `tokens`; 0 if it already is. */
   waitMs(now: number, tokens: number, aheadMs: number): number;
-  /** The carrier complained: the rate drops, and comes back within seconds if the complaints stop. */
+  /** The carrier throttled: the rate drops, and recovers within seconds if it stops throttling. */
   slow(now: number): void;
 }
 
-/** `ratePerSecond` must be positive; `now` is the time of its creation. */
+/** `ratePerSecond` must be positive; `now` is the creation time. */
 export function createPacer(ratePerSecond: number, now: number): Pacer {
   const burst = Math.max(1, ratePerSecond * burstSeconds);
   let tokens = burst;

@@ -1,10 +1,10 @@
 /**
  * What becomes of messages on the connection of a carrier that takes one segment with each request, as CMPP, SMGP, SGIP and SMPP do.
  *
- * Below is a session (socket, login, window, time-outs); a protocol writes and reads the PDUs and says what the carrier's answers mean;
- * here is everything between. A message is cut into segments, one request each, sent in order; when the last of them has an outcome the
- * message is settled. Messages wait here only in a short queue, about a window long, so that the pipe stays full while the owner reacts.
- * A segment refused as "too fast" goes out again by itself after a pause, alone.
+ * Below is a session (socket, login, window, time-outs). A protocol writes and reads the PDUs and interprets the carrier's answers. This
+ * module does everything between. It cuts a message into segments, one request each, sent in order; when the last of them has an outcome,
+ * it settles the message. Messages wait here only in a short queue, about a window long, so that the pipe stays full while the owner
+ * reacts. A throttled segment is sent again after a pause, alone.
  */
 import type { TObject } from 'typebox';
 import type { CutText } from '../../protocols/text.ts';
@@ -21,15 +21,18 @@ export type SegmentSettings = SessionSettings &
     readonly ratePerSecond: number;
   };
 
-/** What a protocol does for its segments, beside what it does for its session. */
+/** What a protocol does for its segments, in addition to what it does for its session. */
 export interface SegmentProtocol extends Pick<SessionProtocol<Tracked>, 'frames' | 'login' | 'keepAlive' | 'leave' | 'receive' | 'answer'> {
-  /** Cuts a text as the wire takes it. Not asked again for the same text in a row. */
+  /** Cuts a text as the wire takes it. Not called again for the same text in a row. */
   cut(text: string): CutText;
-  /** More cannot be numbered. */
+  /** The most segments that the protocol can number. */
   readonly maxSegments: number;
-  /** The request that carries the segment of this index. What it throws means that the message fits no request. */
+  /** The request that carries the segment with this index. It throws if the message fits no request. */
   encode(sequenceId: number, message: OutboundMessage, cut: CutText, index: number): Buffer;
-  /** Outcomes of messages that are not sent: of too many segments, or with content that is no text; and of those that fit no request. */
+  /**
+   * Outcomes of messages that are not sent: `tooLong` for too many segments, or content that is not text; the other for messages that fit
+   * no request.
+   */
   readonly tooLong: SegmentOutcome;
   readonly misfit: SegmentOutcome;
 }
@@ -38,38 +41,41 @@ export interface Segments {
   readonly connection: ChannelConnection;
   /** For the protocol's use. */
   readonly session: Pick<Session<Tracked>, 'state' | 'write' | 'delivered' | 'accepted' | 'refused' | 'again' | 'left'>;
-  /** The carrier's answer to a request. What it throttled goes out again, unless it did so too often. Answers to nothing are ignored. */
+  /**
+   * The carrier's answer to a request. A throttled segment is sent again, unless that happened too often. An answer without a request is
+   * ignored.
+   */
   answered(sequenceId: number, outcome: SegmentOutcome): void;
 }
 
 /** How far ahead of the rate messages may be handed over. */
 const aheadMs = 50;
 
-/** A message in hand. */
+/** A message that is not settled yet. */
 interface Job {
   readonly message: OutboundMessage;
   readonly cut: CutText;
   /** Indexes to send, null for all. */
   readonly only: readonly number[] | null;
   readonly outcomes: SegmentOutcome[];
-  /** Positions not yet written, and not yet decided. */
+  /** Positions not yet written, and positions without an outcome. */
   next: number;
   left: number;
   readonly settle: (outcomes: readonly SegmentOutcome[]) => void;
 }
 
-/** One segment of it, on its way. */
+/** One segment of a message, on its way. */
 interface Flight extends Tracked {
   readonly job: Job;
   readonly position: number;
   tries: number;
 }
 
-/** The protocol may use what is returned from its first call on, and is not called before `connection.start`, save for `cut`. */
+/** The protocol may use the result from its first call on. Except for `cut`, it is not called before `connection.start`. */
 export function createSegments(settings: SegmentSettings, protocol: SegmentProtocol, deps: ConnectionDeps): Segments {
   const { events } = deps;
   const queue: Job[] = [];
-  /** Segments refused as too fast whose pause is over, and the timers of those whose is not. */
+  /** Throttled segments whose pause is over, and the timers of those whose pause is not. */
   const retries: Flight[] = [];
   const pausing = new Map<Flight, NodeJS.Timeout>();
   /** Segments handed over and without an outcome. */
@@ -77,7 +83,7 @@ export function createSegments(settings: SegmentSettings, protocol: SegmentProto
   const maxOutstanding = 2 * settings.window;
   let isPumpDue = false;
   let pumpTimer: NodeJS.Timeout | undefined;
-  /** `room()` was 0 the last time anybody could have looked. */
+  /** `room()` may last have returned 0 to the owner. */
   let isStarved = true;
 
   const pacer = createPacer(settings.ratePerSecond, performance.now());
@@ -90,14 +96,14 @@ export function createSegments(settings: SegmentSettings, protocol: SegmentProto
     mayWrite: deps.mayWrite,
     onState(state, reason) {
       if (state === 'down' || state === 'refused' || state === 'draining' || state === 'stopped') giveUp(state === 'draining');
-      // Being told what is unsent, the owner may have stopped us.
+      // From within a `settle` the owner may have stopped us.
       if (session.state !== state) return;
       events.onState(state, reason);
       if (state === 'up') pump();
     },
   });
 
-  // Customers send one text to many: the last one's parts are kept.
+  // Customers send one text to many recipients, so the parts of the last text are kept.
   let lastText: string | null = null;
   let lastCut: CutText = { encoding: 'ascii', parts: [] };
   function cut(text: string): CutText {
@@ -117,7 +123,7 @@ export function createSegments(settings: SegmentSettings, protocol: SegmentProto
   }
 
   function send(message: OutboundMessage, settle: Job['settle']): void {
-    // A multimedia package never fits these carriers: it counts as one segment, and is answered as the too long message it is.
+    // These carriers cannot carry a multimedia package: it counts as one segment and gets the outcome `tooLong`.
     const text = typeof message.content === 'string' ? cut(message.content) : null;
     const only = message.only ?? null;
     const count = only ? only.length : (text?.parts.length ?? 1);
@@ -132,7 +138,7 @@ export function createSegments(settings: SegmentSettings, protocol: SegmentProto
     if (computeRoom() === 0) isStarved = true;
     if (isPumpDue) return;
     isPumpDue = true;
-    // Not at once: an outcome that is known right away must not reach the owner before `send` has returned.
+    // Deferred, because an outcome that is known at once must not reach the owner before `send` has returned.
     queueMicrotask(pumpSoon);
   }
 
@@ -166,7 +172,7 @@ export function createSegments(settings: SegmentSettings, protocol: SegmentProto
     pumpLater(now);
   }
 
-  /** Arms a timer if all that is missing is the rate's: a full window wakes us by its answers. */
+  /** Sets a timer if only the rate stops us: if the window is full, answers wake us. */
   function pumpLater(now: number): void {
     if (pumpTimer || session.free() === 0) return;
     const isWaiting = retries.length > 0 || queue.length > 0;
@@ -211,7 +217,10 @@ export function createSegments(settings: SegmentSettings, protocol: SegmentProto
     if (job.left === 0) job.settle(job.outcomes);
   }
 
-  /** Nothing more will be written: on a lost connection at all, while draining only what has been begun. */
+  /**
+   * Settles what will not be written any more: everything on a lost connection; while draining, throttled segments and messages not yet
+   * begun.
+   */
   function giveUp(isDraining: boolean): void {
     const waiting = [...retries.splice(0), ...pausing.keys()];
     for (const timer of pausing.values()) clearTimeout(timer);

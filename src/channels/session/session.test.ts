@@ -1,4 +1,4 @@
-/** Sessions on sockets that the peer has opened; those that we open are tested through the connections that use them. */
+/** Sessions on sockets that the peer has opened. Sockets that we open are tested through the connections that use them. */
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
@@ -24,7 +24,7 @@ interface Adopted {
   request(name: string): void;
 }
 
-/** Speaks CMPP the other way round: the peer sends CONNECT and DELIVERs and answers SUBMITs. */
+/** Speaks CMPP with the roles exchanged: the peer sends CONNECT and DELIVERs and answers SUBMITs. */
 function adopt(socket: Socket, settings: Partial<AdoptedSettings>): Adopted {
   const requests = new Map<number, string>();
   const adopted: Adopted = {
@@ -222,7 +222,7 @@ test('requests end with their time, or with the connection, which does not come 
   await until(() => adopted.session.state === 'stopped');
   expect(adopted.unanswered).toEqual(['late', 'lost']);
   expect(adopted.states).toEqual(['connecting', 'up', 'stopped']);
-  // What ends by itself is stopped for its owner as well.
+  // A session that ends by itself is stopped for its owner as well.
   await adopted.session.stop(1000);
   adopted.session.start();
   expect(adopted.session.state).toBe('stopped');
@@ -263,7 +263,7 @@ test('a peer that delivers more than its owner answers is not read until half is
   peer.socket.write(Buffer.concat(Array.from({ length: 20_000 }, (_, index) => delivery(index))));
   await until(() => adopted.acknowledge.length >= 2000);
   await new Promise((resolve) => setTimeout(resolve, 30));
-  // What had been read already is passed on.
+  // Frames that had been read already are passed on.
   expect(adopted.acknowledge.length).toBeLessThan(3000);
   for (let done = 0; done < 20_000; done += 1) {
     if (done === adopted.acknowledge.length) await until(() => adopted.acknowledge.length > done);

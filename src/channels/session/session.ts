@@ -1,17 +1,17 @@
 /**
- * A logged-in TCP connection to a carrier that comes back by itself: what CMPP, SMGP, SGIP and SMPP have in common, below their PDUs.
+ * A logged-in TCP connection to a carrier that reconnects by itself: what CMPP, SMGP, SGIP and SMPP have in common, below their PDUs.
  *
- * It owns the socket, the login and its deadline, the numbers of requests and the window of those unanswered, their time-outs, the
- * keep-alive in our direction, how much of what the peer delivered waits for its answer, reconnecting with backoff, and the polite
- * leave. It knows no PDU: a `SessionProtocol` writes and reads them. It has no queue: what does not fit the window waits at its owner.
+ * A session owns the socket, the login and its deadline, request numbers, the window and its time-outs, the keep-alive in our direction,
+ * the limit of deliveries not yet answered, reconnecting with back-off, and the logout. It knows no PDU: a `SessionProtocol` writes and
+ * reads them. It has no queue: what does not fit the window waits at its owner.
  *
- * States: `down` → `connecting` (TCP and login) → `up`, or `refused` when the carrier answered the login with an error; from each of
- * them back to `connecting` after a pause (backoff.ts). `stop` leads through `draining` (only from `up`) to `stopped`, which is final.
+ * States: `down` → `connecting` (TCP and login) → `up`, or `refused` when the carrier answered the login with an error; from each of them
+ * back to `connecting` after a pause (backoff.ts). `stop` leads through `draining` (only from `up`) to `stopped`, which is final.
  *
  * A session may also adopt a socket that the peer has opened to us, as SGIP's gateways do. Then the peer logs in, and the protocol answers:
- * `connecting` → `up`, all else as above, but a connection that has ended is not opened again: every end leads to `stopped`.
+ * `connecting` → `up`, everything else as above. A connection that has ended is not opened again: every end leads to `stopped`.
  *
- * Everything is timed by one slow tick rather than a timer per request. PDUs written in one turn of the event loop leave in one write.
+ * One slow tick times everything, instead of a timer per request. PDUs written in one turn of the event loop leave in one write.
  */
 import { connect, type Socket } from 'node:net';
 import { ProtocolError } from '../../protocols/wire/fields.ts';
@@ -20,13 +20,13 @@ import type { ConnectionState } from '../channel.ts';
 import { createBackoff } from './backoff.ts';
 import type { SessionSettings } from './settings.ts';
 
-/** A session on a socket that the peer has opened. It must be started in the turn in which the socket was accepted. */
+/** A session on a socket that the peer has opened. Start it in the turn in which the socket was accepted. */
 export interface AdoptedSettings
   extends Pick<SessionSettings, 'window' | 'responseTimeoutMs' | 'keepAliveMs' | 'keepAliveTries' | 'loginTimeoutMs'> {
   readonly socket: Socket;
 }
 
-/** A request in the window; the session keeps its time here instead of in an object of its own. */
+/** A request in the window. The session stores its time here instead of in an object of its own. */
 export interface Tracked {
   writtenAt: number;
 }
@@ -34,21 +34,21 @@ export interface Tracked {
 /** What a protocol does for its session. */
 export interface SessionProtocol<R extends Tracked> {
   readonly frames: FrameBounds;
-  /** What we log in with; null where the peer logs in. */
+  /** The login request; null where the peer logs in. */
   readonly login: ((sequenceId: number) => Buffer) | null;
   keepAlive(sequenceId: number): Buffer;
   leave(sequenceId: number): Buffer;
-  /** One frame. Throwing `ProtocolError` gives the connection up. */
+  /** Handles one frame. Throwing `ProtocolError` closes the connection. */
   receive(buffer: Buffer, start: number, end: number): void;
-  /** Answers what was `delivered` under this number and id: it is safe, or shall come again. */
+  /** Answers what was `delivered` under this number and id: safe, or send again. */
   answer(sequenceId: number, id: string, isSafe: boolean): void;
-  /** All frames that came together were received, or time has passed: a good moment to write more. */
+  /** Called when all frames that came together were received, or time has passed: a good moment to write more. */
   caughtUp(): void;
-  /** The request will get no answer any more: timed out, or its connection is gone. */
+  /** The request will not be answered any more: it timed out, or its connection is gone. */
   unanswered(request: R): void;
-  /** Nothing of a drain is left to be written. */
+  /** Whether a drain has nothing left to write. */
   isDrained(): boolean;
-  /** Asked once more right before requests reach the socket: the process may have slept since they were made. */
+  /** Called again right before requests reach the socket: the process may have slept since they were made. */
   mayWrite(): boolean;
   onState(state: ConnectionState, reason: string): void;
 }
@@ -62,34 +62,34 @@ export interface Session<R extends Tracked> {
   nextSequence(): number;
   /** Writes a request and keeps it in the window until `answered`. `now` as of `performance.now()`. */
   request(sequenceId: number, pdu: Buffer, request: R, now: number): void;
-  /** Takes the request out of the window; undefined if there is none (answered already, timed out, never ours). */
+  /** Takes the request out of the window. Undefined if it is not there: already answered, timed out, or never ours. */
   answered(sequenceId: number): R | undefined;
-  /** Writes a PDU that awaits no answer here. */
+  /** Writes a PDU whose answer the session does not wait for. */
   write(pdu: Buffer): void;
   /**
-   * Takes down that the peer has delivered something, and returns the function that answers it, through the protocol's `answer`: once,
-   * and only on the connection it came by, since the carrier repeats on another what it got no answer to. `id` is what the answer must
-   * repeat beside the number. With too much unanswered the session stops reading until half of it is answered.
+   * Records a delivery from the peer, and returns the function that answers it through the protocol's `answer`. It answers once, and only
+   * on the same connection, since the carrier repeats unanswered deliveries on the next one. `id` is what the answer must repeat beside the
+   * number. With too many unanswered deliveries the session stops reading until half of them are answered.
    */
   delivered(sequenceId: number, id: string): (isSafe: boolean) => void;
-  /** The login's answer: success; an error; or "again at once", which the protocol uses a bounded number of times. */
+  /** The answer to the login: success; an error; or "again at once", which the protocol uses a bounded number of times. */
   accepted(reason: string): void;
   refused(reason: string): void;
   again(reason: string): void;
-  /** The peer has answered our leave, or has asked to leave and got its answer. */
+  /** The peer has answered our logout, or has asked to log out and got its answer. */
   left(reason: string): void;
 }
 
-/** Numbers of requests, from 1: what all these protocols can carry (SMPP leaves out the highest bit). */
+/** Request numbers, from 1 to what all these protocols can carry (SMPP leaves out the highest bit). */
 const maxSequence = 0x7fffffff;
-/** What the peer delivered and its owner has not yet declared safe: beyond this we stop reading. */
+/** Deliveries that the owner has not yet declared safe; above this we stop reading. */
 const maxUnacknowledged = 2000;
 
-/** A peer that sends without reading would make our answers pile up: beyond this we stop reading it. */
+/** Answers pile up for a peer that sends without reading; above this we stop reading from it. */
 const maxUnwrittenBytes = 1 << 20;
-/** How long the answer to a leave may take. */
+/** How long the answer to a logout may take. */
 const leaveMs = 1000;
-/** A stop is waited for: it gets a quicker tick. */
+/** `stop` has a caller that waits, so the tick is quicker. */
 const drainTickMs = 10;
 
 export function createSession<R extends Tracked>(settings: SessionSettings | AdoptedSettings, protocol: SessionProtocol<R>): Session<R> {
@@ -101,7 +101,7 @@ export function createSession<R extends Tracked>(settings: SessionSettings | Ado
   /** Counts connections: an answer that belongs to an earlier one must not be written on this one. */
   let epoch = 0;
   let sequence = 0;
-  /** In the order of writing, and therefore of time-outs. */
+  /** In the order of writing, which is the order of time-outs. */
   const pending = new Map<number, R>();
 
   let out: Buffer[] = [];
@@ -140,7 +140,7 @@ export function createSession<R extends Tracked>(settings: SessionSettings | Ado
     out.push(pdu);
     if (isFlushDue) return;
     isFlushDue = true;
-    // After the current round of events: whatever they all write goes out together.
+    // After the current round of events, so that everything written in it leaves together.
     setImmediate(flush);
   }
 
@@ -228,11 +228,11 @@ export function createSession<R extends Tracked>(settings: SessionSettings | Ado
     } else if (now >= leavingUntil) close('left without an answer');
   }
 
-  /** Gives the connection up and, unless stopping, plans the next one. */
+  /** Closes the connection and, unless stopping, plans the next one. */
   function close(reason: string, next: 'down' | 'refused' | 'again' = 'down'): void {
     const old = socket;
     if (!old) return;
-    // What the caller has just written, an answer to the peer's leave for instance, should still go out.
+    // What the caller has just written, for instance an answer to the peer's logout, should still be sent.
     flush();
     socket = null;
     epoch += 1;
@@ -250,9 +250,9 @@ export function createSession<R extends Tracked>(settings: SessionSettings | Ado
     }
     enter(next === 'refused' ? 'refused' : 'down', reason);
     for (const request of lost) protocol.unanswered(request);
-    // Being told, the owner may have stopped us.
+    // In `onState` or `unanswered` the owner may have stopped us.
     if (stopping) return;
-    // A connection that lived longer than the pause before it has proved itself.
+    // A connection that lived longer than the pause before it counts as good.
     if (wasUp && performance.now() - upSince >= backoff.lastMs) backoff.reset();
     const pauseMs = backoff.next(next === 'refused');
     reconnecting = setTimeout(open, next === 'again' ? 0 : pauseMs);
@@ -285,11 +285,11 @@ export function createSession<R extends Tracked>(settings: SessionSettings | Ado
     afterwards();
   }
 
-  /** `isAnyLate`: a request went unanswered, which is reason to ask at once when nothing else has been heard meanwhile. */
+  /** `isAnyLate`: a request was not answered in time, so ask at once unless something else was heard since. */
   function keepAlive(now: number, isAnyLate: boolean): void {
     const isSilent = now - heardAt >= (isAnyLate ? Math.min(settings.responseTimeoutMs, settings.keepAliveMs) : settings.keepAliveMs);
     const isDue = probes === 0 ? isSilent : now - probedAt >= settings.responseTimeoutMs;
-    // While we do not read we cannot hear.
+    // While we do not read, we cannot hear an answer.
     if (!isDue || isPausedByOwner) return;
     if (probes >= settings.keepAliveTries) {
       close('no answer to the keep-alive');

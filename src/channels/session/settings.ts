@@ -1,4 +1,4 @@
-/** The settings of a session: what every protocol over a TCP connection of its own asks for. */
+/** The settings of a session, for every protocol with its own TCP connection. */
 import { type TObject, Type } from 'typebox';
 import { byDefault, milliseconds, type Settled, waiting, words } from '../settings.ts';
 

@@ -1,9 +1,9 @@
 /**
- * Customers: accounts with their API credentials, and subscriptions, by which an account uses a product. The only writer of
- * `accounts` and `subscriptions`; the money of a subscription is the ledger's.
+ * Customers: accounts with their API credentials, and subscriptions, by which an account uses a product. The only writer of `accounts` and
+ * `subscriptions`; the ledger owns a subscription's money.
  *
- * Writers belong into a transaction (`change` in management.ts gives one). Each begins by raising the configuration's version, which
- * locks the one row of it: changes of configuration happen one after another, so what a writer has checked stays true until it commits.
+ * Call writers in a transaction (`change` in management.ts provides one). Each begins by raising the configuration's version, which locks
+ * its only row. So changes of configuration happen one after another, and what a writer has checked stays true until it commits.
  */
 import { createHash, randomBytes, randomInt } from 'node:crypto';
 import { isIP } from 'node:net';
@@ -21,7 +21,7 @@ import type { Account, Medium, Product, RateLimit, SendingWindow, Subscription }
 
 export type StoredAccount = Account & { readonly createdAt: Date };
 
-/** Where pushes of a kind go; null (or empty) removes a URL, what is not named stays as it is. */
+/** The URL of each kind of push. Null (or empty) removes a URL; a kind that is not named keeps its URL. */
 type PushUrlChange = Readonly<Record<string, string | null>>;
 
 export interface AccountSettings {
@@ -32,7 +32,7 @@ export interface AccountSettings {
   readonly exemptNumbers?: readonly bigint[];
 }
 
-/** What is left out of the first four is generated; only the sandbox, whose credentials are published, gives them. */
+/** Of the first four, those left out are generated. Only the sandbox sets them, since its credentials are published. */
 export interface NewAccount extends AccountSettings {
   readonly id?: bigint;
   readonly apiId?: string;
@@ -40,7 +40,7 @@ export interface NewAccount extends AccountSettings {
   readonly name: string;
 }
 
-/** Makes an account. The `apiKey` that comes back is stored sealed and shown only this once. */
+/** Creates an account. The returned `apiKey` is stored sealed and shown only this once. */
 export async function createAccount(sql: Sql, box: SecretBox, account: NewAccount): Promise<{ account: StoredAccount; apiKey: string }> {
   await raiseVersion(sql);
   const id = account.id ?? (await nextConfigId(sql));
@@ -56,7 +56,7 @@ export async function createAccount(sql: Sql, box: SecretBox, account: NewAccoun
   return { account: await getAccount(sql, id), apiKey };
 }
 
-/** Changes what is named and leaves the rest. */
+/** Changes the named settings and leaves the others. */
 export async function changeAccount(sql: Sql, id: bigint, wanted: AccountSettings): Promise<StoredAccount> {
   await raiseVersion(sql);
   const before = await getAccount(sql, id);
@@ -70,7 +70,7 @@ export async function changeAccount(sql: Sql, id: bigint, wanted: AccountSetting
   return getAccount(sql, id);
 }
 
-/** Replaces the API key; the old one is worth nothing from the commit on. */
+/** Replaces the API key; the old one is invalid from the commit on. */
 export async function rotateApiKey(sql: Sql, box: SecretBox, id: bigint): Promise<string> {
   await raiseVersion(sql);
   const apiKey = randomSecret();
@@ -84,7 +84,7 @@ export async function getAccount(sql: Sql, id: bigint): Promise<StoredAccount> {
   return found(account, 'account');
 }
 
-/** Accounts by id: one account's own, or all of them for the operator (`accountId` null). */
+/** Accounts by id: only the account itself, or all of them for the operator (`accountId` null). */
 export async function listAccounts(sql: Sql, accountId: bigint | null, page: PageRequest): Promise<Page<StoredAccount>> {
   const rows = await sql<StoredAccount[]>`
     select ${accountColumns(sql)} from accounts
@@ -102,7 +102,7 @@ const accountColumns = (sql: Sql) => sql`
 export interface StoredSubscription extends Subscription {
   readonly medium: Medium;
   readonly unit: Product['unit'];
-  /** What may still be spent. */
+  /** The money that may still be spent. */
   readonly balanceE4: bigint;
   readonly createdAt: Date;
 }
@@ -119,8 +119,8 @@ export interface SubscriptionSettings {
 }
 
 /**
- * `spId`, `password` and `extension` are generated if left out, the first two only where the dialect has them. Without a `dialect` it speaks the
- * usual one of its product's medium.
+ * `spId`, `password` and `extension` are generated if left out, the first two only where the dialect has them. Without a `dialect` it
+ * speaks the usual one of its product's medium.
  */
 export interface NewSubscription extends SubscriptionSettings {
   readonly id?: bigint;
@@ -136,8 +136,8 @@ export interface NewSubscription extends SubscriptionSettings {
 /**
  * Subscribes an account to a product, with an empty balance and an empty blocklist of its own.
  *
- * The password (null where the dialect has none) is stored sealed and shown only this once. Extensions stay unique and prefix-free:
- * whatever digits a reply comes back with, at most one of them is their beginning.
+ * The password (null where the dialect has none) is stored sealed and shown only this once. Extensions stay unique and prefix-free, so the
+ * digits of a reply begin with at most one of them.
  */
 export async function createSubscription(
   sql: Sql,
@@ -171,7 +171,7 @@ export async function createSubscription(
   return { subscription: await getSubscription(sql, accountId, id), password };
 }
 
-/** Changes what is named and leaves the rest; for an account, only if the subscription is its own. */
+/** Changes the named settings and leaves the others; for an account, only if the subscription is its own. */
 export async function changeSubscription(
   sql: Sql,
   accountId: bigint | null,
@@ -192,8 +192,8 @@ export async function changeSubscription(
 }
 
 /**
- * Has a subscription speak another dialect. What is owed already stays owed in the one before, and can be pulled by its calls; the password
- * and the sp_id stay.
+ * Changes a subscription's dialect. Events already owed stay in the old dialect, and can be pulled with its calls. The password and the
+ * sp_id stay.
  */
 export async function changeDialect(sql: Sql, dialects: Dialects, id: bigint, dialect: string): Promise<StoredSubscription> {
   await raiseVersion(sql);
@@ -204,7 +204,7 @@ export async function changeDialect(sql: Sql, dialects: Dialects, id: bigint, di
   return getSubscription(sql, accountId, id);
 }
 
-/** The rules of a dialect by which products of this medium are sent; or a denial. */
+/** The rules of a dialect that can send products of this medium; or a denial. */
 function speakable({ rules }: Dialects, name: string, medium: Medium): DialectRules {
   const fitting = [...rules.values()].filter(({ media }) => media.includes(medium));
   const found = fitting.find((dialect) => dialect.name === name);
@@ -220,7 +220,7 @@ export async function getSubscription(sql: Sql, accountId: bigint | null, id: bi
   return found(subscription, 'subscription');
 }
 
-/** Subscriptions by id: an account's, or everybody's for the operator (`accountId` null). */
+/** Subscriptions by id: an account's, or all of them for the operator (`accountId` null). */
 export async function listSubscriptions(sql: Sql, accountId: bigint | null, page: PageRequest): Promise<Page<StoredSubscription>> {
   const rows = await sql<StoredSubscription[]>`
     ${storedSubscriptions(sql)} where s.id > ${afterId(page)} and (${accountId}::bigint is null or s.account_id = ${accountId})
@@ -244,7 +244,7 @@ export interface Payment {
   readonly idempotencyKey: string | null;
 }
 
-/** Pays into a subscription's balance and returns the balance. A key that comes again with another amount is denied. */
+/** Pays into a subscription's balance and returns the balance. A repeated key with another amount is denied. */
 export async function payIn(sql: Sql, subscriptionId: bigint, { amountE4, note, at, idempotencyKey }: Payment): Promise<bigint> {
   const { accountId } = await getSubscription(sql, null, subscriptionId);
   const key = idempotencyKey === null ? await nextRecordId(sql) : keyOfText(`${subscriptionId}:${idempotencyKey}`);
@@ -258,12 +258,12 @@ export async function payIn(sql: Sql, subscriptionId: bigint, { amountE4, note, 
   return balanceOf(sql, accountId, subscriptionId);
 }
 
-/** Negative, so that it never meets a number of the sequence that stands in for a missing key. */
+/** Negative, so that it never equals a number of the sequence that replaces a missing key. */
 const keyOfText = (text: string): bigint => -1n - (createHash('sha256').update(text).digest().readBigUInt64BE() >> 1n);
 
 // ── extensions ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** The wanted extension if it begins no other and no other begins it; the first free one if none is wanted. */
+/** The wanted extension, if no other is its prefix and it is no other's prefix; without a wanted one, the first free one. */
 async function freeExtension(sql: Sql, wanted: string | undefined): Promise<string> {
   const rows = await sql<{ extension: string }[]>`select extension from subscriptions`;
   const taken = new Set(rows.map(({ extension }) => extension));
@@ -281,7 +281,10 @@ async function freeExtension(sql: Sql, wanted: string | undefined): Promise<stri
 /** `123` → `1`, `12`, `123`. */
 const beginningsOf = (extension: string): string[] => Array.from(extension, (_, at) => extension.slice(0, at + 1));
 
-/** Four digits first, to leave the customers room for their own; those beginning with 0 are kept for when the four are used up. */
+/**
+ * Four digits first, to leave room for the customers' own digits. Those beginning with 0 are the reserve for when the four digits are used
+ * up.
+ */
 function* proposals(): Generator<string> {
   for (let number = 1000; number < 10_000; number++) yield String(number);
   for (let number = 0; number < 100_000; number++) yield String(number).padStart(6, '0');
@@ -303,7 +306,7 @@ function changedUrls(before: Readonly<Record<string, string | undefined>>, wante
   return urls;
 }
 
-/** Says only whether it can be an address at all. Whether it may be reached is judged at each push, on the address it leads to. */
+/** Checks only the form of the URL. Each push checks whether the address it resolves to may be reached. */
 function pushUrl(kind: string, text: string): string {
   const url = URL.canParse(text) ? new URL(text) : null;
   const isUsable = url && (url.protocol === 'http:' || url.protocol === 'https:') && !url.username && !url.password && !url.hash;
@@ -315,7 +318,7 @@ function pushUrl(kind: string, text: string): string {
   return text;
 }
 
-/** More would be a second kind of blocklist, and is held in memory by every node. */
+/** More would be a second kind of blocklist, and every node keeps these numbers in memory. */
 const mostExempt = 300;
 
 function exempt(numbers: readonly bigint[]): readonly bigint[] {
@@ -340,6 +343,6 @@ async function nextRecordId(sql: Sql): Promise<bigint> {
   return row.id;
 }
 
-/** 16 capitals and digits, as the vendors' look; it names the account and is no secret. */
+/** 16 capitals and digits, as in the vendors' APIs. It names the account and is not a secret. */
 const randomApiId = (): string => Array.from({ length: 16 }, () => 'ABCDEFGHJKLMNPQRSTUVWXYZ23456789'.charAt(randomInt(32))).join('');
 const randomSecret = (): string => randomBytes(24).toString('base64url');

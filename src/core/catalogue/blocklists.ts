@@ -1,8 +1,8 @@
 /**
  * Lists of numbers that must not be sent to, and the opt-outs that fill them. The only writer of `blocklists` and `blocked_numbers`.
  *
- * A list belongs to a subject: the platform itself (empty numbers, system list), a product, a subscription or a signature; screening
- * asks the lists that concern a batch. The lists are configuration; the numbers on them are not, they are asked in the database.
+ * A list belongs to a subject: the platform itself (empty numbers, system list), a product, a subscription or a signature; screening checks
+ * the lists that concern a batch. The lists are configuration; their numbers are not, and are queried in the database.
  */
 import type { Db, Sql } from '../../db/db.ts';
 import type { BlocklistKind } from '../config/directory.ts';
@@ -17,7 +17,7 @@ export interface Blocklist {
   readonly kind: BlocklistKind;
   /** The product, subscription or signature; 0 for the platform's own lists. */
   readonly subjectId: bigint;
-  /** Whose subscription or signature it is; null for the lists that only the operator sees. */
+  /** The account that owns the subscription or signature; null for lists that only the operator sees. */
   readonly accountId: bigint | null;
 }
 
@@ -32,7 +32,7 @@ export type BlockSource = 'operator' | 'account' | 'opt-out';
 
 // ── lists ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** The list of this kind for this subject, made if there is none. The platform's lists (`empty`, `system`) have subject 0. */
+/** The list of this kind for this subject; created if there is none. The platform's lists (`empty`, `system`) have subject 0. */
 export async function ensureBlocklist(sql: Sql, kind: BlocklistKind, subjectId: bigint): Promise<bigint> {
   const existing = await idOf(sql, kind, subjectId);
   if (existing !== undefined) return existing;
@@ -79,7 +79,7 @@ const ownedLists = (sql: Sql) => sql`
 
 // ── numbers ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Puts numbers onto a list; returns how many were not on it before. A number that is there keeps its source and time. */
+/** Adds numbers to a list; returns how many were not on it before. A number that is already there keeps its source and time. */
 export async function addNumbers(sql: Sql, listId: bigint, phones: readonly bigint[], source: BlockSource, at: Date): Promise<number> {
   const [row] = await sql<[{ n: bigint }]>`
     with added as (
@@ -94,11 +94,11 @@ export async function addNumbers(sql: Sql, listId: bigint, phones: readonly bigi
 
 export interface NumberImport extends FileReport {
   readonly added: number;
-  /** Rows whose number was on the list, or came before. */
+  /** Rows whose number was on the list before, or earlier in the file. */
   readonly present: number;
 }
 
-/** Puts a file of numbers, one a line, onto a list, all or nothing; what is no number is passed over if `skipInvalid`. */
+/** Adds a file of numbers, one a line, to a list, all or nothing; with `skipInvalid`, rows that are not numbers are skipped. */
 export async function importNumbers(
   db: Db,
   listId: bigint,
@@ -127,7 +127,7 @@ export async function importNumbers(
   });
 }
 
-/** Takes numbers off a list; returns how many were on it. */
+/** Removes numbers from a list; returns how many were on it. */
 export async function removeNumbers(sql: Sql, listId: bigint, phones: readonly bigint[]): Promise<number> {
   const removed = await sql`delete from blocked_numbers where list_id = ${listId} and phone = any(${phones}::bigint[]) returning 1`;
   return removed.length;
@@ -145,7 +145,7 @@ export async function listsOf(sql: Sql, phone: bigint): Promise<Listing[]> {
     order by l.id`;
 }
 
-/** The numbers of a list in their own order; one of them alone when `phone` is given. */
+/** The numbers of a list in numeric order; only `phone` if it is given. */
 export async function listNumbers(sql: Sql, listId: bigint, phone: bigint | null, page: PageRequest): Promise<Page<BlockedNumber>> {
   const rows = await sql<BlockedNumber[]>`
     select phone, source, added_at as "addedAt" from blocked_numbers
@@ -155,9 +155,9 @@ export async function listNumbers(sql: Sql, listId: bigint, phone: bigint | null
 }
 
 /**
- * Whoever wrote an opt-out word gets nothing more of this subscription, from the commit of this transaction on.
+ * A person who wrote an opt-out word gets nothing more from this subscription, from the commit of this transaction on.
  *
- * Every subscription has its list from the start, so the nodes that screen and dispatch know it already.
+ * Every subscription has its list from the start, so the nodes that screen and dispatch already know it.
  */
 export async function optOut(sql: Sql, subscriptionId: bigint, phones: readonly bigint[], at: Date): Promise<void> {
   await addNumbers(sql, await ensureBlocklist(sql, 'subscription', subscriptionId), phones, 'opt-out', at);

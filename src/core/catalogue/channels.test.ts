@@ -116,14 +116,14 @@ test('a channel is silent when no node has had a session for long enough, and ba
     sql`
       update channel_nodes set since = since - make_interval(secs => ${seconds}), up_at = up_at - make_interval(secs => ${seconds})
       where channel_id = ${id}`;
-  expect(await due()).toBe(false); // nobody serves it: nobody can say
+  expect(await due()).toBe(false); // no node serves it, so it is not judged
   await serve('a', 0);
   await serve('b');
   await later(29);
   expect(await due()).toBe(false);
   await serve('a', 29_000);
   await later(20);
-  // The one that had the session goes; that it had one is not forgotten with it.
+  // The node that had the session leaves; the database still knows that there was one.
   await leaveChannel(sql, id, 'a');
   expect(await due()).toBe(false);
   await later(11);
@@ -137,7 +137,7 @@ test('a channel is silent when no node has had a session for long enough, and ba
   expect(await turn()).toEqual([{ channelId: id, health: 'healthy', reason: '' }]);
   expect(await due()).toBe(false);
 
-  // A node that comes, or comes back (the database was away), has to try first; nobody judges a channel that is off or forced.
+  // A node that joins, or comes back (the database was away), has to try first. A channel that is off or forced is not judged.
   await later(60);
   await sql`update channel_nodes set until = now() - interval '1 second' where channel_id = ${id}`;
   expect(await due()).toBe(false);
@@ -183,7 +183,7 @@ test('what one node concludes counts if the channel is still in the state it saw
   await probe();
   expect(await settle(known(), { health: 'healthy' })).toEqual([{ channelId: id, health: 'healthy', reason: '' }]);
   expect(await getChannel(sql, id)).toMatchObject({ health: 'healthy', healthReason: '', healthProbeAt: null });
-  await settle(known(), failing); // at once again: it only seemed well
+  await settle(known(), failing); // at once again: it was not well for long enough
   expect(await pause()).toBe(900);
   await sql`update channels set health = 'healthy', health_at = now() - interval '901 seconds' where id = ${id}`;
   await change(office, (sql) => changeChannel(sql, office, id, {}));

@@ -1,8 +1,8 @@
 /**
  * Channels to carriers and their health. The only writer of `channels`.
  *
- * Writers belong into a transaction and raise the configuration's version first; why is told in accounts.ts. What a channel's
- * connections are doing is not known here: that is rows of `channel_leases`, read by reporting.ts.
+ * Call writers in a transaction; they raise the configuration's version first (accounts.ts says why). The state of a channel's connections
+ * is not here: it is in the rows of `channel_leases`, which reporting.ts reads.
  */
 import type { Sql } from '../../db/db.ts';
 import { raiseVersion } from '../config/directory.ts';
@@ -23,9 +23,9 @@ export interface StoredChannel extends Channel {
   /** Why it is unhealthy or probing; empty when healthy. */
   readonly healthReason: string;
   readonly healthAt: Date;
-  /** The node that found it so, or `operator`; null if nobody has looked yet. */
+  /** The node that concluded it, or `operator`; null if it was not judged yet. */
   readonly healthBy: string | null;
-  /** When it will be tried with messages; null if it is not to be, or as soon as it has a session again. */
+  /** When messages try it again; null if they do not, or as soon as it has a session again. */
   readonly healthProbeAt: Date | null;
   readonly createdAt: Date;
 }
@@ -37,12 +37,12 @@ export interface ChannelSettings {
   readonly carriers?: readonly Carrier[];
   /** Null: all of them. */
   readonly provinces?: readonly Province[] | null;
-  /** What it counts as, whatever it does; null: as it is found to be. */
+  /** The health it counts as, whatever happens; null: its health is judged. */
   readonly forcedHealth?: 'healthy' | 'unhealthy' | null;
-  /** What is left out has its default. */
+  /** A rule that is left out has its default. */
   readonly healthRules?: Partial<HealthRules>;
   readonly accessNumber?: string;
-  /** Of its protocol. */
+  /** The settings of its protocol. */
   readonly settings?: Channel['settings'];
   /** The password of the login. */
   readonly secret?: string;
@@ -51,10 +51,10 @@ export interface ChannelSettings {
 export type NewChannel = { readonly id?: bigint; readonly protocol: Channel['protocol'] } & ChannelSettings &
   Required<Pick<ChannelSettings, 'name' | 'carriers' | 'accessNumber' | 'settings' | 'secret'>>;
 
-/** What writing a channel takes: the box seals its secret, the kinds check its settings. */
+/** What writing a channel needs: the box seals its secret, the kinds check its settings. */
 type Keeper = Pick<Management, 'box' | 'kinds'>;
 
-/** Makes a channel; a node takes its connections up within a second or so. The secret is stored sealed and never shown. */
+/** Creates a channel; a node opens its connections within a second or so. The secret is stored sealed and never shown. */
 export async function createChannel(sql: Sql, { box, kinds }: Keeper, channel: NewChannel): Promise<StoredChannel> {
   checkSettings(kinds, channel.protocol, channel.settings);
   await raiseVersion(sql);
@@ -69,7 +69,7 @@ export async function createChannel(sql: Sql, { box, kinds }: Keeper, channel: N
   return getChannel(sql, id);
 }
 
-/** Changes what is named and leaves the rest; `settings` and `healthRules` are replaced as a whole. */
+/** Changes the named settings and leaves the others; `settings` and `healthRules` are replaced as a whole. */
 export async function changeChannel(
   sql: Sql,
   { box, kinds }: Keeper,
@@ -91,7 +91,7 @@ export async function changeChannel(
   return getChannel(sql, id);
 }
 
-/** What differs from the defaults, so that a better default reaches whoever has not chosen. */
+/** The differences from the defaults, so that a better default applies wherever nobody has chosen. */
 function ownRules(rules: Partial<HealthRules> = {}): Partial<HealthRules> {
   const all = { ...defaultHealthRules, ...rules };
   if (all.leastOutcomes > all.outcomes) throw new Denial('invalid', 'healthRules: leastOutcomes is more than outcomes');
@@ -129,8 +129,7 @@ const channelColumns = (sql: Sql) => sql`
   case when health_forced is null then health_probe_at end as "healthProbeAt",
   health_rules as "healthRules", access_number as "accessNumber", settings, created_at as "createdAt"`;
 
-// ── health ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-// Decisions are conditional: on the state that they were reached in, on the channel being on, and on nobody having forced its health.
+// Each change applies only if the channel is still in the state it was decided in, is on, and nobody has forced its health.
 
 export interface HealthChange {
   readonly channelId: bigint;
@@ -138,14 +137,14 @@ export interface HealthChange {
   readonly reason: string;
 }
 
-/** Failing again while it is probed, or before it was well for the longest pause, makes the next pause longer. */
+/** If it fails again while it is probed, or before it was well for the longest pause, the next pause is longer. */
 const triesOf = (sql: Sql, longestSeconds: unknown) => sql`
   case when c.health = 'probing' or (c.health_by is not null and c.health_at > now() - make_interval(secs => ${longestSeconds as number}))
        then least(c.health_tries + 1, 20) else 0 end`;
 
 /**
- * Writes what a node has concluded about a channel, if it is still in the state that the node saw. Whoever changes a channel has raised the
- * version first and holds its row, so what is read here stays so until the transaction ends.
+ * Stores a node's conclusion about a channel, if the channel is still in the state that the node saw. Anyone who changes a channel has
+ * raised the version first and locked its row, so what is read here stays true until the transaction ends.
  */
 export async function settleHealth(sql: Sql, node: string, seen: Channel, diagnosis: Diagnosis): Promise<HealthChange[]> {
   await raiseVersion(sql);
@@ -167,9 +166,9 @@ export async function settleHealth(sql: Sql, node: string, seen: Channel, diagno
 }
 
 /**
- * Which channels' health their sessions, or time, should change now. No session on any node for too long makes a channel unhealthy, and
- * one that came back and stood for some seconds makes it healthy; one that failed with messages is probed after its pause. A channel that
- * no node serves is not judged.
+ * The channels whose health must change now because of their sessions or the time. Too long without a session on any node makes a channel
+ * unhealthy; a session that came back and lasted some seconds makes it healthy. A channel that failed with messages is probed after its
+ * pause. A channel that no node serves is not judged.
  */
 const dueTurns = (sql: Sql, channels: readonly Channel[]) => sql`
   select c.id, r.silent, ${triesOf(sql, sql`r.longest`)} as tries,
@@ -193,7 +192,7 @@ export async function someHealthIsDue(sql: Sql, channels: readonly Channel[]): P
   return channels.length > 0 && (await sql`${dueTurns(sql, channels)} limit 1`).length > 0;
 }
 
-/** Changes the health of the channels of which it is due; says which. */
+/** Changes the health of the channels for which it is due; returns the changes. */
 export async function changeDueHealth(sql: Sql, node: string, channels: readonly Channel[]): Promise<HealthChange[]> {
   await raiseVersion(sql);
   const due = await sql<{ id: bigint; health: Channel['health']; silent: number; tries: number }[]>`${dueTurns(sql, channels)}`;

@@ -37,7 +37,7 @@ describe('outcomes', () => {
     hear(140, 'fine');
     hear(60, 'failed');
     expect(diagnoses).toEqual([]);
-    hear(1, 'failed'); // takes the place of one that was fine
+    hear(1, 'failed'); // replaces a fine one
     expect(diagnoses).toEqual([
       { health: 'unhealthy', cause: 'failures', reason: '61 of the last 200 outcomes were failures of the channel' },
     ]);
@@ -84,7 +84,7 @@ describe('outcomes', () => {
     hear(100, 'failed');
     expect(diagnoses).toHaveLength(1);
     expect(watch.mayBegin()).toBe(false);
-    watch.restart(); // it could not be said of the channel
+    watch.restart(); // the conclusion could not be stored
     expect(watch.mayBegin()).toBe(true);
     hear(49, 'failed');
     expect(diagnoses).toHaveLength(1);
@@ -100,7 +100,7 @@ describe('outcomes', () => {
     expect(watch.mayBegin()).toBe(false);
     enter('healthy');
     hear(49, 'failed');
-    expect(diagnoses).toEqual([]); // what was seen while it was forced is forgotten
+    expect(diagnoses).toEqual([]); // outcomes seen while it was forced are forgotten
   });
 });
 
@@ -175,7 +175,7 @@ describe('reports', () => {
     report(80, false);
     report(20, true);
     watch.tick();
-    expect(diagnoses).toEqual([]); // those before are of another hour, and a fifth is enough
+    expect(diagnoses).toEqual([]); // the earlier ones are from another hour, and a fifth is enough
     pass(59 * 60);
     report(1, false);
     watch.tick();

@@ -1,18 +1,18 @@
 /**
- * Whether a channel is well, by what one node sees of it: a watch counts the outcomes of the messages that went through it and the
- * reports that came back, says when they make it unhealthy, and lets a trickle of messages through once it may be tried again. Pure: no
- * database, and the time comes from outside. What is concluded is written by the worker of the same name, for all nodes.
+ * Whether a channel is well, as one node sees it. A watch counts the outcomes of the messages that went through the channel and the reports
+ * that came back. It says when they make the channel unhealthy, and lets a few messages through once it may be tried again. Pure: no
+ * database, and the time comes from outside. The worker of the same name stores its conclusions, for all nodes.
  *
- * A channel is healthy, and may take what comes; unhealthy, and begins nothing; or probing: so many messages are begun, and what becomes
- * of them decides. From the moment of a diagnosis until it is in force nothing is begun. What was seen in one state is forgotten in the next.
+ * A healthy channel may take any messages; an unhealthy one begins none; a probing one begins a fixed number, and their results decide.
+ * From a conclusion until it is in force nothing is begun. What was seen in one state is forgotten in the next.
  *
- * Sessions are not judged here: whether there is one on any node is known only where all nodes meet, in `channel_nodes`.
+ * Sessions are not judged here: only `channel_nodes`, which all nodes share, shows whether any node has one.
  */
 import type { Channel, HealthCause } from '../model/configuration.ts';
 import { defaultHealthRules, type HealthRules } from '../model/configuration.ts';
 
 /**
- * What the outcome of a message says of its channel. `cut`: its connection broke before the answer. `nothing`: it was not sent, after all.
+ * What a message's outcome says about its channel. `cut`: its connection broke before the answer. `nothing`: it was not sent in the end.
  */
 export type Sign = 'fine' | 'failed' | 'cut' | 'nothing';
 
@@ -22,25 +22,25 @@ export type Diagnosis =
   | { readonly health: 'unhealthy'; readonly cause: HealthCause; readonly reason: string };
 
 export interface Watch {
-  /** The state that is in force. True if it is another one than before. */
+  /** Sets the state that is in force. True if it differs from the one before. */
   enter(channel: Pick<Channel, 'health' | 'healthCause' | 'isHealthForced' | 'healthRules'>): boolean;
   /** Forgets what was seen and concluded in this state. */
   restart(): void;
-  /** Whether one more message may be begun; `began` says that it was. */
+  /** Whether one more message may be begun; call `began` when it was. */
   mayBegin(): boolean;
   began(): void;
   heard(sign: Sign): void;
   reported(delivered: boolean): void;
-  /** To be called every second or so: reports are judged, and a probe that nothing came of is made once more. */
+  /** Call it every second or so: it judges reports, and repeats a probe that had no result. */
   tick(): void;
 }
 
 /**
- * A carrier that restarts breaks all its connections at once, with all that was in the air: in a second no more than so many of those
- * count. One that breaks them again and again is found all the same.
+ * A carrier that restarts breaks all its connections at once, with all messages under way. So at most this many of them count in one
+ * second. A carrier that breaks them repeatedly is still found.
  */
 const cutsPerSecond = 10;
-/** The hour that reports are judged over, in buckets. */
+/** Reports are judged over one hour, divided into this many buckets. */
 const buckets = 60;
 const bucketMs = 60_000;
 
@@ -55,14 +55,14 @@ export function createWatch(conclude: (diagnosis: Diagnosis) => void, now: () =>
   let allowance = Number.POSITIVE_INFINITY;
   let usedUpAt = 0;
 
-  /** The last outcomes, 1 for a failure, as a ring. */
+  /** The last outcomes, 1 for a failure, in a ring. */
   let ring = new Uint8Array(rules.outcomes);
   let at = 0;
   let outcomes = 0;
   let failures = 0;
   let second = 0;
   let cuts = 0;
-  /** Reports of each minute, as a ring, too. */
+  /** The reports of each minute, also in a ring. */
   const reports = Array.from({ length: buckets }, () => ({ number: -1, all: 0, delivered: 0 }));
 
   function restart(): void {
@@ -83,7 +83,7 @@ export function createWatch(conclude: (diagnosis: Diagnosis) => void, now: () =>
     if (isConcluded || !isJudged || health === 'unhealthy') return;
     const isProbing = health === 'probing';
     const enough = isProbing ? rules.probeMessages : rules.leastOutcomes;
-    // Of a probe so many failures are too many whatever else comes; it is enough to have heard them.
+    // In a probe this many failures are too many, whatever the other outcomes are, so there is no need to wait for those.
     const judged = isProbing ? Math.max(outcomes, enough) : outcomes;
     if (judged >= enough && failures * 100 > rules.failurePercent * judged)
       say({ health: 'unhealthy', cause: 'failures', reason: `${failures} of the last ${outcomes} outcomes were failures of the channel` });

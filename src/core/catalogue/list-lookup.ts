@@ -1,10 +1,12 @@
-/** Which numbers are on a blocklist. The numbers are in the database alone, so asking is a query: one for many numbers, never one for each. */
+/**
+ * Which numbers are on a blocklist. Only the database has the numbers, so a look-up is a query: one for many numbers, never one for each.
+ */
 import type { Sql } from '../../db/db.ts';
 
-/** Of these numbers, those on this list. */
+/** Those of these numbers that are on this list. */
 export type OnList = (listId: bigint, phones: readonly bigint[]) => Promise<ReadonlySet<bigint>>;
 
-/** Asks at once: in a transaction, or for thousands of numbers. */
+/** Queries at once: for use in a transaction, or for thousands of numbers. */
 export const listLookup =
   (sql: Sql): OnList =>
   async (listId, phones) => {
@@ -13,7 +15,7 @@ export const listLookup =
     return new Set(rows.map(({ phone }) => phone));
   };
 
-/** Above it a question is worth a query of its own. */
+/** A look-up of more numbers has its own query. */
 const few = 100;
 
 interface Question {
@@ -24,8 +26,8 @@ interface Question {
 }
 
 /**
- * For very many questions about few numbers: those that come in one turn, or while others are being asked, are asked together. So a lone
- * question waits for nobody, and a thousand a second are some dozens of queries.
+ * For very many look-ups of few numbers. Look-ups that come in one turn, or during a running query, share a query. So a lone look-up does
+ * not wait, and a thousand a second need some dozens of queries.
  */
 export function createGatheringLookup(sql: Sql): OnList {
   const askAlone = listLookup(sql);

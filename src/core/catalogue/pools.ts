@@ -5,7 +5,7 @@ import { raiseVersion } from '../config/directory.ts';
 import type { Page, PageRequest } from '../config/management.ts';
 import { afterId, Denial, found, nextConfigId, pageOf } from '../config/management.ts';
 
-/** Channels that may stand in for each other: of those that fit a number, the lowest priority number goes first, then weight decides. */
+/** Channels that may stand in for each other. Of those that fit a number, the lowest priority number goes first, then weight decides. */
 export interface Pool {
   readonly id: bigint;
   readonly name: string;
@@ -22,7 +22,7 @@ export async function createPool(sql: Sql, pool: { id?: bigint; name: string; ch
   return getPool(sql, id);
 }
 
-/** Changes what is named; `channels` replaces all its members at once. */
+/** Changes the named settings; `channels` replaces all members at once. */
 export async function changePool(sql: Sql, id: bigint, wanted: { name?: string; channels?: readonly PoolMember[] }): Promise<Pool> {
   await raiseVersion(sql);
   const { name } = await getPool(sql, id);

@@ -1,6 +1,6 @@
 /**
- * What the operator sells. The only writer of `products`. Writers belong into a transaction and raise the configuration's version first;
- * accounts.ts says why.
+ * What the operator sells. The only writer of `products`. Call writers in a transaction; they raise the configuration's version first
+ * (accounts.ts says why).
  */
 import type { Sql } from '../../db/db.ts';
 import { raiseVersion } from '../config/directory.ts';
@@ -23,7 +23,7 @@ export interface ProductSettings {
   readonly limits?: ProductLimits;
 }
 
-/** Medium and unit stay for ever: balances are counted in the unit. */
+/** Medium and unit never change, because balances are counted in the unit. */
 export interface NewProduct extends ProductSettings {
   readonly id?: bigint;
   readonly name: string;
@@ -31,7 +31,7 @@ export interface NewProduct extends ProductSettings {
   readonly unit: Product['unit'];
 }
 
-/** Makes a product. In doubt, an AIM or SMS is sent again unless told otherwise, an MMS given up. */
+/** Creates a product. By default, an AIM or SMS in doubt is sent again, and an MMS in doubt is given up. */
 export async function createProduct(sql: Sql, product: NewProduct): Promise<StoredProduct> {
   await raiseVersion(sql);
   const id = product.id ?? (await nextConfigId(sql));
@@ -49,7 +49,7 @@ export async function createProduct(sql: Sql, product: NewProduct): Promise<Stor
   return getProduct(sql, null, id);
 }
 
-/** Changes what is named and leaves the rest; messages that are already accepted keep what they were accepted under. */
+/** Changes the named settings and leaves the others. Messages that are already accepted keep the settings they were accepted under. */
 export async function changeProduct(sql: Sql, id: bigint, wanted: ProductSettings): Promise<StoredProduct> {
   await raiseVersion(sql);
   const product = { ...(await getProduct(sql, null, id)), ...wanted };

@@ -1,13 +1,13 @@
 /**
- * The configuration as the hot path sees it: accounts, products, subscriptions, channels, pools and lists in memory, so that
- * authenticating and routing a request asks the database nothing.
+ * The configuration as the hot path sees it: accounts, products, subscriptions, channels, pools and lists in memory, so that authenticating
+ * and routing a request needs no query.
  *
- * Every change of configuration raises `config_version` in its own transaction (`raiseVersion`). A node reloads when told by a
- * notification, or when its poll (twice a second) sees another version; the node that made the change calls `refresh` before it
- * answers. The snapshot is replaced whole, never patched, so a reader never sees half a change.
+ * Every change of configuration raises `config_version` in its own transaction (`raiseVersion`). A node reloads on a notification, or when
+ * its poll (twice a second) sees another version; the node that made the change calls `refresh` before it answers. The snapshot is replaced
+ * whole, never patched, so a reader never sees half a change.
  *
- * What texts are judged by is long to load and has a version of its own in the same row (`raiseContentVersion`), which is watched here and
- * loaded in `content-rules.ts`.
+ * The rules for texts take long to load, so they have their own version in the same row (`raiseContentVersion`). This module watches that
+ * version; `content-rules.ts` loads the rules.
  */
 import type { Db, Sql } from '../../db/db.ts';
 import { groupBy } from '../../std/group.ts';
@@ -35,7 +35,7 @@ export interface Tenancy {
   readonly password: string | null;
 }
 
-/** An account as it proves itself with api_id and api_key. */
+/** An account that authenticates with api_id and api_key. */
 export interface ApiAccount {
   readonly account: Account;
   readonly apiKey: string;
@@ -72,30 +72,30 @@ interface Snapshot {
 export interface Directory {
   start(): Promise<void>;
   stop(): Promise<void>;
-  /** Reads the configuration anew if its version has changed. Call it after a change, before answering. */
+  /** Reloads the configuration if its version has changed. Call it after a change, before answering. */
   refresh(): Promise<void>;
-  /** Rises with every change; for caches that hold what configuration decides. */
+  /** Rises with every change; for caches that depend on the configuration. */
   version(): bigint;
   onChange(listener: () => void): void;
-  /** Rises with every change of what texts are judged by. */
+  /** Rises with every change of the rules for texts. */
   contentVersion(): bigint;
   onContentChange(listener: () => void): void;
-  /** Which there are; no configuration, but asked for together with it. */
+  /** All dialects; not configuration, but needed together with it. */
   readonly dialects: Dialects;
   account(id: bigint): Account | undefined;
   accounts(): Iterable<Account>;
   byApiId(apiId: string): ApiAccount | undefined;
   product(id: bigint): Product | undefined;
   subscription(id: bigint): Tenancy | undefined;
-  /** What an account subscribes to, by id. */
+  /** An account's subscriptions, by id. */
   subscriptionsOf(accountId: bigint): readonly Tenancy[];
   bySpId(spId: bigint): Tenancy | undefined;
-  /** The subscription whose extension is the longest beginning of these digits (what follows a channel's access number). */
+  /** The subscription with the longest extension that these digits (after a channel's access number) begin with. */
   byExtension(digits: string): Tenancy | undefined;
   channels(): Iterable<Channel>;
   channel(id: bigint): Channel | undefined;
   channelSecret(id: bigint): string | undefined;
-  /** The channels of a pool; empty if it has none, undefined if there is no such pool. */
+  /** The channels of a pool, possibly none; undefined if there is no such pool. */
   pool(id: bigint): readonly PoolMember[] | undefined;
   /** The pools that a channel is in. */
   poolsOf(channelId: bigint): readonly bigint[];
@@ -103,9 +103,9 @@ export interface Directory {
   signature(accountId: bigint, name: string): Signature | undefined;
   /** The frequency caps of a subject, by id; usually none. */
   caps(scope: CapScope, subjectId: bigint): readonly Cap[];
-  /** Which table of numbers the operator has imported (see number-plan.ts); 0 if none. */
+  /** The number table that the operator has imported (see number-plan.ts); 0 if none. */
   numberTable(): bigint;
-  /** Whether any number is known to be ported, so that it is worth asking (see portability.ts). */
+  /** Whether any number is known to be ported; if not, no query is needed (see portability.ts). */
   hasPortedNumbers(): boolean;
   settings(): PlatformSettings;
 }
@@ -118,7 +118,7 @@ export async function raiseVersion(sql: Sql): Promise<void> {
   await sql`update config_version set version = version + 1 where id = 1`;
 }
 
-/** Marks a change of what texts are judged by, in the transaction that makes it; last in it, since others wait for the row. */
+/** Marks a change of the rules for texts, in the transaction that makes it. Call it last, since other transactions wait for the row. */
 export async function raiseContentVersion(sql: Sql): Promise<void> {
   await sql`update config_version set content_version = content_version + 1 where id = 1`;
 }
@@ -151,7 +151,7 @@ export function createDirectory({ db, box, dialects }: { db: Db; box: SecretBox;
     }
   }
 
-  /** One load at a time; a caller who comes during one waits for the next, since the running one may have read before its change. */
+  /** One load at a time. A caller who comes during a load waits for the next one, since the running one may have read before its change. */
   async function refresh(): Promise<void> {
     while (loading) await loading;
     loading = reloadIfChanged().finally(() => {

@@ -1,24 +1,24 @@
 /**
- * What a node holds in memory of something large that is stored, beside the directory: it is loaded anew when the directory sees another
- * version of it, and what was loaded before stays in force until then. Who holds it says what loading is.
+ * Keeps something large that is stored in a node's memory, beside the directory. It reloads when the directory sees another version; until
+ * then the old one stays in force. The caller defines loading.
  */
 
 export interface Follower {
-  /** Resolves when what is stored is in force; from then on it is followed. */
+  /** Resolves when the stored version is in force; from then on changes are followed. */
   start(): Promise<void>;
   stop(): Promise<void>;
-  /** Resolves when what the directory knows to be stored is in force on this node. Call it after a change, before answering. */
+  /** Resolves when the version that the directory knows is in force on this node. Call it after a change, before answering. */
   refresh(): Promise<void>;
 }
 
 export interface Followed {
-  /** Whether what is in force is what the directory knows to be stored. */
+  /** Whether the version in force is the one that the directory knows. */
   isCurrent(): boolean;
-  /** Loads what is stored and puts it in force, or throws and changes nothing. */
+  /** Loads the stored version and puts it in force, or throws and changes nothing. */
   load(): Promise<void>;
-  /** Calls the listener whenever the directory may know something new. */
+  /** Calls the listener whenever the directory may have a new version. */
   onChange(listener: () => void): void;
-  /** Told when loading has failed: it is tried again. */
+  /** Called when loading has failed; it is retried. */
   onFailure(error: unknown): void;
 }
 
@@ -29,7 +29,7 @@ export function createFollower({ isCurrent, load, onChange, onFailure }: Followe
   let retry: NodeJS.Timeout | undefined;
   let isStopped = false;
 
-  /** One load at a time; a caller who comes during one looks again when it has ended. */
+  /** One load at a time. A caller who comes during a load checks again when it has ended. */
   async function refresh(): Promise<void> {
     while (loading) await loading.catch(() => {});
     if (isStopped || isCurrent()) return;

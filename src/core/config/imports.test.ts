@@ -75,7 +75,7 @@ test('a spool gives back what it took, as often as wanted, in rough order, equal
       const read: bigint[] = [];
       for await (const batch of spool.batches()) read.push(...batch);
       expect([...read].sort((a, b) => Number(a - b))).toEqual(sorted);
-      // No value within the bounds stands behind one that is a drawer higher.
+      // Values come out at most one drawer out of order.
       let most = bounds.from;
       for (const value of read.filter((one) => one >= bounds.from && one < bounds.to)) {
         expect(most - value).toBeLessThan(4000n);
@@ -85,7 +85,7 @@ test('a spool gives back what it took, as often as wanted, in rough order, equal
   });
   const far = { from: 0n, to: 256n << 20n };
   await withSpool(far, async (spool) => {
-    // All of one drawer, so that nothing but their coming gives an order.
+    // All in one drawer, so that only the order of arrival can order them.
     for (let i = 0; i < 5000; i++) {
       spool.add(BigInt((i * 7) % 5000));
       await spool.flush();

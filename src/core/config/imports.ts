@@ -1,14 +1,14 @@
 /**
- * Files that an operator sends, of any length, in constant memory: rows of a text that arrives in pieces, and a place on disk for what was
- * read of them. A file is read and checked to its end before the database is asked for anything: no transaction waits for a slow sender,
- * and a file that is broken anywhere has changed nothing.
+ * Files from an operator, of any length, in constant memory: reads rows of a text that arrives in pieces, and stores what was read on disk.
+ * A file is read and checked to its end before the first query: no transaction waits for a slow sender, and a file with an error anywhere
+ * changes nothing.
  */
 import { mkdtemp, open, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { Denial } from './management.ts';
 
-/** Who takes the rows of a file. */
+/** Takes the rows of a file. */
 interface RowTaker {
   /** The fields of one row; a denial says what is wrong with them. */
   add(fields: readonly string[]): void;
@@ -16,12 +16,12 @@ interface RowTaker {
   flush?(): Promise<void>;
 }
 
-/** What became of the rows of a file. */
+/** The result of reading a file. */
 export interface FileReport {
   readonly rows: number;
-  /** Rows that were passed over, since the sender wanted it so. */
+  /** Rows that were skipped, as the sender requested. */
   readonly skipped: number;
-  /** What was wrong with the first of those. */
+  /** What was wrong with the first skipped rows. */
   readonly problems: readonly string[];
 }
 
@@ -29,8 +29,8 @@ const lineCharacters = 200;
 const mostProblems = 20;
 
 /**
- * Reads rows of fields with commas between, one a line; in UTF-8, blank lines and a first line that says the column names are passed over.
- * The first row that is wrong is denied with its line, unless `skipInvalid`.
+ * Reads rows with comma-separated fields, one row a line, in UTF-8. Blank lines and a first line with the column names are skipped. The
+ * first wrong row is denied with its line, unless `skipInvalid`.
  */
 export async function readRows(
   chunks: AsyncIterable<Uint8Array>,
@@ -46,7 +46,7 @@ export async function readRows(
 
   function take(text: string): void {
     line++;
-    // No line of such a file: it is no such file.
+    // Too long for a line of such a file, so it is another kind of file.
     if (text.length > lineCharacters) throw new Denial('invalid', `line ${line}: more than ${lineCharacters} characters`);
     const written = text.trim();
     if (written === '' || (line === 1 && written.toLowerCase() === columns)) return;
@@ -86,29 +86,29 @@ export async function readRows(
   return { rows, skipped, problems };
 }
 
-/** As spreadsheets write a field. */
+/** A field in a spreadsheet's quotes. */
 const unquoted = (field: string): string => field.trim().replace(/^"(.*)"$/, '$1');
 
 /** Integers on disk. */
 export interface Spool {
   add(value: bigint): void;
-  /** Writes what was added, where it is much. */
+  /** Writes added values to disk once they are many. */
   flush(): Promise<void>;
-  /** All of them, as often as wanted, so many at once: in rough order, and equal ones in the order in which they came. */
+  /** All values, in batches; may be called repeatedly. Roughly ordered, and equal values in the order in which they came. */
   batches(): AsyncIterable<readonly bigint[]>;
 }
 
-/** Into one statement. */
+/** Values in one statement. */
 const batchSize = 50_000;
 /**
- * Values lie in so many drawers by their size, so that what goes into one statement is near each other in the index: 5,000,000 scattered
- * numbers take 29 s instead of 40, and the more an index is larger than the memory, the more that is.
+ * Values are sorted by size into this many drawers, so that the values of one statement are near each other in the index: 5,000,000
+ * scattered numbers take 29 s instead of 40. The gain grows when the index is larger than the memory.
  */
 const drawers = 256;
-/** Of one drawer, written at once. */
+/** Values of one drawer that are written at once. */
 const writeSize = 1024;
 
-/** Gives work a spool for values that are mostly within these bounds, and takes it away afterwards. */
+/** Runs `work` with a spool for values that are mostly within these bounds, and removes the spool afterwards. */
 export async function withSpool<Result>(
   bounds: { readonly from: bigint; readonly to: bigint },
   work: (spool: Spool) => Promise<Result>,
@@ -128,7 +128,7 @@ export async function withSpool<Result>(
 
 function spoolIn(file: Awaited<ReturnType<typeof open>>, { from, to }: { from: bigint; to: bigint }): Spool {
   const waiting = Array.from({ length: drawers }, (): bigint[] => []);
-  /** Where the pieces of each drawer lie in the file. */
+  /** The positions of each drawer's pieces in the file. */
   const pieces = waiting.map((): { at: number; count: number }[] => []);
   let end = 0;
   const lowest = Number(from);

@@ -1,13 +1,13 @@
 /**
- * What the modules behind the management API have in common: how a change becomes visible, how a wish is denied, how a list is cut
- * into pages. The modules themselves (accounts, catalogue, templates, blocklists, tokens, reporting) know nothing of HTTP.
+ * What the modules behind the management API share: how a change becomes visible, how a request is denied, how a list is cut into pages.
+ * The modules themselves (accounts, catalogue, templates, blocklists, tokens, reporting) know nothing of HTTP.
  */
 import type { Db, Sql } from '../../db/db.ts';
 import type { SecretBox } from '../../std/secret-box.ts';
 import type { ChannelKinds } from '../model/configuration.ts';
 import type { Directory } from './directory.ts';
 
-/** What management works with: the database, the sealed box for secrets, this node's view of the configuration, the protocols there are. */
+/** What management needs: the database, the box that seals secrets, this node's view of the configuration, the channel kinds. */
 export interface Management {
   readonly db: Db;
   readonly box: SecretBox;
@@ -16,8 +16,8 @@ export interface Management {
 }
 
 /**
- * Changes the configuration in one transaction. When this returns, the change is committed and this node acts on it; the others
- * follow within a second. `work` calls writers that raise the configuration's version themselves.
+ * Changes the configuration in one transaction. When this returns, the change is committed and in force on this node; the others follow
+ * within a second. `work` calls writers that raise the configuration's version themselves.
  */
 export async function change<Result>({ db, directory }: Management, work: (sql: Sql) => Promise<Result>): Promise<Result> {
   const result = await db.transaction(work);
@@ -28,14 +28,14 @@ export async function change<Result>({ db, directory }: Management, work: (sql: 
 // ── denials ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /**
- * - `not_found`: there is no such thing, or it is somebody else's; the two are never told apart.
- * - `malformed`: a value does not look as it must, which could be told only by something that is stored or configured.
- * - `invalid`: a value is well-formed but means nothing here; `path` says which.
- * - `conflict`: the thing's present state, or another thing, stands in the way.
+ * - `not_found`: it does not exist, or it belongs to somebody else; the caller cannot tell which.
+ * - `malformed`: a value has the wrong form, and only stored or configured data could show that.
+ * - `invalid`: a value is well-formed but has no meaning here; `path` says which value.
+ * - `conflict`: the object's present state, or another object, prevents it.
  */
 export type DenialCode = 'not_found' | 'malformed' | 'invalid' | 'conflict';
 
-/** A management request that cannot be met. Thrown inside a transaction it rolls everything back. */
+/** A management request that cannot be fulfilled. Thrown inside a transaction, it rolls everything back. */
 export class Denial extends Error {
   readonly code: DenialCode;
   constructor(code: DenialCode, message: string) {
@@ -50,24 +50,23 @@ export function found<Row>(row: Row | undefined, what: string): Row {
   return row;
 }
 
-/** Denies a value of `accountId` that is no account's. */
+/** Denies a value of `accountId` that is not an account's id. */
 export async function checkAccount(sql: Sql, accountId: bigint): Promise<void> {
   const [account] = await sql`select 1 from accounts where id = ${accountId}`;
   if (!account) throw new Denial('invalid', 'accountId: no such account');
 }
 
-/** The next id for a thing that is configured. */
+/** The next id for a configured object. */
 export async function nextConfigId(sql: Sql): Promise<bigint> {
   const [row] = await sql<[{ id: bigint }]>`select nextval('config_ids') as id`;
   return row.id;
 }
 
-// ── pages ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-// Lists are read by key, never by offset: a page costs the same wherever it is, and rows that come meanwhile shift nothing.
+// Lists are read by key, never by offset: every page costs the same, and new rows do not shift the next page.
 
 export interface PageRequest {
   readonly limit: number;
-  /** The `next` of the page before; null for the first page. */
+  /** The `next` of the previous page; null for the first page. */
   readonly cursor: string | null;
 }
 
@@ -81,8 +80,8 @@ export interface Page<Row> {
 type KeyPart = bigint | string;
 
 /**
- * Cuts rows, of which the query read one more than the page holds, into a page. The cursor is the sort key of the last row, opaque to
- * the client.
+ * Cuts rows into a page; the query must read one row more than the page has. The cursor is the sort key of the last row, opaque to the
+ * client.
  */
 export function pageOf<Row>(rows: readonly Row[], { limit }: PageRequest, keyOf: (row: Row) => readonly KeyPart[]): Page<Row> {
   const data = rows.slice(0, limit);
@@ -91,23 +90,23 @@ export function pageOf<Row>(rows: readonly Row[], { limit }: PageRequest, keyOf:
   return { data, next: isLast ? null : Buffer.from(JSON.stringify(keyOf(last).map(String))).toString('base64url') };
 }
 
-/** The same page, its rows shown in another way. */
+/** The same page with its rows mapped. */
 export const mapPage = <Row, Shown>({ data, next }: Page<Row>, show: (row: Row) => Shown): { data: Shown[]; next: string | null } => ({
   data: data.map(show),
   next,
 });
 
-/** Lists that rise by id go on after this one. */
+/** Lists in ascending order of id continue after this one. */
 export const afterId = (page: PageRequest): bigint => keyOf(page, ['id'])?.[0] ?? 0n;
 
-/** Lists that fall by id, newest first, go on below this one. */
+/** Lists in descending order of id, newest first, continue below this one. */
 export const belowId = (page: PageRequest): bigint => keyOf(page, ['id'])?.[0] ?? highest;
 
-/** What the parts of a sort key are; `id` is never negative, `micros` is a time, in microseconds since 1970. */
+/** The types of a sort key's parts. `id` is never negative; `micros` is a time, in microseconds since 1970. */
 type Shape = readonly ('id' | 'integer' | 'micros' | 'text')[];
 type KeyOf<S extends Shape> = { readonly [At in keyof S]: S[At] extends 'text' ? string : bigint };
 
-/** The sort key a page goes on from; null for the first. Whatever a client makes up is a denial, never an error of the database. */
+/** The sort key after which a page continues; null for the first page. A made-up cursor is a denial, never a database error. */
 export function keyOf<const S extends Shape>({ cursor }: PageRequest, shape: S): KeyOf<S> | null {
   if (cursor === null) return null;
   const parts = partsOf(cursor);

@@ -1,7 +1,7 @@
 /**
- * Early wake-ups between the parts of a node and between nodes: "there is something in the queue", "there is something to push". A
- * signal is a hint, never the data; whoever waits for one also polls. Towards other nodes at most one notification per topic goes out
- * in a tenth of a second, since NOTIFY takes a lock of the whole server.
+ * Early wake-ups between the parts of a node and between nodes: "there is something in the queue", "there is something to push". A signal
+ * is a hint, never the data; its listeners also poll. To other nodes, at most one notification per topic is sent in a tenth of a second,
+ * since NOTIFY takes a server-wide lock.
  */
 import { randomUUID } from 'node:crypto';
 import type { Db } from '../../db/db.ts';

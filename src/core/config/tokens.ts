@@ -1,8 +1,8 @@
 /**
  * Bearer tokens of the management API. Owns the table `tokens`.
  *
- * A token is shown once, when it is made; what is stored is its SHA-256. That is enough: a token is 32 random bytes, so there is
- * nothing to guess that a slow hash would slow down, and looking a hash up tells a timer nothing about the token.
+ * A token is shown once, when it is made; its SHA-256 is stored. A slow hash would not help: a token is 32 random bytes, so it cannot be
+ * guessed. The time of looking a hash up reveals nothing about the token.
  */
 import { createHash, randomBytes } from 'node:crypto';
 import type { Sql } from '../../db/db.ts';
@@ -11,13 +11,13 @@ import { checkAccount } from './management.ts';
 /** Who calls the management API: the operator, or one account. */
 export type Caller = { readonly role: 'operator' } | { readonly role: 'account'; readonly accountId: bigint };
 
-/** A caller as its token shows it. */
+/** A caller, with the name of its token. */
 export type TokenHolder = Caller & { readonly tokenName: string };
 
 export interface NewToken {
   readonly name: string;
   readonly caller: Caller;
-  /** The token itself, where it must be a known one (the sandbox); random if left out. */
+  /** A fixed token, for the sandbox; random if left out. */
   readonly token?: string;
 }
 
@@ -31,7 +31,7 @@ export async function createToken(sql: Sql, { name, caller, token = newToken() }
   return token;
 }
 
-/** Whose token this is; null if it is nobody's. */
+/** The holder of this token; null if there is none. */
 export async function findToken(sql: Sql, presented: string): Promise<TokenHolder | null> {
   const [row] = await sql<{ accountId: bigint | null; tokenName: string }[]>`
     select account_id as "accountId", name as "tokenName" from tokens where hash = ${hashOf(presented)}`;

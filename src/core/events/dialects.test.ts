@@ -1,4 +1,4 @@
-/** What is owed in which dialect: with one that the core has never heard of, and with rows of nodes that know none. */
+/** The dialect in which events are owed: with a dialect that the core has never heard of, and with rows of nodes that know none. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Platform, startAimPlatform } from '../../../test/kit/aim-platform.ts';
 import { dialects } from '../../http/dialects/registry.ts';
@@ -13,7 +13,7 @@ import { searchEvents } from './history.ts';
 import { createOutbox, type Outbox } from './outbox.ts';
 import { destinations, reportsFrom, wholeAccount } from './owed.ts';
 
-/** Pushed to the account, many at once and more than once, and pulled when that is over: no dialect of today is so. */
+/** Pushed to the account, many at once and with retries, and pulled after that: no present dialect works like this. */
 const pigeon: DialectRules = {
   name: 'pigeon',
   credentials: 'api_id',
@@ -36,7 +36,7 @@ const subscriptionId = 500001n;
 const url = 'http://127.0.0.1:1/';
 
 let platform: Platform;
-/** A node that knows the new dialect, and the one of the platform, which does not. */
+/** A node that knows the new dialect, and the platform's own, which does not. */
 let newer: Management;
 let newOutbox: Outbox;
 let oldOutbox: Outbox;
@@ -116,7 +116,7 @@ describe('a dialect more', () => {
       { dialect: 'pigeon', endpoint: wholeAccount, route: 1, n: 500 },
       { dialect: 'pigeon', endpoint: wholeAccount, route: 1, n: 200 },
     ]);
-    // Cut in two, a parcel stays owed in its dialect.
+    // A parcel that is cut in two stays owed in its dialect.
     expect(await pull(newOutbox, '3yit', 450)).toBe(450);
     expect(await pull(newOutbox, '3yit')).toBe(150);
     expect(await pull(newOutbox, '3yit')).toBe(0);
@@ -146,7 +146,7 @@ describe('a dialect more', () => {
     const given = await newOutbox.recover(({ id: claimId, ...claim }) => [{ ...claim, claimId, fate: { kind: 'failed' }, attempt: null }]);
     expect(given).toBe(50);
 
-    // What ends there waits for one that does.
+    // Events of a node that does not know the dialect wait for one that does.
     await end(platform.app.management.directory, 3);
     expect((await parcels()).slice(1)).toEqual([1, 1, 1].map((n) => ({ dialect: 'pigeon', endpoint: subscriptionId, route: 0, n })));
     expect(await pull(newOutbox, 'pigeon')).toBe(3);
@@ -155,7 +155,7 @@ describe('a dialect more', () => {
   it('is the one of a replay, too, for what was owed in it', async () => {
     const whole = { subscriptionId, kind: 'report', fromDay: day, toDay: day } as const;
     await speak('3yit');
-    // 650 and 3 were pulled in it, 50 have failed; 600 were pulled in the other.
+    // 650 and 3 were pulled in the new dialect and 50 have failed; 600 were pulled in the other one.
     expect(await newOutbox.replay(accountId, { ...whole, state: 'failed' })).toBe(50);
     expect(await newOutbox.replay(accountId, whole)).toBe(1253);
     await change(newer, (tx) => changeAccount(tx, accountId, { pushUrls: { report: null } }));

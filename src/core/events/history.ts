@@ -1,6 +1,6 @@
 /**
- * What happened to events: the history of what was handed over, searched together with what still waits, and having it handed over again.
- * Writes through owed.ts.
+ * What happened to events: the history of handed-over events, searched together with those that still wait, and replays. Writes through
+ * owed.ts.
  */
 import type { Fragment, Sql } from '../../db/db.ts';
 import type { Directory } from '../config/directory.ts';
@@ -14,13 +14,13 @@ import { eventsOf, opened } from './told.ts';
 // ── again ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 export interface ReplayFilter {
-  /** Null: of the whole account. */
+  /** Null: the whole account's. */
   readonly subscriptionId: bigint | null;
   readonly kind: EventKindName;
   /** Days of the events, inclusive. */
   readonly fromDay: string;
   readonly toDay: string;
-  /** `failed`: only what has failed or was kept, and was never handed over. */
+  /** `failed`: only events that have failed or were kept, and were never handed over. */
   readonly state?: 'any' | 'failed';
   readonly ids?: readonly bigint[];
   readonly batchId?: bigint;
@@ -28,8 +28,9 @@ export interface ReplayFilter {
 }
 
 /**
- * Has events wait again that were handed over, have failed or were kept, in the dialect in which they were owed: pushed where there is a URL,
- * else pulled. Returns how many. For a transaction in which nobody else replays events of this account, and no partition is dropped.
+ * Makes events wait again that were handed over, have failed or were kept, in the dialect in which they were owed: pushed where there is a
+ * URL, else pulled. Returns how many. Call it in a transaction in which nobody else replays events of this account, and no partition is
+ * dropped.
  */
 export async function replay(
   sql: Sql,
@@ -46,7 +47,7 @@ export async function replay(
     account_id = ${accountId} and kind = ${kind} and day between ${fromDay}::date and ${toDay}::date
     and (${subscriptionId}::bigint is null or subscription_id = ${subscriptionId})
     and (${batchId ?? null}::bigint is null or id between ${(batchId ?? 0n) * 32768n} and ${(batchId ?? 0n) * 32768n + 32767n})`;
-  // What has failed, and what was kept because nobody could pull it, each a parcel. Without a URL there is nothing to do for it.
+  // Parcels that have failed, or were kept because the dialect has no pull. Without a URL they stay as they are.
   const named = sql`${wanted} and (${ids}::bigint[] is null or id = any(${ids}::bigint[]))`;
   const kept = await pushAgain(sql, directory.dialects, to, named, at);
   if (state === 'failed') return kept;
@@ -75,8 +76,8 @@ export async function replay(
 }
 
 /**
- * Where the events of an account go, for each dialect in which they may be owed. `wasUsual` marks the one in which all of them were owed
- * before dialects were stored.
+ * Where the events of an account go, for each dialect in which they may be owed. `wasUsual` marks the dialect in which all of them were
+ * owed before dialects were stored.
  */
 function allDestinations(directory: Directory, accountId: bigint, kind: EventKindName): (Destination & { readonly wasUsual: boolean })[] {
   const { rules, usual } = directory.dialects;
@@ -98,25 +99,28 @@ export interface Event {
   /** The message's id, the reply's, or the template's. */
   readonly id: bigint;
   readonly kind: EventKindName;
-  /** 0 of an audit. */
+  /** 0 for an audit. */
   readonly subscriptionId: bigint;
-  /** `failed`: pushed in vain as often as the dialect allows. `kept`: nobody can pull it and there was no URL. Both wait for a replay. */
+  /**
+   * `failed`: all pushes that the dialect allows have failed. `kept`: the dialect has no pull, and there was no URL. Both wait for a
+   * replay.
+   */
   readonly state: 'waiting' | 'failed' | 'kept' | 'handed_over';
-  /** Waiting: whether it will be pushed or must be pulled. */
+  /** Whether a waiting event will be pushed or must be pulled. */
   readonly route: 'pull' | 'push';
-  /** The push that took it; null if it was pulled, or waits. */
+  /** The push that handed it over; null if it was pulled, or waits. */
   readonly pushId: bigint | null;
-  /** How often a push of it was begun, since it last began to wait. */
+  /** How many pushes of it have begun since it last began to wait. */
   readonly tries: number;
-  /** When it is pushed next; null if it is not. */
+  /** When it is pushed next; null if it will not be pushed. */
   readonly dueAt: Date | null;
   readonly phone: string;
   readonly code: string | null;
   readonly costE4: bigint | null;
-  /** When what it tells of happened. */
+  /** When the reported fact happened. */
   readonly at: Date;
   readonly handedAt: Date | null;
-  /** How often the operator or the customer had it handed over again. */
+  /** How often the operator or the customer replayed it. */
   readonly replays: number;
 }
 
@@ -132,9 +136,10 @@ export interface EventFilter {
 }
 
 /**
- * What is or was owed to an account, newest message or reply first. An event that waits to be handed over again is waiting.
+ * Events that are or were owed to an account, newest message or reply first. An event that was handed over and waits again counts as
+ * waiting.
  *
- * Walks the account's parcels downwards and opens those of a few batches at a time: all that is in a parcel is of one batch.
+ * Walks the account's parcels in descending order and opens those of a few batches at a time: all events of a parcel belong to one batch.
  */
 export async function searchEvents(
   sql: Sql,
@@ -177,7 +182,7 @@ const fits = (sql: Sql, { accountId, kind, fromDay, toDay, subscriptionId }: Eve
   account_id = ${accountId} and kind = ${kind} and day between ${fromDay}::date and ${toDay}::date
   and (${subscriptionId}::bigint is null or subscription_id = ${subscriptionId})`;
 
-/** Whether a parcel is in the state that is looked for. */
+/** Whether a parcel is in the wanted state. */
 const isWanted = (sql: Sql, { dialects, state }: EventSearch) =>
   ({
     waiting: sql`(route in (0, 1, 2) and not ${isKept(sql, dialects)})`,
@@ -187,7 +192,10 @@ const isWanted = (sql: Sql, { dialects, state }: EventSearch) =>
     any: sql`true`,
   })[state ?? 'any'];
 
-/** The next batches, downwards, whose parcels must be opened to find so many events; nulls if there are none. It may take more: see `eventRows`. */
+/**
+ * The next batches, in descending order, whose parcels must be opened to find so many events; nulls if there are none. It may take more:
+ * see `eventRows`.
+ */
 async function nextOf(sql: Sql, search: EventSearch, low: bigint, high: bigint, wanted: number) {
   const { state } = search;
   const [row] = await sql<[{ low: bigint | null; high: bigint | null }]>`
@@ -205,7 +213,7 @@ async function nextOf(sql: Sql, search: EventSearch, low: bigint, high: bigint, 
 
 type EventRow = Omit<Event, 'kind' | 'phone' | 'route' | 'code' | 'costE4'> & { route: number };
 
-/** Events in rows that are in this range, or these alone, up to the highest. */
+/** Events in rows of this range, or only these events, up to the highest. */
 async function eventRows(
   sql: Sql,
   search: EventSearch,
@@ -216,7 +224,7 @@ async function eventRows(
 ): Promise<EventRow[]> {
   const { state } = search;
   const wanted = sql`${fits(sql, search)} and ${range}`;
-  // What waits again is not handed over, so it must be seen even when only what was handed over is looked for.
+  // An event that waits again does not count as handed over, so waiting events are read even when only handed-over ones are wanted.
   const waiting = state === null || state === 'handed_over' ? wanted : sql`${wanted} and ${isWanted(sql, search)}`;
   return sql<EventRow[]>`
     with events as (
@@ -233,7 +241,7 @@ async function eventRows(
     from latest where ${state}::text is null or state = ${state} order by event_id desc limit ${limit}`;
 }
 
-/** Adds what the events say. */
+/** Adds the events' content. */
 async function tell(sql: Sql, { accountId, kind, fromDay, toDay }: EventSearch, rows: readonly EventRow[]): Promise<Event[]> {
   interface Told {
     readonly id: bigint;

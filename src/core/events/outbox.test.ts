@@ -1,4 +1,4 @@
-/** Events in parcels: exact limits, many who take at once, replays of a part, and pages over all of it. */
+/** Events in parcels: exact limits, concurrent pulls and pushes, replays of a part, and pages over all of it. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Platform, startAimPlatform } from '../../../test/kit/aim-platform.ts';
 import { plainNumbers } from '../../../test/kit/platform.ts';

@@ -1,6 +1,6 @@
 /**
- * Events owed to customers, as the rest of the program uses them: pulled by a dialect, pushed by the pusher, replayed by people. What waits is
- * in owed.ts, what was handed over in history.ts, what is being pushed in pushed.ts.
+ * Events owed to customers, as the rest of the program uses them: dialects pull them, the pusher pushes them, people replay them. owed.ts
+ * holds waiting events, history.ts handed-over ones, pushed.ts those that are being pushed.
  */
 import type { Db } from '../../db/db.ts';
 import type { Directory } from '../config/directory.ts';
@@ -21,7 +21,7 @@ export function createOutbox(deps: { db: Db; directory: Directory; clock: () => 
     replay: (accountId, filter) =>
       db.transaction(async (sql) => {
         await keepPartitions(sql);
-        // Two that replay the same at once would make parcels of it twice.
+        // Two concurrent replays of the same events would create their parcels twice.
         await sql`select pg_advisory_xact_lock(hashtextextended('hongyan replay', ${accountId}))`;
         return replay(sql, directory, accountId, filter, clock());
       }),

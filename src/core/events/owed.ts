@@ -1,13 +1,13 @@
 /**
- * Events owed to customers: how they are born, wait and leave. The only writer of `parcels`, what waits, and of `handovers`, what was handed
- * over: a parcel leaves one for the other in one statement.
+ * Events owed to customers: how they are created, wait and leave. The only writer of `parcels` (waiting events) and of `handovers` (events
+ * handed over): one statement moves a parcel from one to the other.
  *
- * Events travel in parcels: reports of one batch and day that were born together are one row (docs/adr/0011-events-travel-in-parcels.md). An
- * event that is pushed alone has tries of its own, so there, and of replies and audits, each event is a parcel. A parcel says who is to be
- * told, in which dialect and by which way; what is told is read when it leaves (told.ts).
+ * Events travel in parcels: reports of one batch and day that were created together are one row
+ * (docs/adr/0011-events-travel-in-parcels.md). An event that is pushed alone has its own tries, so there, and for replies and audits, each
+ * event is a parcel. A parcel stores the recipient, the dialect and the route; its content is read when it leaves (told.ts).
  *
- * An event is born in the transaction that ends its message (or stores its reply, or decides on its template), in the dialect that its
- * subscription speaks then. It stays owed in that dialect, whatever the subscription speaks later.
+ * An event is created in the transaction that ends its message (or stores its reply, or decides on its template), in the dialect that its
+ * subscription speaks then. It stays owed in that dialect, even if the subscription changes its dialect later.
  */
 import { type Db, type Fragment, planAnew, type Sql } from '../../db/db.ts';
 import { groupBy } from '../../std/group.ts';
@@ -18,11 +18,11 @@ import { batchIdOf } from '../model/ids.ts';
 import { type EventKind, eventKind, type EventKindName } from '../model/statuses.ts';
 import { type Carried, repliesOf, reportsOf } from './told.ts';
 
-/** Where pushes go. What is due to one endpoint is a line of its own. */
+/** Where pushes go. Each endpoint has its own queue of due events. */
 export interface Endpoint {
   readonly accountId: bigint;
   readonly dialect: string;
-  /** The subscription whose URL it is, or `wholeAccount`. */
+  /** The subscription that owns the URL, or `wholeAccount`. */
   readonly owner: bigint;
   readonly kind: EventKindName;
 }
@@ -30,35 +30,35 @@ export interface Endpoint {
 /** The owner of an endpoint whose URL is the account's own. */
 export const wholeAccount = 0n;
 
-/** By which way an event leaves. What is to be pulled and cannot be, in its dialect, is kept for a replay. */
+/** The route by which an event leaves. An event that must be pulled in a dialect without pull is kept for a replay. */
 const route = { pull: 0, push: 1, pushing: 2, failed: 3 } as const;
 
-/** Events that travel together, all of them the same way. */
+/** Events that travel together, by the same route. */
 export interface Parcel {
-  /** Its first event's. */
+  /** The id of its first event. */
   readonly id: bigint;
   /** How many events it holds. */
   readonly size: number;
-  /** How often a push of it was begun, with the one that a claim begins. */
+  /** How many pushes of it have begun, including the one that a claim begins. */
   readonly tries: number;
 }
 
-/** How long a claim stands; see pushed.ts. */
-const leaseSeconds = 60;
-/** Of reports that are not pushed one by one. A row of so many is small enough to lie where it is. */
+/** How long a claim lasts; see pushed.ts. */
+const claimSeconds = 60;
+/** The limit for reports that are not pushed one by one. A row of this size is still stored in line. */
 const eventsPerParcel = 500;
-/** How many parcels of many are looked at before it is known how much they hold. */
+/** How many parcels of many events are read before it is known how many events they have. */
 const firstLook = 16;
 
 // ── birth ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Where events of a subscription go that are told in a dialect. */
+/** Where a subscription's events in one dialect go. */
 export interface Destination {
   readonly subscriptionId: bigint;
   readonly dialect: string;
   readonly owner: bigint;
   readonly isPushed: boolean;
-  /** How many reports may be one parcel. */
+  /** The most reports in one parcel. */
   readonly reportsPerParcel: number;
 }
 
@@ -69,7 +69,7 @@ export function urlOf(directory: Directory, { accountId, dialect, owner, kind }:
   return directory.subscription(owner)?.subscription.pushUrls[kind];
 }
 
-/** Of a dialect that only a newer version knows, nothing is decided here: its events wait in parcels of one for a node that knows it. */
+/** For a dialect that only a newer version knows, nothing is decided here: its events wait in parcels of one for a node that knows it. */
 export function destinationOf(
   directory: Directory,
   { account, subscription }: Tenancy,
@@ -87,13 +87,13 @@ export function destinationOf(
   };
 }
 
-/** Where events of these accounts' subscriptions go that are born now. */
+/** Where new events of these accounts' subscriptions go. */
 export const destinations = (directory: Directory, accountIds: readonly bigint[], kind: 'report' | 'reply'): Destination[] =>
   accountIds.flatMap((id) => directory.subscriptionsOf(id)).map((tenancy) => destinationOf(directory, tenancy, kind));
 
 /**
- * The second half of a statement that ends messages: makes their events from its rows. `ended` is the name of a CTE with the columns
- * id, account_id, day, subscription_id, final_at.
+ * The second half of a statement that ends messages: creates their events from its rows. `ended` is the name of a CTE with the columns id,
+ * account_id, day, subscription_id, final_at.
  */
 export const reportsFrom = (sql: Sql, to: readonly Destination[]) => {
   const events = sql`select id, account_id, day, subscription_id, null::text as dialect, final_at as at, 0 as replay from ended`;
@@ -102,7 +102,7 @@ export const reportsFrom = (sql: Sql, to: readonly Destination[]) => {
 
 /**
  * A statement that wraps events into parcels: rows of id, account_id, day, subscription_id, dialect, at, replay. An event without a dialect
- * goes to the one destination of its subscription. Without a `dueAt` they are due since they happened.
+ * goes to the one destination of its subscription. Without a `dueAt`, each event is due at its own time.
  */
 export const parcelsFrom = (sql: Sql, kind: EventKind, to: readonly Destination[], events: Fragment, dueAt: Date | null) => sql`
   insert into parcels (account_id, kind, id, day, subscription_id, written_dialect, endpoint, route, at, due_at, replay, indexes)
@@ -129,8 +129,8 @@ export async function insertReply(
 }
 
 /**
- * Tells the account what was decided on its template, in the dialect in which it sends what the template is for; nothing where that dialect has
- * no words for it. A template is decided on once, so its id is the event's.
+ * Creates the event of a decision on a template, in the dialect in which the account sends the template's content; nothing where that
+ * dialect has no such event. A template is decided on once, so its id is the event's.
  */
 export async function insertAudit(
   sql: Sql,
@@ -138,7 +138,8 @@ export async function insertAudit(
   audit: { templateId: bigint; accountId: bigint; medium: Medium; day: string; at: Date },
 ): Promise<void> {
   const { accountId, medium, templateId: id } = audit;
-  // Not the directory: this is a transaction of the management API, and what it needs may be younger than this node's view.
+  // The directory is not used, because this is a transaction of the management API, and the rows it needs may be newer than this node's
+  // view.
   const [account] = await sql<{ dialect: string | null; isPushed: boolean }[]>`
     select push_urls ? 'template' as "isPushed",
            (select s.dialect from subscriptions s join products p on p.id = s.product_id
@@ -163,25 +164,25 @@ const insertOne = (
 
 // ── taking ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A parcel that is ours for the rest of a transaction. */
+/** A parcel that is locked for the rest of a transaction. */
 export interface Taken extends Parcel {
   readonly day: string;
   readonly eventIds: readonly bigint[];
 }
 
-/** Which parcels to take: of an account and a kind, those that are as `which`, the first in this order. */
+/** Which parcels to take: an account's, of one kind, that match `which`, the first in this order. */
 export interface Wanted {
   readonly accountId: bigint;
   readonly kind: EventKind;
   readonly which: Fragment;
   readonly order: Fragment;
-  /** Each of them is one event. */
+  /** Each parcel is one event. */
   readonly isOne: boolean;
 }
 
 /**
- * Locks parcels in order, past those that others have locked, until they hold so many events. One that holds more than is left is cut in
- * two. What was looked at in vain stays locked until the transaction ends, so at first only a few are, unless each is one event.
+ * Locks parcels in order, skipping locked ones, until they have so many events. A parcel with more events than are left is cut in two. A
+ * parcel that was read but not taken stays locked until the transaction ends, so at first only a few are read, unless each is one event.
  */
 export async function take(sql: Sql, { accountId, kind, which, order, isOne }: Wanted, limit: number): Promise<Taken[]> {
   const taken: Taken[] = [];
@@ -203,7 +204,7 @@ export async function take(sql: Sql, { accountId, kind, which, order, isOne }: W
   }
 }
 
-/** Leaves the first `size` events of a parcel in it and makes a parcel of the others. */
+/** Leaves the first `size` events of a parcel in it and makes a new parcel of the others. */
 const cut = (sql: Sql, accountId: bigint, kind: EventKind, id: bigint, size: number) => sql`
   with rest as (
     insert into parcels (account_id, kind, id, day, subscription_id, written_dialect, endpoint, route, at, due_at, tries, replay, indexes)
@@ -212,7 +213,7 @@ const cut = (sql: Sql, accountId: bigint, kind: EventKind, id: bigint, size: num
     from parcels where account_id = ${accountId} and kind = ${kind} and id = ${id})
   update parcels set indexes = coalesce(indexes[ : ${size}], '{}') where account_id = ${accountId} and kind = ${kind} and id = ${id}`;
 
-/** What taken parcels tell of. */
+/** The events of taken parcels. */
 export function carriedIn(accountId: bigint, taken: readonly Taken[]): Carried {
   const days = taken.map(({ day }) => day).sort();
   return { accountId, days: [days[0] ?? '', days.at(-1) ?? ''], ids: taken.flatMap(({ eventIds }) => eventIds) };
@@ -221,8 +222,8 @@ export function carriedIn(accountId: bigint, taken: readonly Taken[]): Carried {
 // ── leaving ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /**
- * Moves parcels that are as `which` from waiting to history, each with the push that carried it, or null if it was pulled. The key is the
- * guard that nothing is handed over twice.
+ * Moves parcels that match `which` from waiting to history, each with the push that carried it, or null if it was pulled. The key ensures
+ * that nothing is handed over twice.
  */
 export const handOver = (
   sql: Sql,
@@ -241,9 +242,11 @@ export const handOver = (
   from gone join unnest(${parcels.map(({ id }) => id)}::bigint[], ${parcels.map(({ pushId }) => pushId)}::bigint[]) as p(id, push_id)
     on p.id = gone.id`;
 
-/** Pulls by customers. A parcel is pulled in the dialect in which it is owed, also by a customer whose subscription speaks another one now. */
+/**
+ * Pulls by customers. A parcel is pulled in the dialect in which it is owed, even if the customer's subscription speaks another one now.
+ */
 export interface Pulls {
-  /** Hands over what waits, oldest first, each event once whoever else pulls at the same time, and no more than the limit. */
+  /** Hands over waiting events, oldest first, at most `limit`. Concurrent pulls never get the same event. */
   pullReports(tenancy: Tenancy, dialect: string, limit: number): Promise<ReportEvents[]>;
   pullReplies(tenancy: Tenancy, dialect: string, limit: number): Promise<ReplyEvent[]>;
 }
@@ -262,14 +265,14 @@ export function createPulls({ db, clock }: { db: Db; clock: () => Date }): Pulls
       const [, taken] = await Promise.all([planAnew(sql), take(sql, wanted, limit)]);
       if (taken.length === 0) return [];
       const parcels = taken.map(({ id }) => ({ id, pushId: null }));
-      // Two statements, since one that reads what it moves would ask every node of a sharded database.
+      // Two statements, since one that reads what it moves would query every node of a sharded database.
       const [, told] = await Promise.all([
         handOver(sql, account.id, kind, parcels, sql`true`, clock()),
         tell(sql, carriedIn(account.id, taken)),
       ]);
       return told;
     };
-    // A pull that was committed is answered with its rows, even if the database went away before it could say so: nobody would see them again.
+    // A committed pull is answered with its rows, even if the database went away before it could confirm: nobody would see the rows again.
     return db.transaction(handOverNext, { findOut: (told) => told.length > 0 });
   }
 
@@ -282,13 +285,13 @@ export function createPulls({ db, clock }: { db: Db; clock: () => Date }): Pulls
 
 // ── pushes ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Marks taken parcels as being pushed under this claim, which is a try. */
+/** Marks taken parcels as being pushed under this claim, which counts as a try. */
 export const beginPush = (sql: Sql, accountId: bigint, kind: EventKind, taken: readonly Taken[], claimId: bigint) => sql`
   update parcels
-  set route = ${route.pushing}, push_id = ${claimId}, tries = tries + 1, lease_until = now() + make_interval(secs => ${leaseSeconds})
+  set route = ${route.pushing}, push_id = ${claimId}, tries = tries + 1, lease_until = now() + make_interval(secs => ${claimSeconds})
   where account_id = ${accountId} and kind = ${kind} and id = any(${taken.map(({ id }) => id)}::bigint[])`;
 
-/** Has parcels wait again that are being pushed under these claims: for their next push, to be pulled, or for a replay. */
+/** Makes parcels that are being pushed under these claims wait again: for their next push, to be pulled, or for a replay. */
 export const endPush = (
   sql: Sql,
   accountId: bigint,
@@ -301,11 +304,11 @@ export const endPush = (
       tries = tries - ${next.wasTry ? 0 : 1}::smallint
   where account_id = ${accountId} and kind = ${kind} and id = any(${ids}::bigint[]) and ${underClaims(sql, claimIds)}`;
 
-/** What is still being pushed under one of these claims; what is not has been judged by somebody else since. */
+/** Parcels still being pushed under one of these claims. For all others another node has already settled the push. */
 export const underClaims = (sql: Sql, claimIds: readonly bigint[]) =>
   sql`route = ${route.pushing} and push_id = any(${claimIds}::bigint[])`;
 
-/** Has a portion of what waits to be pushed to an endpoint wait to be pulled instead. */
+/** Changes a portion of an endpoint's events from push to pull. */
 export const leavePush = (sql: Sql, { accountId, dialect, owner, kind }: Endpoint, portion: number) => sql`
   with orphaned as (
     select id from parcels
@@ -325,7 +328,7 @@ export const isKept = (sql: Sql, { rules }: Dialects) => {
 /** Parcels that have failed or are kept stay until an operator replays them. */
 const isLeft = (sql: Sql, dialects: Dialects) => sql`(route = ${route.failed} or ${isKept(sql, dialects)})`;
 
-/** Has parcels be pushed that have failed or were kept, where there is a URL now. Returns how many events that is. */
+/** Pushes parcels that have failed or were kept, where there is a URL now. Returns the number of events. */
 export async function pushAgain(sql: Sql, dialects: Dialects, to: readonly Destination[], which: Fragment, at: Date): Promise<number> {
   const byDialect = groupBy(
     to.filter(({ isPushed }) => isPushed),
@@ -346,8 +349,8 @@ export async function pushAgain(sql: Sql, dialects: Dialects, to: readonly Desti
 // ── past retention ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /**
- * Days before this with events that somebody will come for. Reads all that waits: nothing indexes its day. A sweep over all accounts, like
- * the others here.
+ * Days before `before` with events that may still be handed over without an operator. Reads all waiting events, because their day has no
+ * index. Covers all accounts, like the other functions here.
  */
 export async function awaitedDays(sql: Sql, dialects: Dialects, before: string): Promise<ReadonlySet<string>> {
   const rows = await sql<{ day: string }[]>`select distinct day from parcels where day < ${before} and not ${isLeft(sql, dialects)}`;
@@ -355,8 +358,8 @@ export async function awaitedDays(sql: Sql, dialects: Dialects, before: string):
 }
 
 /**
- * Gives up the events of a day, at most `limit` parcels: those that have failed or are kept, and `all` others too unless they are being pushed at
- * this moment. Returns how many parcels.
+ * Gives up the events of a day, at most `limit` parcels: those that have failed or are kept, and with `all` the others too, unless they are
+ * being pushed now. Returns how many parcels.
  */
 export async function giveUpEvents(sql: Sql, dialects: Dialects, day: string, all: boolean, limit: number): Promise<number> {
   const which = () => sql`day = ${day} and ${all ? sql`route <> ${route.pushing}` : isLeft(sql, dialects)}`;
@@ -377,20 +380,20 @@ export async function giveUpEvents(sql: Sql, dialects: Dialects, day: string, al
   return given;
 }
 
-/** Rows of each account, in the order of the accounts: two transactions that lock several begin with the same. */
+/** The rows of each account, in the order of the accounts, so that two transactions lock accounts in the same order. */
 export const byAccount = <Row extends { readonly accountId: bigint }>(rows: readonly Row[]): [bigint, Row[]][] =>
   [...groupBy(rows, ({ accountId }) => accountId)].sort(([a], [b]) => (a < b ? -1 : 1));
 
-/** Whether anything of a day waits, for whatever. */
+/** Whether any event of a day still waits, whatever its state. */
 export async function hasWaiting(sql: Sql, day: string): Promise<boolean> {
   const [row] = await sql<[{ waits: boolean }]>`select exists (select 1 from parcels where day = ${day}) as waits`;
   return row.waits;
 }
 
-/** What is handed over needs a partition to go to, so no day is dropped while something is made to wait again. For one transaction. */
+/** Prevents dropping partitions for the rest of this transaction, because a replayed event needs a partition when it is handed over. */
 export const keepPartitions = async (sql: Sql): Promise<void> =>
   void (await sql`select pg_advisory_xact_lock_shared(hashtext('hongyan partitions'))`);
 
-/** The other side: nothing is replayed, and nobody else makes or drops partitions, for the rest of this transaction. */
+/** The counterpart: prevents replays, and other transactions that create or drop partitions, for the rest of this transaction. */
 export const ownPartitions = async (sql: Sql): Promise<void> =>
   void (await sql`select pg_advisory_xact_lock(hashtext('hongyan partitions'))`);

@@ -1,9 +1,10 @@
 /**
- * Pushes of events: which endpoints have something due, claims of it, and what came of them. The only writer of `pushes`, every try.
+ * Pushes of events: which endpoints have something due, claims of it, and the results. The only writer of `pushes`, the record of every
+ * try.
  *
- * An event that waits for an endpoint is due at a time. A push claims due events and commits before anything is sent, and the claim is a try:
- * whatever happens to the process, an event is pushed no more often than its dialect allows. Claims run out, so what a lost process has left
- * behind is found. What a try that failed means (again later, to be pulled, failed for good) is decided by whoever pushes, and written here.
+ * An event that waits for an endpoint is due at a time. A push claims due events and commits before anything is sent, and the claim counts
+ * as a try: even if the process dies, an event is pushed no more often than its dialect allows. Claims run out, so that the events of a
+ * lost process are found. The pusher decides what a failed try means (again later, to be pulled, failed for good); this module stores it.
  */
 import { performance } from 'node:perf_hooks';
 import { type Db, planAnew, type Sql } from '../../db/db.ts';
@@ -36,7 +37,7 @@ export interface Load {
     | { readonly kind: 'audit'; readonly audits: readonly AuditEvent[] };
 }
 
-/** Events that nobody else pushes, until the claim runs out. */
+/** Events that no other node pushes, until the claim runs out. */
 export interface PushClaim {
   readonly id: bigint;
   readonly endpoint: Endpoint;
@@ -46,20 +47,23 @@ export interface PushClaim {
   readonly sendWithinMs: number;
 }
 
-/** Parcels whose claim has run out: the process that held it was lost. */
+/** Parcels whose claim has run out, because the process that made it was lost. */
 export interface LostClaim {
   readonly id: bigint;
   readonly endpoint: Endpoint;
   readonly parcels: readonly Parcel[];
 }
 
-/** What becomes of events after a try: handed over; due again; to be pulled (where nobody can pull, kept); failed, and kept for a replay. */
+/**
+ * What becomes of events after a try: handed over; due again; to be pulled (kept, if the dialect has no pull); failed, and kept for a
+ * replay.
+ */
 export type Fate =
   | { readonly kind: 'done' }
   | { readonly kind: 'again'; readonly at: Date }
   | { readonly kind: 'pull' }
   | { readonly kind: 'failed' }
-  | { readonly kind: 'unsent' }; // nothing was sent: it was no try
+  | { readonly kind: 'unsent' }; // nothing was sent, so it does not count as a try
 
 export interface PushResult {
   readonly claimId: bigint;
@@ -71,36 +75,36 @@ export interface PushResult {
 }
 
 export interface Pushes {
-  /** Endpoints with something due, in dialects that this node knows. What is due later, however much it is, costs nothing. */
+  /** Endpoints with something due, in dialects that this node knows. Events that are due later cost nothing, however many they are. */
   due(): Promise<Endpoint[]>;
-  /** Claims what is due first; null when there is nothing, or the URL is gone (its events fall back to pull). */
+  /** Claims the events that are due first; null when there are none, or the URL is gone (its events fall back to pull). */
   claim(endpoint: Endpoint, limit: number): Promise<PushClaim | null>;
-  /** Writes what became of claimed events, and the tries. What is no longer held under its claim stays as it is. */
+  /** Stores what became of claimed events, and the tries. Events that are no longer under the claim stay as they are. */
   settle(results: readonly PushResult[]): Promise<void>;
-  /** Settles what lost processes have left behind, as `judge` says. Returns how many events. */
+  /** Settles the claims of lost processes, as `judge` decides. Returns how many events. */
   recover(judge: (claim: LostClaim) => readonly PushResult[]): Promise<number>;
 }
 
-/** Less than a claim stands: whoever holds it sends nothing in its last part. */
+/** Less than a claim lasts: nothing is sent in its last part. */
 const sendWithinMs = 45_000;
-/** Parcels that lose their URL, or their process, are dealt with in portions. */
+/** Parcels that lose their URL, or their process, are handled in portions of this size. */
 const portion = 5000;
-/** How often all that waits is looked through for accounts whose last URL has gone while nobody looked. */
+/** How often all waiting events are read, to find accounts whose last URL has gone unnoticed. */
 const lookThroughMs = 60_000;
 
 export function createPushes({ db, directory, clock }: { db: Db; directory: Directory; clock: () => Date }): Pushes {
-  /** Those that have had a URL since all that waits was last looked through. */
+  /** Accounts that have had a URL since all waiting events were last read. */
   let accountsWithUrls = new Set<bigint>();
   let lookedThroughAt = Number.NEGATIVE_INFINITY;
 
   type DueRow = Omit<Endpoint, 'kind'> & { kind: EventKind };
 
-  /** Reads all that waits. */
+  /** Reads all waiting events. */
   const dueOfAll = (sql: Sql) => sql<DueRow[]>`
     select account_id as "accountId", dialect, endpoint as owner, kind::int from parcels where route = 1
     group by account_id, dialect, endpoint, kind having min(due_at) <= ${clock()}`;
 
-  /** A loose index scan: one step for each endpoint that has rows, however many it has. The first of them is due first. */
+  /** A loose index scan: one step for each endpoint that has rows, however many rows. An endpoint's first row is due first. */
   const dueOf = (sql: Sql, accountId: bigint) => sql<DueRow[]>`
     with recursive waiting as (
       (select endpoint, kind, dialect, due_at from parcels
@@ -120,7 +124,7 @@ export function createPushes({ db, directory, clock }: { db: Db; directory: Dire
     }
   }
 
-  /** Everything in one load; but where each event is a parcel with tries of its own, a load for each. */
+  /** Everything in one load; where each event is a parcel with its own tries, a load for each. */
   async function loadsOf(sql: Sql, { accountId, dialect, kind }: Endpoint, taken: readonly Taken[]): Promise<Load[]> {
     const each = kind === 'audit' || directory.dialects.rules.get(dialect)?.push.carries === 'one';
     const carried = carriedIn(accountId, taken);
@@ -201,7 +205,7 @@ export function createPushes({ db, directory, clock }: { db: Db; directory: Dire
       noteAccountsWithUrls();
       const rows = all
         ? await dueOfAll(db.sql)
-        : // One connection, on which they follow each other without waiting.
+        : // On one connection, where the statements follow each other without waiting.
           (await db.transaction((sql) => Promise.all([...accountsWithUrls].map((id) => dueOf(sql, id))))).flat();
       if (all) lookedThroughAt = now;
       return rows
@@ -231,7 +235,7 @@ export function createPushes({ db, directory, clock }: { db: Db; directory: Dire
     async settle(results) {
       if (results.length === 0) return;
       const at = clock();
-      // Numbered before, so that a repeat after an unknown commit meets its own keys.
+      // The ids are taken before, so that a repeat after an unknown commit meets its own keys.
       const attemptIds = await nextIds(db.sql, results.length);
       await db.transaction(async (sql) => {
         await Promise.all([planAnew(sql), settleIn(sql, results, attemptIds, at)]);
@@ -274,7 +278,7 @@ async function nextIds(sql: Sql, count: number): Promise<bigint[]> {
   return rows.map(({ id }) => id);
 }
 
-/** Forgets an account's tries to push from before this time, the oldest first, at most `limit`; returns how many. */
+/** Deletes an account's push tries from before this time, the oldest first, at most `limit`; returns how many. */
 export async function purgePushes(sql: Sql, accountId: bigint, before: Date, limit: number): Promise<number> {
   const gone = await sql`
     with oldest as (select id, started_at from pushes where account_id = ${accountId} order by id limit ${limit})

@@ -1,6 +1,6 @@
 /**
- * What events say. Parcels and handovers tell only who is to be told, and when; the words are read from messages, replies and templates at the
- * moment in which they leave. Writes nothing.
+ * The content of events. Parcels and handovers store only the recipient and the time; the content is read from messages, replies and
+ * templates when the events leave. Writes nothing.
  */
 import type { Fragment, Sql } from '../../db/db.ts';
 import type { AuditEvent, ReplyEvent, ReportEvents } from '../model/dialect.ts';
@@ -15,7 +15,7 @@ export interface Carried {
   readonly ids: readonly bigint[];
 }
 
-/** A row for each batch and way to end, the earliest end first; `each`: a row for each message. `id` is that of the first message. */
+/** A row for each batch and result, the earliest end first; `each`: a row for each message. `id` is that of the first message. */
 export async function reportsOf(sql: Sql, { accountId, days, ids }: Carried, each: boolean): Promise<(ReportEvents & { id: bigint })[]> {
   const rows = await sql<(ReportEvents & { id: bigint; phones: string[]; forms: (string | null)[] | null })[]>`
     with alike as (
@@ -39,14 +39,14 @@ export async function repliesOf(sql: Sql, { accountId, ids }: Carried): Promise<
   return replies.map(({ phone, ...reply }) => ({ ...reply, mobile: usualForm(phone) })).sort((a, b) => a.at.getTime() - b.at.getTime());
 }
 
-/** What was rejected stays so; what was approved may have been withdrawn since. */
+/** A rejected template stays rejected; an approved one may have been withdrawn since. */
 export const auditsOf = (sql: Sql, { accountId, ids }: Carried) => sql<AuditEvent[]>`
   select id as "templateId", state <> 'rejected' as approved, reason from templates
   where account_id = ${accountId} and id = any(${ids}::bigint[])`;
 
 /**
- * Rows of `parcels` or of `handovers`, `p`, once for each event that they hold, its `event_id`: all rows that are as `wanted`, or those of
- * these events alone. An event is found from its id, since a row's id is that of an event of the same batch.
+ * Rows of `parcels` or of `handovers`, `p`, once for each of their events, with its `event_id`: all rows that match `wanted`, or only those
+ * of these events. An event's row is found from the event's id, since a row's id is that of an event of the same batch.
  */
 export const opened = (sql: Sql, table: Fragment, wanted: Fragment, ids: readonly bigint[] | null) =>
   ids === null
@@ -60,7 +60,7 @@ export const opened = (sql: Sql, table: Fragment, wanted: Fragment, ids: readonl
          where ${wanted} and id between event_id / 32768 * 32768 and event_id and cardinality(indexes) > 1
            and (event_id % 32768)::smallint = any(indexes)) as own) as p`;
 
-/** The events about a number: reports of messages to it, or replies from it; an audit is about none. */
+/** The events about a number: reports of messages to it, or replies from it. An audit has no number. */
 export async function eventsOf(
   sql: Sql,
   accountId: bigint,

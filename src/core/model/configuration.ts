@@ -6,7 +6,7 @@ export const mainlandCarriers = ['mobile', 'unicom', 'telecom', 'broadcast'] as 
 export type MainlandCarrier = (typeof mainlandCarriers)[number];
 export type Carrier = MainlandCarrier | 'international';
 
-/** As everybody calls them, without 省, 市 or 自治区. */
+/** Everyday names, without 省, 市 or 自治区. */
 export const provinces = [
   '北京',
   '天津',
@@ -49,7 +49,7 @@ export interface Account {
   readonly ipAllowList: readonly string[];
   readonly pushUrls: Readonly<Record<string, string>>;
   readonly locked: boolean;
-  /** E.164 digits: no list and no cap stops these. */
+  /** E.164 digits: blocklists and frequency caps do not stop these numbers. */
   readonly exemptNumbers: readonly bigint[];
 }
 
@@ -57,17 +57,17 @@ export interface Product {
   readonly id: bigint;
   readonly name: string;
   readonly medium: Medium;
-  /** What the balance counts. */
+  /** The unit of the balance. */
   readonly unit: 'yuan' | 'messages';
   readonly poolId: bigint | null;
   readonly signatureRequired: boolean;
   /** A signature must also be registered with the carrier of the number. */
   readonly strictSignatures: boolean;
-  /** Only what a content template lets pass is sent. */
+  /** A text is sent only if a content template lets it pass. */
   readonly templatesOnly: boolean;
   /** Null: any time. */
   readonly sendingWindow: SendingWindow | null;
-  /** `delivered`: any other final state gives the whole hold back; `accepted`: what the carrier took is paid for. */
+  /** `delivered`: any other final state releases the whole hold; `accepted`: what the carrier took is paid for. */
   readonly chargeOn: 'delivered' | 'accepted';
   /** What to do with a message that may or may not have been sent. */
   readonly inDoubt: 'resend' | 'give_up';
@@ -79,16 +79,16 @@ export interface Product {
 export interface SendingWindow {
   readonly from: string;
   readonly to: string;
-  /** What becomes of a batch outside it. */
+  /** What becomes of a batch outside the window. */
   readonly mode: 'intercept' | 'review';
 }
 
-/** Of multimedia packages; what is left out has the value of `defaultPackageLimits`. */
+/** Limits of multimedia packages; one that is left out has the value in `defaultPackageLimits`. */
 export interface ProductLimits {
   /** Texts and media together. */
   readonly packageKiB?: number;
   readonly frames?: number;
-  /** Of one frame's text. */
+  /** The limit of one frame's text. */
   readonly textCharacters?: number;
 }
 
@@ -98,7 +98,7 @@ export interface Subscription {
   readonly id: bigint;
   readonly accountId: bigint;
   readonly productId: bigint;
-  /** How its customer speaks, see dialect.ts. */
+  /** The name of its dialect, see dialect.ts. */
   readonly dialect: string;
   readonly spId: bigint | null;
   /** Ten-thousandths of the product's unit, per billed segment (aim, sms) or message (mms). */
@@ -106,13 +106,13 @@ export interface Subscription {
   readonly extension: string;
   /** Priority class: 0 is served before 1. */
   readonly class: number;
-  /** Instead of the product's; null: the product's. */
+  /** Replaces the product's window; null: the product's. */
   readonly sendingWindow: SendingWindow | null;
   /** What becomes of a text that no content template and no word list matches. */
   readonly unmatched: 'pass' | 'intercept' | 'review';
   readonly pushUrls: { readonly report?: string; readonly reply?: string };
   readonly enabled: boolean;
-  /** How fast it may be sent to; null: as fast as it comes. */
+  /** The rate limit of its submissions; null: none. */
   readonly rateLimit: RateLimit | null;
 }
 
@@ -126,7 +126,7 @@ export type CapScope = 'subscription' | 'product' | 'signature';
 /** The calendar's minute, hour or day in Asia/Shanghai; or any 24 hours. */
 export type CapPeriod = 'minute' | 'hour' | 'day' | '24h';
 
-/** So many messages, and no more, may one number get of this subject within a period. */
+/** The most messages of this subject that one number may get within a period. */
 export interface Cap {
   readonly id: bigint;
   readonly scope: CapScope;
@@ -145,11 +145,11 @@ export interface Channel {
   readonly carriers: readonly Carrier[];
   /** Null: all of them. */
   readonly provinces: readonly Province[] | null;
-  /** `probing`: it was unhealthy, and shows now whether it still is. */
+  /** `probing`: it was unhealthy, and a few messages now show whether it still is. */
   readonly health: 'healthy' | 'unhealthy' | 'probing';
   /** Why it is not healthy; null while it is. */
   readonly healthCause: HealthCause | null;
-  /** An operator has said what it counts as: it is not judged. */
+  /** An operator has set its health, so it is not judged. */
   readonly isHealthForced: boolean;
   readonly healthRules: HealthRules;
   /** The base number; extension and the customer's `ext` follow it on the wire. */
@@ -158,33 +158,39 @@ export interface Channel {
   readonly settings: Readonly<Record<string, unknown>>;
 }
 
-/** What must be known of the protocols that channels speak, without knowing any of them; src/channels/kinds.ts hands it in. */
+/** What the core must know of channel protocols, without knowing any single one; src/channels/kinds.ts provides it. */
 export interface ChannelKinds {
   readonly names: readonly string[];
-  /** What is wrong with these settings of a channel, after its path, or with the name of its protocol; null if nothing is. */
+  /** What is wrong with a channel's settings (preceded by its path) or with its protocol's name; null if nothing is. */
   problemOf(protocol: string, settings: unknown): string | null;
 }
 
 /** No session; too many of its own failures; too few reports of success. */
 export type HealthCause = 'no_session' | 'failures' | 'reports';
 
-/** When a channel is unhealthy, and how it shows that it is well again. */
+/** When a channel becomes unhealthy, and how it shows that it is well again. */
 export interface HealthRules {
-  /** Without a session, on any node, for so long. */
+  /** Unhealthy after this time without a session on any node. */
   readonly sessionSeconds: number;
-  /** More than this share of so many last outcomes were the channel's own failures; of fewer than `leastOutcomes` nothing is concluded. */
+  /**
+   * Unhealthy if more than this share of the last `outcomes` outcomes were the channel's own failures; fewer than `leastOutcomes` are not
+   * judged.
+   */
   readonly outcomes: number;
   readonly leastOutcomes: number;
   readonly failurePercent: number;
-  /** Less than this share of the last hour's reports told of success. 0: reports are not judged, since most failures are the numbers'. */
+  /**
+   * Unhealthy if less than this share of the last hour's reports were of success. 0: reports are not judged, since most failures are the
+   * numbers'.
+   */
   readonly deliveredPercent: number;
   readonly leastReports: number;
-  /** A session that came back must stand for so long. */
+  /** How long a session that came back must last. */
   readonly steadySeconds: number;
-  /** The pause before it is tried with messages; doubled, up to the longest, as often as that goes wrong in a row. */
+  /** The pause before it is tried with messages. Each failed try in a row doubles the pause, up to the longest. */
   readonly pauseSeconds: number;
   readonly longestPauseSeconds: number;
-  /** With how many it is tried. */
+  /** How many messages try it. */
   readonly probeMessages: number;
 }
 
@@ -201,12 +207,12 @@ export const defaultHealthRules: HealthRules = {
   probeMessages: 10,
 };
 
-/** How far a carrier is with a signature. */
+/** The state of a signature with a carrier. */
 export type Registration = 'pending' | 'registered' | 'rejected';
 
 export interface Signature {
   readonly id: bigint;
-  /** By carrier; one that is not named has not been asked. */
+  /** By carrier; a carrier that is missing has not been asked. */
   readonly registrations: Readonly<Partial<Record<Carrier, Registration>>>;
 }
 
@@ -214,32 +220,32 @@ export type TemplateState = 'pending' | 'approved' | 'rejected' | 'withdrawn';
 
 /** What an operator changes while the platform runs. */
 export interface PlatformSettings {
-  /** Whole texts by which a person wants no more, compared trimmed, without case, full-width letters folded. */
+  /** Whole texts that mean opt-out, compared trimmed, without case, full-width letters folded. */
   readonly optOutWords: readonly string[];
-  /** A message without a report for so long has expired. */
+  /** A message without a report for this time has expired. */
   readonly reportWithinHours: number;
-  /** How far back the message that a reply answers is looked for. */
+  /** How many days back the message that a reply answers is searched. */
   readonly replyWithinDays: number;
-  /** Rows that one pull hands out, and one push carries, at the most. */
+  /** The most rows that one pull or push carries. */
   readonly rowsPerPull: number;
   readonly rowsPerPush: number;
-  /** Failed credentials from one address for one sp_id or api_id, before it must wait for the rest of a minute. */
+  /** Failed logins from one address for one sp_id or api_id, after which it must wait for the rest of the minute. */
   readonly failuresPerMinute: number;
-  /** The same from one address for whatever it tries, before nothing of it is listened to. */
+  /** Failed logins from one address for all ids, after which all its requests are refused for the rest of the minute. */
   readonly addressFailuresPerMinute: number;
-  /** Pauses before an MMS push that was not taken comes again; when they are used up it has failed. */
+  /** Pauses before an MMS push that was not accepted is tried again; after the last one it has failed. */
   readonly pushDelaysSeconds: readonly number[];
   /** MMS pushes to one address at the same time. */
   readonly pushConcurrency: number;
-  /** What waits for a person that long is rejected. */
+  /** A batch or template in review for this time is rejected. */
   readonly reviewWithinHours: number;
-  /** Codes by which a carrier says that a number is not its own; see docs/numbers.md. */
+  /** Codes with which a carrier says that a number is not its own; see docs/numbers.md. */
   readonly foreignNumberCodes: readonly string[];
-  /** Days that messages, events and what belongs to them are kept. */
+  /** Days that messages, events and related data are kept. */
   readonly retentionDays: number;
-  /** Days that an event waits to be taken, and its day is kept for it, at the most; no fewer than `retentionDays`. */
+  /** The most days that an event waits to be handed over, and its day's data is kept for it; at least `retentionDays`. */
   readonly waitingDays: number;
-  /** Days that a batch's totals and its entries in the ledger are kept; no fewer than `retentionDays`. */
+  /** Days that a batch's totals and its ledger entries are kept; at least `retentionDays`. */
   readonly batchDays: number;
 }
 

@@ -1,41 +1,41 @@
 /**
- * How customers speak to us and hear from us, as far as the core and the workers must know. What is on the wire, and which dialects there
- * are, only src/http/dialects knows; it hands this in.
+ * How customers speak to us and receive events, as far as the core and the workers must know. Only src/http/dialects knows the wire formats
+ * and the list of dialects, and provides this.
  */
 import type { Medium, PlatformSettings } from './configuration.ts';
 
-/** Everything that must be known of the dialects without knowing any of them. */
+/** What the core must know of the dialects, without knowing any single one. */
 export interface Dialects {
-  /** By the name that is stored. A newer version may have stored names that are not here. */
+  /** By stored name. A newer version may have stored names that are missing here. */
   readonly rules: ReadonlyMap<string, DialectRules>;
-  /** What a new subscription speaks unless it is told otherwise. Also what all of a medium spoke before subscriptions had a dialect. */
+  /** The default for new subscriptions; also what all subscriptions of a medium spoke before each had a dialect. */
   readonly usual: Readonly<Record<Medium, string>>;
 }
 
 export interface DialectRules {
-  /** As it is stored with subscriptions, and with what is owed. */
+  /** The name stored with subscriptions and with owed events. */
   readonly name: string;
-  /** By what a caller proves who calls: an sp_id and a password of the subscription, or the api_id and api_key of the account. */
+  /** The caller's credentials: an sp_id and a password of the subscription, or the api_id and api_key of the account. */
   readonly credentials: 'sp_id' | 'api_id';
-  /** The products that can be sent by. */
+  /** The media whose products it can send. */
   readonly media: readonly Medium[];
-  /** Whether reports and replies can be pulled. Where they cannot, those that are not pushed are kept until an operator replays them. */
+  /** Whether reports and replies can be pulled. If not, those that are not pushed are kept until an operator replays them. */
   readonly canPull: boolean;
   readonly push: PushRules;
 }
 
-/** How events are pushed: where to, how many at once, what the customer's server must answer, what follows if it does not, and the words. */
+/** How events are pushed: the URL, how many at once, the answer that counts as success, the retries, and the content. */
 export interface PushRules {
-  /** Whose URLs reports and replies go to. The URL for decisions on templates is always the account's. */
+  /** Whether reports and replies go to the account's URLs or the subscription's. Decisions on templates always go to the account's. */
   readonly urls: 'account' | 'subscription';
-  /** Events in one push: `one`, many pushes at a time; or `many`, one push at a time. */
+  /** Events in one push. `one`: many pushes at a time; `many`: one push at a time. */
   readonly carries: 'one' | 'many';
-  /** Seconds before a push that was not taken is tried again; one for each further try, so none is: once only. */
+  /** Seconds before each retry of a push that was not accepted; an empty list means no retries. */
   delaysSeconds(settings: PlatformSettings): readonly number[];
   isSuccess(answer: { readonly status: number; readonly text: string }): boolean;
   report(events: readonly ReportEvents[]): PushBody;
   reply(events: readonly ReplyEvent[]): PushBody;
-  /** Null where nobody is told of decisions on templates. */
+  /** Null where the dialect has no event for decisions on templates. */
   readonly audit: ((event: AuditEvent) => PushBody) | null;
 }
 
@@ -44,7 +44,7 @@ export interface PushBody {
   readonly body: string;
 }
 
-/** Reports of messages of one batch that ended alike: they say the same but for the number. */
+/** Reports of messages of one batch with the same result; only the numbers differ. */
 export interface ReportEvents {
   readonly batchId: bigint;
   readonly ext: string;
@@ -52,9 +52,9 @@ export interface ReportEvents {
   readonly mobiles: readonly string[];
   readonly code: string;
   readonly at: Date;
-  /** What each message finally cost. */
+  /** The final cost of each message. */
   readonly costE4: bigint;
-  /** When the carrier took the first of them; of acceptance where no carrier was asked. */
+  /** When the carrier took the first of them; the time of acceptance if they went to no carrier. */
   readonly sentAt: Date;
 }
 

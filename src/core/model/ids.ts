@@ -1,5 +1,6 @@
 /**
- * Arithmetic on ids: message id = chunk id × 512 + index, chunk id = batch id × 64 + number. Each is found from the other without a look-up.
+ * Arithmetic on ids: message id = chunk id × 512 + index, chunk id = batch id × 64 + number. Each is computed from the other without a
+ * look-up.
  */
 
 export const chunkCapacity = 500;

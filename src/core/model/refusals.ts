@@ -1,6 +1,6 @@
 /** The reasons for which a submission is refused. */
 
-/** Why a submission is refused. Each dialect maps every one of them to its own code. */
+/** Why a submission is refused. Each dialect maps every reason to its own code. */
 export type RefusalCode =
   | 'invalid' // a parameter is missing or malformed
   | 'wrong_product' // the subscription's product is of another medium
@@ -14,10 +14,10 @@ export type RefusalCode =
   | 'request_repeated' // thrown as RepeatedRequest
   | 'insufficient_balance';
 
-/** We will not. Thrown before or inside the transaction, which it rolls back: nothing is stored, nothing charged. */
+/** A submission is refused. Thrown before or inside the transaction, which it rolls back: nothing is stored, nothing charged. */
 export class Refusal extends Error {
   readonly code: RefusalCode;
-  /** Chinese, says what and where; shown to the customer behind the code's own text. */
+  /** Chinese, says what and where; the customer sees it after the code's own text. */
   readonly detail: string;
   constructor(code: RefusalCode, detail: string) {
     super(`${code}: ${detail}`);
@@ -26,7 +26,7 @@ export class Refusal extends Error {
   }
 }
 
-/** What a request id was first used for. */
+/** The request that first used a request id. */
 export interface RequestSubject {
   readonly kind: 'batch' | 'template';
   readonly id: bigint;

@@ -1,4 +1,4 @@
-/** The states of a message and the kinds of events that customers are told of, with the numbers under which they are stored. */
+/** The states of a message and the kinds of events sent to customers, with the numbers under which they are stored. */
 
 /** States only move forward; from `delivered` on they are final. */
 export const messageStatus = {
@@ -14,7 +14,7 @@ export const messageStatus = {
 export type MessageStatus = (typeof messageStatus)[keyof typeof messageStatus];
 export const isFinal = (status: number): boolean => status >= messageStatus.delivered;
 
-/** Why screening let a recipient not pass, or what it waits in review for. Each dialect says what its customers are told. */
+/** Why screening intercepts a recipient or puts it in review. Each dialect defines the code its customers see. */
 export type ScreeningStatus =
   | 'WL:CWHM' // no valid number
   | 'WL:MQM' // no signature

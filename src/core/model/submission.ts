@@ -1,4 +1,4 @@
-/** What a customer hands in, whatever the dialect, and what the customer is told. */
+/** What a customer submits, in any dialect, and the answer. */
 /** One number of a submission, as the customer wrote it. */
 export interface Recipient {
   readonly written: string;
@@ -6,7 +6,7 @@ export interface Recipient {
   readonly values: readonly string[];
 }
 
-/** What a dialect hands to the core, shape already checked. */
+/** What a dialect passes to the core, its shape already checked. */
 export interface Submission {
   readonly recipients: readonly Recipient[];
   readonly content: SubmittedContent;
@@ -18,7 +18,7 @@ export interface Submission {
 }
 
 export type SubmittedContent = TextContent | CardContent | PackageContent;
-/** Under this name the kind of a batch's content is stored. */
+/** The name under which the kind of a batch's content is stored. */
 export type ContentKindName = SubmittedContent['kind'];
 
 /** A plain text, with the signature in place. */
@@ -38,7 +38,7 @@ export interface CardContent {
 export interface PackageContent {
   readonly kind: 'package';
   readonly package: StoredPackage;
-  /** What the package names, where it may not be stored yet. */
+  /** The media that the package names; some may not be stored yet. */
   readonly media: readonly MediaFile[];
   readonly templateId: bigint | null;
 }
@@ -46,11 +46,11 @@ export interface PackageContent {
 /** A customer's own id of a request. */
 export interface RequestKey {
   readonly key: string;
-  /** Of the parameters: a repeat with the same gets the first answer again. Null: every repeat is refused. */
+  /** The digest of the parameters: a repeat with the same digest gets the first answer again. Null: every repeat is refused. */
   readonly digest: string | null;
 }
 
-/** A picture, a sound or a film, found by what it is. */
+/** A picture, a sound or a film, identified by its hash. */
 export interface MediaFile {
   /** Hex. */
   readonly sha256: string;
@@ -61,7 +61,7 @@ export interface MediaFile {
   readonly bytes: Buffer;
 }
 
-/** A medium in a stored frame: everything but its bytes. */
+/** A medium in a stored frame, without its bytes. */
 export type MediaReference = Omit<MediaFile, 'bytes'> & { readonly size: number };
 
 /** A text, a medium, or both. */
@@ -77,9 +77,9 @@ export interface StoredPackage {
   readonly frames: readonly StoredFrame[];
 }
 
-/** What the customer is told once everything is committed. */
+/** The customer's answer once everything is committed. */
 export interface Receipt {
   readonly batchId: bigint;
-  /** Numbers refused by screening, as the customer wrote them, with their status, in the order of submission. */
+  /** Numbers that screening intercepted, as the customer wrote them, with their status, in the order of submission. */
   readonly intercepted: readonly { readonly written: string; readonly code: string }[];
 }

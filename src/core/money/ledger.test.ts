@@ -29,7 +29,7 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
   fc.record({ kind: fc.constantFrom('settle' as const, 'release' as const), batch: key, seq: key, amount }),
 );
 
-/** Does it as its callers do: in a transaction, which a refusal or a key that is taken rolls back. True if it was committed. */
+/** Runs the operation as its callers do: in a transaction, which a refusal or a used key rolls back. True if it was committed. */
 async function run(subscriptionId: bigint, wanted: Operation): Promise<boolean> {
   const accountId = subscriptionId;
   try {
@@ -128,7 +128,7 @@ it('a rate grants what a bucket holds that fills steadily, and nothing for a clo
       let now = 0;
       for (const { atMs, wanted } of askings) {
         now += atMs;
-        // Whoever wants nothing does not look at the clock either.
+        // A request for none does not move the bucket's clock.
         if (wanted > 0) {
           left = Math.min(rate.burst, left + (Math.max(0, now - (latest ?? now)) * rate.perSecond) / 1000);
           latest = Math.max(now, latest ?? now);

@@ -1,23 +1,23 @@
 /**
  * Prepaid money: every balance, every hold, every settlement. The only writer of `balances` and `ledger_entries`. A subscription's rate
- * limit is kept here too, since its bucket lies in the row of the balance.
+ * limit is kept here too, since its token bucket is in the balance's row.
  *
- * Integers in ten-thousandths of the product's unit. Each entry moves the balance by `amount_e4` and what is held by `held_e4`, so a
- * balance is always the sum of its entries, and what is held is the price of the messages that are not final. A hold takes from the
- * balance when a batch is accepted; a settlement turns held money into spent money and touches no balance row; a release gives it
- * back. Entries are per batch and flush, not per message; every entry's key makes a repeat harmless. Entries of batches that are
- * forgotten become one opening entry for each subscription and day; what was paid in stays as it is.
+ * Integers in ten-thousandths of the product's unit. Each entry moves the balance by `amount_e4` and the held money by `held_e4`. So a
+ * balance is always the sum of its entries, and the held money is the price of the messages that are not final. A hold takes from the
+ * balance when a batch is accepted. A settlement turns held money into spent money and touches no balance row; a release gives it back.
+ * Entries are per batch and flush, not per message; each entry's key makes a repeat harmless. When batches are deleted, one opening entry
+ * for each subscription and day replaces their entries; top-ups stay as they are.
  */
 import type { Sql } from '../../db/db.ts';
 import type { RateLimit } from '../model/configuration.ts';
 import { Refusal } from '../model/refusals.ts';
 
-/** The first row of a subscription's balance. */
+/** Creates a subscription's balance row. */
 export async function openBalance(sql: Sql, accountId: bigint, subscriptionId: bigint): Promise<void> {
   await sql`insert into balances (account_id, subscription_id, balance_e4) values (${accountId}, ${subscriptionId}, 0)`;
 }
 
-/** What may still be spent; held money is not part of it. */
+/** The money that may still be spent; held money is not part of it. */
 export async function balanceOf(sql: Sql, accountId: bigint, subscriptionId: bigint): Promise<bigint> {
   const [row] = await sql<{ balance: bigint }[]>`
     select balance_e4 as balance from balances where account_id = ${accountId} and subscription_id = ${subscriptionId}`;
@@ -48,12 +48,12 @@ export interface Hold {
   readonly amountE4: bigint;
 }
 
-/** Takes the price of these batches from one balance, all or none; refuses when it does not cover them. */
+/** Takes the price of these batches from one balance, all or none; refuses if the balance does not cover them. */
 export async function hold(sql: Sql, accountId: bigint, subscriptionId: bigint, holds: readonly Hold[], at: Date): Promise<void> {
   const costly = holds.filter(({ amountE4 }) => amountE4 > 0n);
   if (costly.length === 0) return;
   const total = costly.reduce((sum, { amountE4 }) => sum + amountE4, 0n);
-  // One writing CTE and an insert that reads it: that stays on the account's node where the database is sharded.
+  // One writing CTE and an insert that reads it, so that a sharded database runs both on the account's node.
   const [taken] = await sql`
     with covered as (
       update balances set balance_e4 = balance_e4 - ${total}
@@ -68,9 +68,10 @@ export async function hold(sql: Sql, accountId: bigint, subscriptionId: bigint, 
 }
 
 /**
- * Takes as many of these recipients as the subscription's rate has room for now, none to all, and returns how many. The bucket begins full
- * and fills by `perSecond` up to `burst`. Locks the row until the transaction ends, which gives the recipients back if it rolls back.
- * A negative number gives back what the transaction has taken and not used. Time only goes forward: for an `at` before one that was seen already nothing has flowed in.
+ * Takes as many of these recipients as the subscription's rate allows now, from none to all, and returns how many. The bucket starts full
+ * and fills by `perSecond` up to `burst`. Locks the row until the transaction ends; a rollback gives the recipients back. A negative number
+ * returns recipients that the transaction has taken and not used. Time only goes forward: for an `at` earlier than the latest one, nothing
+ * has flowed in.
  */
 export async function takeRate(
   sql: Sql,
@@ -96,22 +97,22 @@ export async function takeRate(
   return taken.granted;
 }
 
-/** The refusal of a submission that costs so much. */
+/** The refusal of a submission with this price. */
 export const insufficient = (amountE4: bigint): Refusal => new Refusal('insufficient_balance', `本次需 ${yuan(amountE4)}`);
 
-/** What a set of messages of one batch, ended (or paid for) in one transaction, means in money. */
+/** The money side of a set of messages of one batch, ended (or paid for) in one transaction. */
 export interface Conclusion {
   readonly subscriptionId: bigint;
   readonly batchId: bigint;
-  /** The lowest message id of the set: the entry's key, since a message ends once. */
+  /** The lowest message id of the set. It is the entry's key, since a message ends once. */
   readonly seq: bigint;
   readonly settledE4: bigint;
   readonly releasedE4: bigint;
 }
 
 /**
- * Settles and releases held money of one account. Balances move only by what was released, once per subscription, in id order; an
- * entry that is already there moves nothing.
+ * Settles and releases held money of one account. Balances change only by released money, once per subscription, in id order. An entry that
+ * already exists changes nothing.
  */
 export async function conclude(sql: Sql, accountId: bigint, conclusions: readonly Conclusion[], at: Date): Promise<void> {
   const settled = conclusions.filter((c) => c.settledE4 > 0n);
@@ -134,7 +135,7 @@ export async function conclude(sql: Sql, accountId: bigint, conclusions: readonl
         as t(batch_id, seq, subscription_id, amount)
       on conflict do nothing
       returning subscription_id, amount_e4`;
-    // The update takes its rows in any order, so several are locked in order before it.
+    // The update takes its rows in any order, so if there are several, they are locked in order first.
     const subscriptionIds = [...new Set(released.map((c) => c.subscriptionId))];
     const locking = sql`
       select 1 from balances
@@ -150,8 +151,8 @@ export async function conclude(sql: Sql, accountId: bigint, conclusions: readonl
 }
 
 /**
- * Puts opening entries in the place of all entries of these batches: the sums of each subscription and day. Balances stay what they are,
- * and nothing is held by a batch that has ended. Whoever calls must know that no message of theirs can end any more.
+ * Replaces all entries of these batches with opening entries: the sums of each subscription and day. Balances stay as they are, and a batch
+ * that has ended has no hold. The caller must know that none of their messages can still end.
  */
 export async function compact(sql: Sql, accountId: bigint, batchIds: readonly bigint[]): Promise<void> {
   await sql`
@@ -168,7 +169,7 @@ export async function compact(sql: Sql, accountId: bigint, batchIds: readonly bi
       set amount_e4 = ledger_entries.amount_e4 + excluded.amount_e4, held_e4 = ledger_entries.held_e4 + excluded.held_e4`;
 }
 
-/** An amount for people: two decimals, more (up to four) only where they are not zero. */
+/** An amount for people: two decimals, and up to four where the others are not zero. */
 export function yuan(amountE4: bigint): string {
   const sign = amountE4 < 0n ? '-' : '';
   const digits = String(amountE4 < 0n ? -amountE4 : amountE4).padStart(5, '0');

@@ -1,13 +1,13 @@
 /**
- * Whose network a number is on by its range, and where: carrier, province and city by the first seven digits. The only writer of
+ * The carrier and the place of a number by its range: carrier, province and city by the first seven digits. The only writer of
  * `number_tables`.
  *
- * Three layers: the carriers' ranges, by hand, below; the bundled table of places (assets/number-places.txt); and what the operator has
- * imported, on top of them or, if it says so, instead of the places. All of it lies in memory in two arrays with an entry for each of the
- * 700,000 beginnings of seven digits from 1300000 on, so a look costs the same however many ranges there are. An import is flattened into
- * two such arrays and stored as one row, which each node loads when the directory sees another version.
+ * There are three layers: the carriers' ranges, written by hand below; the bundled table of places (assets/number-places.txt); and the
+ * operator's imports, on top of them or, on request, instead of the places. All of it is in memory in two arrays with an entry for each of
+ * the 700,000 beginnings of seven digits from 1300000 on, so a look-up costs the same however many ranges there are. An import is flattened
+ * into two such arrays and stored as one row, which each node loads when the directory sees another version.
  *
- * Numbers that were ported from one carrier to another are not here: see portability.ts. docs/numbers.md tells where the data is from.
+ * Ported numbers are not here: see portability.ts. docs/numbers.md says where the data comes from.
  */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -25,9 +25,9 @@ import { parseNumber } from '../model/numbers.ts';
 export interface Phone {
   /** E.164 digits, e.g. 8613800000000n. */
   readonly e164: bigint;
-  /** Whose network it is on: one, or those it may have been ported to when nobody knows more. */
+  /** The carrier; or, when it is not known, all carriers the number may have been ported to. */
   readonly carriers: readonly Carrier[];
-  /** Null where it is not known. */
+  /** Null if not known. */
   readonly province: Province | null;
   readonly city: string | null;
 }
@@ -41,7 +41,7 @@ const ranges: readonly (readonly [MainlandCarrier, string])[] = [
   ['telecom', '133 149 153 162 173 174 177 180 181 189 190 191 193 199'],
   ['broadcast', '192'],
 ];
-/** Four digits that differ from, or are all there is of, their three. */
+/** Ranges of four digits that differ from their three digits, or whose three digits are not listed. */
 const exceptions: readonly (readonly [MainlandCarrier, string])[] = [
   ['telecom', '1349 1700 1701 1702'],
   ['mobile', '1703 1705 1706'],
@@ -55,7 +55,7 @@ interface Place {
   readonly city: string | null;
 }
 
-/** By the first seven digits, from 1300000 on. 0 is always "not said". */
+/** Indexed by the first seven digits, from 1300000 on. 0 always means "not said". */
 interface Table {
   /** 1 + index in `mainlandCarriers`. */
   readonly carriers: Uint8Array;
@@ -70,7 +70,7 @@ const mostPlaces = 65_535;
 
 const emptyTable = (): Table => ({ carriers: new Uint8Array(size), places: new Uint16Array(size), known: [] });
 
-/** What one prefix of three to seven digits covers. */
+/** The seven-digit beginnings that a prefix of three to seven digits covers. */
 function span(prefix: number): [from: number, to: number] {
   let scale = 1;
   while (prefix * scale < first) scale *= 10;
@@ -84,14 +84,14 @@ function rangeCarriers(): Uint8Array {
   return carriers;
 }
 
-/** Where the bundled table comes from. */
+/** The origin of the bundled table. */
 export interface Bundled {
   readonly origin: string;
-  /** Beginnings of seven digits whose place it knows. */
+  /** How many beginnings of seven digits have a place in it. */
   readonly beginnings: number;
 }
 
-/** Reads the bundled table; `tools/make-number-places.ts` has written it and tells its form. */
+/** Reads the bundled table; `tools/make-number-places.ts` writes it and describes its format. */
 function readBundled(): { table: Table; bundled: Bundled } {
   const text = readFileSync(path.join(packageRoot(), 'assets/number-places.txt'), 'utf8');
   const [head = '', body = ''] = text.split('\n\n');
@@ -122,7 +122,7 @@ function readBundled(): { table: Table; bundled: Bundled } {
   return { table, bundled: { origin, beginnings } };
 }
 
-/** Puts what `upper` says on top of `table`. */
+/** Overwrites `table` with everything that `upper` says. */
 function cover(table: Table, upper: Table): void {
   const places = new Uint16Array(upper.known.length + 1);
   const known = new Map(table.known.map((place, index) => [keyOf(place), index + 1]));
@@ -148,16 +148,16 @@ const keyOf = ({ province, city }: Place): string => `${province} ${city ?? ''}`
 export interface ImportedTable {
   readonly origin: string;
   readonly importedAt: Date;
-  /** Of the last file. */
+  /** Rows of the last file. */
   readonly rows: number;
-  /** The bundled places are not used any more. */
+  /** The bundled places are no longer used. */
   readonly replaces: boolean;
 }
 
-/** `prefix,carrier,province,city`, as the header of a file may say. */
+/** `prefix,carrier,province,city`, the optional header of a file. */
 const rangeColumns = 'prefix,carrier,province,city';
 
-/** The names by which carriers are known in files, ours and theirs. */
+/** The names that files use for carriers, ours and theirs. */
 const carrierNames: ReadonlyMap<string, MainlandCarrier> = new Map([
   ...mainlandCarriers.map((carrier) => [carrier, carrier] as const),
   ...(['移动', '中国移动'] as const).map((name) => [name, 'mobile'] as const),
@@ -186,16 +186,16 @@ for (const [form, name] of [
 const cityCharacters = 30;
 
 interface RangeFile {
-  /** Takes the fields of one row; says in a denial what is wrong with it. */
+  /** Adds the fields of one row; a denial says what is wrong with it. */
   add(fields: readonly string[]): void;
   readonly rows: number;
-  /** What the file says, the longest prefix of a number counting. */
+  /** The file's content as a table; the longest prefix of a number counts. */
   flatten(): Table;
 }
 
-/** Gathers the rows of a file. An empty field says nothing: what was known below it stays. */
+/** Collects the rows of a file. An empty field says nothing: the layer below stays in force. */
 function createRangeFile(): RangeFile {
-  /** By prefix, whose length its size tells: 1 + index in `said`. */
+  /** By prefix, whose size shows its length: 1 + index in `said`. */
   const rows = new Uint32Array(2_000_000);
   const said: { readonly carrier: number; readonly place: number }[] = [];
   const codes = new Map<string, number>();
@@ -272,7 +272,7 @@ async function unseal(sealed: Uint8Array): Promise<Table> {
   return table;
 }
 
-/** `prefix,carrier,province,city`, one a line. */
+/** Reads a file of `prefix,carrier,province,city`, one a line. */
 export async function readRanges(chunks: AsyncIterable<Uint8Array>): Promise<RangeFile> {
   const file = createRangeFile();
   await readRows(chunks, { columns: rangeColumns, skipInvalid: false }, file);
@@ -281,8 +281,8 @@ export async function readRanges(chunks: AsyncIterable<Uint8Array>): Promise<Ran
 }
 
 /**
- * Puts a file in force: on top of what earlier files said, or instead of them and of the bundled places. Its rows count before earlier
- * ones, also where its prefixes are shorter.
+ * Puts a file in force: on top of earlier files, or instead of them and of the bundled places. Its rows override earlier ones, even where
+ * its prefixes are shorter.
  */
 export async function importRanges(
   sql: Sql,
@@ -303,7 +303,7 @@ export async function importRanges(
       imported_at = excluded.imported_at, rows = excluded.rows, content = excluded.content`;
 }
 
-/** Goes back to the bundled table; returns whether anything had been imported. */
+/** Goes back to the bundled table; returns whether there was an import. */
 export async function dropImportedRanges(sql: Sql): Promise<boolean> {
   await raiseVersion(sql);
   return (await sql`delete from number_tables where id = 1 returning 1`).length > 0;
@@ -318,9 +318,9 @@ export async function importedTable(sql: Sql): Promise<ImportedTable | null> {
 // ── in force ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 export interface NumberPlan extends Follower {
-  /** Reads a number as customers write it; null when it is none, or in no range of a carrier. */
+  /** Reads a number as customers write it; null if it is not a number, or in no carrier's range. */
   read(written: string): Phone | null;
-  /** The same of a number that was read before. */
+  /** The same for a number that was read before. */
   of(e164: bigint): Phone | null;
   readonly bundled: Bundled;
 }
@@ -328,7 +328,7 @@ export interface NumberPlan extends Follower {
 export interface NumberPlanDeps {
   readonly db: Db;
   readonly directory: Pick<Directory, 'numberTable' | 'onChange'>;
-  /** Told when an imported table could not be loaded: the old one stays in force, and it is tried again. */
+  /** Called when an imported table could not be loaded: the old one stays in force, and loading is retried. */
   onFailure(error: unknown): void;
 }
 

@@ -1,12 +1,12 @@
 /**
  * Numbers that were ported from the carrier of their range to another. The only writer of `ported_numbers`.
  *
- * An entry is imported, and then says whose the number is, or learned: a carrier has said of a message that the number is not its own.
- * Whose it is instead nobody says, so a learned entry excludes carriers until one is left that has not refused; what each carrier has
- * said stands beside an import, too, since files grow old. If all of them have refused the number, the last word alone counts: somebody
- * must be wrong. docs/numbers.md says which codes mean that, and what becomes of routing.
+ * An imported entry names the number's carrier. A learned entry comes from a carrier that said, of a message, that the number is not its
+ * own. It does not say which carrier has the number, so it excludes carriers until only one has not refused. These statements also stand
+ * beside an import, since files grow old. If all carriers have refused the number, one of them must be wrong, and only the last statement
+ * counts. docs/numbers.md says which codes mean that, and how it changes routing.
  *
- * Numbers are asked in the database, with one query for a batch, and only while there is any entry at all (`hasPortedNumbers`).
+ * Numbers are looked up in the database, with one query for a batch, and only while there is any entry at all (`hasPortedNumbers`).
  */
 import type { Db, Sql } from '../../db/db.ts';
 import { groupBy } from '../../std/group.ts';
@@ -19,9 +19,9 @@ import { mainlandNumbers, parseNumber } from '../model/numbers.ts';
 
 export interface PortedNumber {
   readonly phone: bigint;
-  /** As imported; null where nobody has said. */
+  /** As imported; null if not imported. */
   readonly carrier: MainlandCarrier | null;
-  /** Who has said that it is not theirs. */
+  /** Carriers that said that the number is not theirs. */
   readonly notCarriers: readonly MainlandCarrier[];
   readonly source: 'import' | 'learned';
   readonly changedAt: Date;
@@ -29,7 +29,7 @@ export interface PortedNumber {
 
 // ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** The same numbers, those that were ported with the carriers that they may be with now. */
+/** The same numbers; ported ones have the carriers that they may be with now. */
 export async function withPorted(
   sql: Sql,
   directory: Pick<Directory, 'hasPortedNumbers'>,
@@ -47,7 +47,7 @@ export async function withPorted(
   });
 }
 
-/** With whom a number may be, given the carriers of its range. Never empty. */
+/** The carriers that a number may be with, given the carriers of its range. Never empty. */
 function carriersOf(
   { carrier, notCarriers }: Pick<PortedNumber, 'carrier' | 'notCarriers'>,
   ofRange: readonly Carrier[],
@@ -65,7 +65,7 @@ export async function findPorted(sql: Sql, phone: bigint): Promise<PortedNumber 
   return row ?? null;
 }
 
-/** Entries in the order of their numbers; of one source, or of one number, if it is given. */
+/** Entries in the order of their numbers; only those of `source`, or of `phone`, if given. */
 export async function listPorted(
   sql: Sql,
   { source, phone }: { readonly source: PortedNumber['source'] | null; readonly phone: bigint | null },
@@ -84,14 +84,14 @@ const columns = (sql: Sql) => sql`phone, carrier, not_carriers as "notCarriers",
 
 export interface PortedImport {
   readonly rows: number;
-  /** Entries that are new, and how many of the others say something else now. */
+  /** New entries, and other entries that the import changed. */
   readonly added: number;
   readonly changed: number;
 }
 
 /**
- * Stores what a file says (`number,carrier`, one a line), all or nothing, or replaces by it all that earlier files have said; what was
- * learned of its numbers is forgotten. Of a number that comes twice the last line counts.
+ * Stores a file (`number,carrier`, one a line), all or nothing, in addition to earlier files or instead of them. What was learned about its
+ * numbers is forgotten. If a number comes twice, the last line counts.
  */
 export async function importPorted(
   db: Db,
@@ -155,7 +155,7 @@ export async function clearPorted(sql: Sql, source: PortedNumber['source']): Pro
 
 // ── learning ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** What a channel's carrier has said of a message. */
+/** What a channel's carrier answered or reported about a message. */
 interface Heard {
   readonly channelId: bigint | null;
   /** As the carrier wrote it, or as we have it. */
@@ -163,12 +163,15 @@ interface Heard {
   readonly code: string | null;
 }
 
-/** Of what one channel says at once, more than so many and more than half is not about numbers: the channel is set up wrongly. */
+/**
+ * If more than this many and more than half of one channel's codes in one call say it, the cause is not the numbers: the channel is set up
+ * wrongly.
+ */
 const mostAtOnce = 10;
 
 /**
- * Learns from codes by which carriers say that a number is not their own, in the transaction that records them. Only channels of a single
- * carrier are believed: of any other nobody knows who has spoken.
+ * Learns from codes with which carriers say that a number is not their own, in the transaction that records them. Only channels of a single
+ * carrier count: for other channels it is not known which carrier answered.
  */
 export async function learnPorted(
   sql: Sql,
@@ -190,8 +193,8 @@ export async function learnPorted(
       if (e164 !== null && isMainland(e164)) learned.push({ phone: e164, carrier });
     }
   }
-  // A number once for each statement: two carriers may refuse it at once. The 4 is the number of carriers; it is no parameter, since a
-  // sharded database cannot find out the type of one in ON CONFLICT here.
+  // Each statement has a number once, because two carriers may refuse it at once. The 4 is the number of carriers. It is not a parameter,
+  // since a sharded database cannot infer a parameter's type in ON CONFLICT here.
   mainlandCarriers.length satisfies 4;
   for (const one of groupBy(learned, ({ carrier }) => carrier).values()) {
     const carrier = found(one[0], 'carrier').carrier;

@@ -1,7 +1,7 @@
 /**
- * HTTP authentication, Basic and Digest (RFC 7617, 7616), both sides of it: reading a challenge, computing the answer, reading it
- * back. Of Digest there are MD5 and SHA-256, with `qop=auth` or, as in RFC 2069, without any; `auth-int` would hash whole uploads
- * and is not offered by any carrier we know.
+ * HTTP authentication, Basic and Digest (RFC 7617, 7616), for client and server: reading a challenge, computing the answer, reading the
+ * answer. Digest supports MD5 and SHA-256, with `qop=auth` or without qop as in RFC 2069. It does not support `auth-int`, which would hash
+ * whole uploads and which no known carrier offers.
  */
 import { createHash } from 'node:crypto';
 
@@ -10,11 +10,11 @@ export interface Challenge {
   readonly nonce: string;
   readonly opaque: string | null;
   readonly algorithm: 'MD5' | 'MD5-sess' | 'SHA-256' | 'SHA-256-sess';
-  /** False for servers of the time before qop. */
+  /** False for servers older than qop. */
   readonly qop: boolean;
 }
 
-/** What one request says of itself in the answer to a challenge. */
+/** The request's part in the answer to a challenge. */
 export interface DigestRequest {
   readonly username: string;
   readonly password: string;
@@ -30,7 +30,7 @@ const maxHeader = 4096;
 export const basicAuthorization = (username: string, password: string): string =>
   `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
 
-/** User and password of a Basic authorization, null if it is none. */
+/** User and password of a Basic authorization; null if the header is not one. */
 export function readBasic(header: string | undefined): { username: string; password: string } | null {
   const [, encoded] = /^basic\s+([A-Za-z0-9+/=]+)\s*$/i.exec((header ?? '').slice(0, maxHeader)) ?? [];
   if (encoded === undefined) return null;
@@ -39,10 +39,10 @@ export function readBasic(header: string | undefined): { username: string; passw
   return colon < 0 ? null : { username: text.slice(0, colon), password: text.slice(colon + 1) };
 }
 
-/** The first Digest challenge we can answer among the WWW-Authenticate headers, null if there is none. */
+/** The first Digest challenge we can answer among the WWW-Authenticate headers; null if there is none. */
 export function readChallenge(headers: readonly string[]): Challenge | null {
   for (const header of headers) {
-    // Several challenges may share a header; what follows ours repeats parameters, and the first of each counts.
+    // Several challenges may share a header. The challenges after ours repeat parameters, so the first value of each counts.
     const [scheme] = /(?:^|,\s*)digest\s+/i.exec(header.slice(0, maxHeader)) ?? [];
     if (scheme === undefined) continue;
     const values = readParameters(header.slice(header.indexOf(scheme) + scheme.length, maxHeader));
@@ -65,7 +65,7 @@ const algorithms = new Map<string, Challenge['algorithm']>([
   ['SHA-256-SESS', 'SHA-256-sess'],
 ]);
 
-/** The parameters of a Digest authorization, null if it is none. */
+/** The parameters of a Digest authorization; null if the header is not one. */
 export function readDigest(header: string | undefined): ReadonlyMap<string, string> | null {
   const text = (header ?? '').slice(0, maxHeader);
   return /^digest\s/i.test(text) ? readParameters(text.slice(7)) : null;

@@ -14,7 +14,7 @@ import {
   readEnvelope,
   readRequest,
   statusOfFault,
-  verdictOf,
+  statusKindOf,
   writeEnvelope,
   writeRequest,
 } from './mm7.ts';
@@ -39,7 +39,7 @@ function vector(name: string) {
 const namespace = mm7Namespace('REL-6-MM7-1-4');
 const gif = Buffer.from('47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b', 'hex');
 
-/** The fields a message has, those it lacks left out. */
+/** The fields that a message has, without those it lacks. */
 function given(name: string) {
   const { contentType, body } = vector(name);
   const { transactionId, message } = readRequest(contentType, body).envelope;
@@ -356,13 +356,13 @@ describe('status codes', () => {
     [4006, 'busy'],
     [4007, 'rejected'],
     [4500, 'busy'],
-  ] as const)('%i asks for: %s', (statusCode, verdict) => {
-    expect(verdictOf({ statusCode, statusText: '' })).toBe(verdict);
+  ] as const)('%i asks for: %s', (statusCode, kind) => {
+    expect(statusKindOf({ statusCode, statusText: '' })).toBe(kind);
   });
 
   test('"Flow refuse" is Unicom’s too fast; no code, and one outside the classes, is a server error', () => {
-    expect(verdictOf({ statusCode: 2001, statusText: 'Operation restricted : Flow refuse' })).toBe('busy');
-    expect(verdictOf({ statusCode: null, statusText: null })).toBe('busy');
+    expect(statusKindOf({ statusCode: 2001, statusText: 'Operation restricted : Flow refuse' })).toBe('busy');
+    expect(statusKindOf({ statusCode: null, statusText: null })).toBe('busy');
     for (const text of ['5000', '0', 'ok', '10000', ''])
       expect(readEnvelope(soap(`<SubmitRsp><Status><StatusCode>${text}</StatusCode></Status></SubmitRsp>`)).message).toMatchObject({
         fields: { status: { statusCode: 3000 } },

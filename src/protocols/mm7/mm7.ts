@@ -1,9 +1,9 @@
 /**
- * MM7 (3GPP TS 23.140), SOAP 1.1 with attachments: envelopes and the requests that carry them, between octets and objects.
+ * MM7 (3GPP TS 23.140), SOAP 1.1 with attachments: converts envelopes, and the requests that carry them, between octets and objects.
  *
- * One table per message, in the specification's order and under its names; reader, writer and type follow from it. The reader depends
- * neither on the order nor on prefixes nor on a namespace, and takes every shape of an address (mm7.md §8). What a message lacks is
- * null. Section numbers are those of docs/protocols/mm7.md.
+ * One table per message, in the specification's order and with its names; reader, writer and type follow from it. The reader does not
+ * depend on order, prefixes or a namespace, and accepts every form of an address (mm7.md §8). A field that a message lacks is null. Section
+ * numbers are those of docs/protocols/mm7.md.
  */
 import { ProtocolError } from '../wire/fields.ts';
 import { bare, octetsOf, type Part, type PartToWrite, parseContentType, readMultipart, rootOf, writeMultipart } from './multipart.ts';
@@ -27,13 +27,13 @@ const flag: Kind<boolean> = {
   read: (element) => /^(true|1)$/i.test(element.text),
 };
 
-/** What is no code of four digits counts as a server error, as codes outside the four classes do (mm7.md §5). */
+/** A value that is not a four-digit code counts as a server error, as codes outside the four classes do (mm7.md §5). */
 const code: Kind<number> = {
   write: (name, value) => `<${name}>${value}</${name}>`,
   read: (element) => (/^[1-4]\d{3}$/.test(element.text) ? Number(element.text) : 3000),
 };
 
-/** An address; `text` is one that stands in its element without a child, as China Mobile's API writes senders. */
+/** An address. `text` is one that stands in its element without a child, as China Mobile's API writes senders. */
 export interface Address {
   readonly kind: 'Number' | 'ShortCode' | 'RFC2822Address' | 'text';
   readonly value: string;
@@ -71,7 +71,7 @@ type Field = readonly [element: string, kind: Kind<unknown>];
 type Table = Readonly<Record<string, Field>>;
 type Values<F extends Table> = { readonly [K in keyof F]: F[K] extends readonly [string, Kind<infer T>] ? T | null : never };
 
-/** Elements in a row; what the value lacks is not written. */
+/** Writes elements in a row; fields that the value lacks are not written. */
 function writeTable(table: Table, values: Readonly<Record<string, unknown>>, prefix: string): string {
   let out = '';
   for (const key in table) {
@@ -82,7 +82,7 @@ function writeTable(table: Table, values: Readonly<Record<string, unknown>>, pre
   return out;
 }
 
-/** The first element of each name counts; some senders repeat them (mm7.md §8). */
+/** The first element with each name counts; some senders repeat them (mm7.md §8). */
 function readTable<const F extends Table>(table: F, element: XmlElement): Values<F> {
   const values: Record<string, unknown> = {};
   for (const key in table) {
@@ -93,7 +93,7 @@ function readTable<const F extends Table>(table: F, element: XmlElement): Values
   return values as Values<F>;
 }
 
-/** Elements inside an element, each on a line of its own or all on one. */
+/** Elements inside an element, each on its own line or all on one. */
 function group<const F extends Table>(table: F, lines: 'many' | 'one' = 'many'): Kind<Values<F>> {
   return {
     write(name, values, prefix) {
@@ -110,7 +110,7 @@ const recipients = { to: ['To', addresses], cc: ['Cc', addresses], bcc: ['Bcc', 
 
 const statusOnly = { ...version, status: ['Status', statusGroup] } as const;
 
-/** What reports and read replies have in common; `date` is 3GPP's name, `timeStamp` that of the Chinese texts. */
+/** The fields that reports and read replies share. `date` is 3GPP's name, `timeStamp` that of the Chinese texts. */
 const reportFields = {
   ...version,
   mmsRelayServerId: ['MMSRelayServerID', text],
@@ -178,7 +178,7 @@ export type Fields<N extends MessageName> = Values<Tables[N]>;
 export type Status = ReturnType<(typeof statusGroup)['read']>;
 
 type Known = { [N in MessageName]: { readonly name: N; readonly fields: Fields<N> } }[MessageName];
-/** To be written: fields may be left out. */
+/** A message to write: fields may be left out. */
 type Writable = { [N in MessageName]: { readonly name: N; readonly fields: Partial<Fields<N>> } }[MessageName];
 
 /** A SOAP fault. `status` is that of the error response in its detail, if it has one. */
@@ -189,7 +189,7 @@ interface Fault {
   readonly status: Status | null;
 }
 
-/** A message we have no table for: CancelReq, for instance. */
+/** A message without a table here: CancelReq, for instance. */
 interface Unknown {
   readonly name: 'unknown';
   readonly element: string;
@@ -198,13 +198,13 @@ interface Unknown {
 
 // Envelopes
 
-/** Without prefixes the message declares MM7 its default namespace; with them every element of it has one, as mbuni writes. */
+/** Without prefixes, MM7 is the message's default namespace; with them, every element has one, as mbuni writes. */
 export type PrefixStyle = 'default' | 'prefixed';
 
 export interface Envelope {
   /** null if it is missing. */
   readonly transactionId: string | null;
-  /** As the message declares it: the whole URI. */
+  /** The whole URI, as the message declares it. */
   readonly namespace: string;
   readonly message: Known | Fault | Unknown;
 }
@@ -212,7 +212,7 @@ export interface Envelope {
 const soapNamespace = 'http://schemas.xmlsoap.org/soap/envelope/';
 const namespaceBase = 'http://www.3gpp.org/ftp/Specs/archive/23_series/23.140/schema/';
 
-/** The namespace of a release, by its last part (`REL-6-MM7-1-4`); a whole URI is taken as it is. */
+/** The namespace of a release, by its last part (`REL-6-MM7-1-4`); a whole URI is returned unchanged. */
 export const mm7Namespace = (release: string): string => (release.includes(':') ? release : namespaceBase + release);
 
 export interface EnvelopeToWrite {
@@ -224,7 +224,7 @@ export interface EnvelopeToWrite {
     | { readonly name: 'Fault'; readonly faultCode: string; readonly faultString: string; readonly error: Writable | null };
 }
 
-/** Lines end with CRLF, none follows the last. */
+/** Lines end with CRLF, except the last. */
 export function writeEnvelope({ transactionId, namespace, prefixes = 'default', message }: EnvelopeToWrite): string {
   const uri = escapeXml(namespace);
   const header =
@@ -250,7 +250,7 @@ function writeMessage({ name, fields }: Writable, uri: string, prefixes: PrefixS
   return `<${prefix}${name} ${declaration}="${uri}">\r\n${writeTable(tables[name], fields, prefix)}</${prefix}${name}>\r\n`;
 }
 
-/** Reads an envelope. Throws ProtocolError if it is no XML or no SOAP; which fields a message must have is its reader's business. */
+/** Reads an envelope. Throws ProtocolError if it is not XML or not SOAP. The caller checks which fields are present. */
 export function readEnvelope(source: Buffer | string): Envelope {
   const root = parseXml(source);
   const body = root.name === 'Envelope' ? childOf(root, 'Body') : undefined;
@@ -266,7 +266,7 @@ export function readEnvelope(source: Buffer | string): Envelope {
 function readMessage(element: XmlElement): Known | Unknown {
   const { name } = element;
   if (!isMessageName(name)) return { name: 'unknown', element: name, mm7Version: childOf(element, 'MM7Version')?.text ?? null };
-  // Name and fields are of one table.
+  // Name and fields belong to the same table.
   return { name, fields: readTable(tables[name], element) } as Known;
 }
 
@@ -290,7 +290,7 @@ export const xmlType = 'text/xml; charset="utf-8"';
 
 export interface Encoded {
   readonly contentType: string;
-  /** To be written one after the other; media stand in them by reference. */
+  /** To be written one after the other; media are references, not copies. */
   readonly chunks: readonly Buffer[];
   readonly octets: number;
 }
@@ -325,7 +325,7 @@ export function readRequest(contentType: string, body: Buffer): Mm7Request {
   const { message } = envelope;
   const href = message.name === 'SubmitReq' || message.name === 'DeliverReq' ? (message.fields.content?.href ?? '') : '';
   const wanted = bare(percentDecoded(href));
-  // Without a reference (China Mobile's API writes none) the second part is the content.
+  // Without a reference (China Mobile's API writes none), the second part is the content.
   const content = wanted === '' ? others[0] : others.find(({ contentId }) => contentId === wanted || contentId === bare(href));
   if (wanted !== '' && !content) throw new ProtocolError('Content that names no part');
   return { envelope, content: content ?? null };
@@ -367,26 +367,26 @@ const meanings: Readonly<Record<number, string>> = {
   4007: 'Service denied',
 };
 
-/** The usual text of a code; that of its class if it has none. */
+/** The usual text of a code; else that of its class. */
 export const meaningOf = (statusCode: number): string => meanings[statusCode] ?? meanings[classOf(statusCode)] ?? '';
 
-/** 1000, 2000, 3000 or 4000: how an unknown code counts. */
+/** 1000, 2000, 3000 or 4000: the class that an unknown code counts as. */
 const classOf = (statusCode: number): number => {
   const leading = Math.floor(statusCode / 1000) * 1000;
   return leading >= 1000 && leading <= 4000 ? leading : 3000;
 };
 
 /**
- * What a SubmitRsp's status asks for (mm7.md §5).
+ * What a SubmitRsp's status means for the request (mm7.md §5).
  * - `taken`: the MMSC has the message, at least for some of its recipients.
- * - `busy`: not taken; the same again, later.
- * - `address`: not taken because of at least one of its recipients, which one it does not say.
+ * - `busy`: not taken; repeat it later.
+ * - `address`: not taken because of at least one recipient; the status does not say which one.
  * - `single`, `fewer`: not taken because it had several, or too many, recipients.
- * - `rejected`: not taken, and a repeat will not be.
+ * - `rejected`: not taken; a repeat would not be taken either.
  */
-export type Verdict = 'taken' | 'busy' | 'address' | 'single' | 'fewer' | 'rejected';
+export type StatusKind = 'taken' | 'busy' | 'address' | 'single' | 'fewer' | 'rejected';
 
-export function verdictOf({ statusCode, statusText }: Pick<Status, 'statusCode' | 'statusText'>): Verdict {
+export function statusKindOf({ statusCode, statusText }: Pick<Status, 'statusCode' | 'statusText'>): StatusKind {
   const given = statusCode ?? 3000;
   const known = given in meanings ? given : classOf(given);
   switch (known) {
@@ -394,7 +394,7 @@ export function verdictOf({ statusCode, statusText }: Pick<Status, 'statusCode' 
     case 1100:
       return 'taken';
     case 2001:
-      // Unicom's word for "too fast".
+      // Unicom's phrase for "too fast".
       return /flow refuse/i.test(statusText ?? '') ? 'busy' : 'rejected';
     case 2002:
     case 2003:
@@ -412,7 +412,7 @@ export function verdictOf({ statusCode, statusText }: Pick<Status, 'statusCode' 
   }
 }
 
-/** The status of a fault: that in its detail, else by whose fault it is. */
+/** The status in a fault's detail; else one that says whether client or server is at fault. */
 export function statusOfFault({ status, faultCode, faultString }: Fault): Pick<Status, 'statusCode' | 'statusText'> {
   if (status && status.statusCode !== null) return status;
   return { statusCode: /(^|:)client/i.test(faultCode) ? 2000 : 3000, statusText: faultString };
@@ -420,7 +420,7 @@ export function statusOfFault({ status, faultCode, faultString }: Fault): Pick<S
 
 // Delivery reports
 
-/** What an MMStatus means. `code` is the word customers know from short messages. */
+/** What an MMStatus means. `code` is the status that customers know from short messages. */
 export interface ReportMeaning {
   readonly isFinal: boolean;
   readonly delivered: boolean;
@@ -431,7 +431,7 @@ const delivered: ReportMeaning = { isFinal: true, delivered: true, code: 'DELIVR
 const pending: ReportMeaning = { isFinal: false, delivered: false, code: '' };
 const failed = (code: string): ReportMeaning => ({ isFinal: true, delivered: false, code });
 
-/** Without case, blanks and punctuation; the digits are those of China Mobile's API (mm7.md §4). */
+/** Keys without case, blanks and punctuation; the digits are those of China Mobile's API (mm7.md §4). */
 const reportMeanings = new Map<string, ReportMeaning>([
   ['retrieved', delivered],
   ['1', delivered],
@@ -455,12 +455,12 @@ const reportMeanings = new Map<string, ReportMeaning>([
 
 const squeezed = (word: string | null): string => (word ?? '').toLowerCase().replace(/[\s_-]/g, '');
 
-/** A vendor's code of its own, short enough to be one: `MK:0001`. */
+/** A vendor's own code, short enough to be one: `MK:0001`. */
 const vendorCode = /^[A-Za-z]{1,4}:[A-Za-z0-9]{1,10}$/;
 
 /**
- * What a report says. A status nobody knows is looked for in StatusText ("Reserved" with "Retrieved" beside it, seen with Unicom); if
- * that does not help either, the message has failed in a way we cannot name. A vendor's code beside a failure takes its place.
+ * What a report means. An unknown status is looked up in StatusText ("Reserved" with "Retrieved" beside it, seen with Unicom). If that is
+ * unknown too, the message has failed without a known reason. A vendor's code beside a failure replaces our code.
  */
 export function meaningOfReport({ mmStatus, mmStatusExtension, statusText }: Partial<Fields<'DeliveryReportReq'>>): ReportMeaning {
   const meaning = reportMeanings.get(squeezed(mmStatus ?? null)) ?? reportMeanings.get(squeezed(statusText ?? null)) ?? failed('UNKNOWN');
@@ -472,8 +472,8 @@ export function meaningOfReport({ mmStatus, mmStatusExtension, statusText }: Par
 // Numbers
 
 /**
- * Digits of an address in international form, as far as it can be told: `+86…`, `86…`, `0086…` and eleven digits of a Chinese mobile
- * are one number; service numbers stay as they are; `/TYPE=PLMN` and the like are cut off.
+ * Digits of an address in international form, as far as it can be told: `+86…`, `86…`, `0086…` and eleven digits of a Chinese mobile are
+ * one number. Service numbers stay as they are; `/TYPE=PLMN` and similar suffixes are cut off.
  */
 export function digitsOf(address: string): string {
   const [plain = ''] = address.split(/[/@]/, 1);

@@ -151,7 +151,7 @@ describe('writing', () => {
           expected.map((body, i) => ({ headers: [`Content-ID: <${i}>`], body })),
         );
         const parts = readMultipart(Buffer.concat(chunks), parseContentType('multipart/mixed; boundary=frames-0f1e2d3c'));
-        // As text: comparing buffers element by element takes seconds.
+        // Compared as text, because comparing buffers element by element takes seconds.
         const hex = (bodies: readonly Buffer[]) => bodies.map((body) => body.toString('hex'));
         expect(hex(parts.map(({ body }) => body))).toEqual(hex(expected));
         expect(parts.map(({ contentId }) => contentId)).toEqual(expected.map((_, i) => String(i)));

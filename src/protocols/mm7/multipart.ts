@@ -1,19 +1,18 @@
 /**
- * MIME multipart bodies as MM7 uses them: `multipart/related` written without copying what is large, and read out of a body that is
- * in memory, its parts being views of it.
+ * MIME multipart bodies as MM7 uses them. `multipart/related` is written without copying large parts; a body in memory is read into parts
+ * that are views of it.
  *
- * The reader takes what implementations really send (mm7.md §2, §8): boundaries quoted or not, also such that begin with dashes; a
- * preamble; headers without a blank after the colon, or folded; lines that end with a bare line feed; base64 and quoted-printable. A
- * body without its closing delimiter was cut off and is refused. Everything it can be made to hold is bounded. It is not the Dicer of
- * busboy, because a body in memory needs no streams: one pass with `indexOf`, no copies, and an answer at once; Dicer checks it in
- * the tests.
+ * The reader accepts what implementations really send (mm7.md §2, §8): boundaries quoted or not, also boundaries that begin with dashes; a
+ * preamble; headers without a blank after the colon, or folded; lines that end with a bare line feed; base64 and quoted-printable. A body
+ * without its closing delimiter was cut off and is refused. All memory use is bounded. busboy's Dicer is not used, because a body in memory
+ * needs no streams: this reader takes one pass with `indexOf`, copies nothing, and returns at once. The tests compare it with Dicer.
  */
 import { ProtocolError } from '../wire/fields.ts';
 
 // Content types
 
 export interface ContentType {
-  /** `text/xml`, lower case; '' if the header is none. */
+  /** `text/xml`, lower case; '' if the header has no type. */
   readonly type: string;
   /** Names in lower case. */
   readonly parameters: ReadonlyMap<string, string>;
@@ -22,7 +21,7 @@ export interface ContentType {
 const parameter = /;\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;]*))/g;
 const maxHeaderValue = 2048;
 
-/** Reads a Content-Type or a Content-Disposition; the order of parameters and blanks between them are free. */
+/** Reads a Content-Type or a Content-Disposition, with parameters in any order and blanks between them. */
 export function parseContentType(header: string): ContentType {
   const text = header.slice(0, maxHeaderValue);
   const parameters = new Map<string, string>();
@@ -56,13 +55,13 @@ const dash = 0x2d;
 export function readMultipart(body: Buffer, { type, parameters }: ContentType): Part[] {
   const boundary = parameters.get('boundary');
   if (!type.startsWith('multipart/')) throw new ProtocolError(`"${type}" is not a multipart`);
-  // 70 is the limit of RFC 2046; real ones stay below.
+  // RFC 2046 allows 70 characters; real boundaries stay below that.
   if (boundary === undefined || boundary === '' || boundary.length > 200) throw new ProtocolError('multipart without a boundary');
   const delimiter = Buffer.from(`--${boundary}`, 'latin1');
   const parts: Part[] = [];
   let start = -1;
   for (let at = body.indexOf(delimiter); at >= 0; at = body.indexOf(delimiter, at + delimiter.length)) {
-    // A delimiter begins a line and is alone on it, but for two dashes or blanks.
+    // A delimiter begins a line and is alone on it, except for two dashes or blanks.
     if (at > 0 && body[at - 1] !== lineFeed) continue;
     let next = at + delimiter.length;
     const isLast = body[next] === dash && body[next + 1] === dash;
@@ -124,7 +123,7 @@ function decodeTransfer(octets: Buffer, encoding: string): Buffer {
   return Buffer.from(
     octets
       .toString('latin1')
-      // Blanks before a line end were added on the way; `=` at one means that the line goes on.
+      // Blanks before a line end were added on the way; `=` at a line end means that the line continues.
       .replace(/[ \t]{1,200}(?=\r?\n)/g, '')
       .replace(/=\r?\n/g, '')
       .replace(/=([0-9A-Fa-f]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16))),
@@ -132,7 +131,7 @@ function decodeTransfer(octets: Buffer, encoding: string): Buffer {
   );
 }
 
-/** An id as it is compared: without angle brackets, without `cid:`. */
+/** An id in the form in which ids are compared: without angle brackets, without `cid:`. */
 export function bare(id: string): string {
   return id
     .trim()
@@ -140,13 +139,13 @@ export function bare(id: string): string {
     .replace(/^<(.*)>$/, '$1');
 }
 
-/** The part that the parameter `start` names; the first one if it is missing or names none (mm7.md §2). */
+/** The part that the parameter `start` names; the first part if `start` is missing or names none (mm7.md §2). */
 export function rootOf(parts: readonly Part[], { parameters }: ContentType): Part | undefined {
   const start = bare(parameters.get('start') ?? '');
   return (start === '' ? undefined : parts.find(({ contentId }) => contentId === start)) ?? parts[0];
 }
 
-/** The part a reference means: by Content-Location, then Content-ID, then file name (mm7.md §2). */
+/** The part that a reference names: by Content-Location, then Content-ID, then file name (mm7.md §2). */
 export function findPart(parts: readonly Part[], reference: string): Part | undefined {
   const wanted = bare(reference);
   if (wanted === '') return undefined;
@@ -174,12 +173,12 @@ export interface PartToWrite {
   readonly body: string | Buffer | readonly Buffer[];
 }
 
-/** Below this a copy costs less than a write of its own. */
+/** A smaller buffer costs less to copy than to write on its own. */
 const smallOctets = 8192;
 
 /**
- * A multipart body as a list of buffers to be written one after the other: what is large stands in it by reference, what is small is
- * joined. The boundary must not occur in any part; a random one does not.
+ * A multipart body as a list of buffers to be written one after the other: large parts are references, small ones are joined. The boundary
+ * must not occur in any part; a random one does not.
  */
 export function writeMultipart(boundary: string, parts: readonly PartToWrite[]): Buffer[] {
   const chunks: Buffer[] = [];

@@ -5,7 +5,7 @@ import { ProtocolError } from '../wire/fields.ts';
 import { type Part, parseContentType, type PartToWrite, readMultipart, writeMultipart } from './multipart.ts';
 import { defaultStyle, type Frame, presentationPart, readPresentation, readSmil, wordsOf, writeSmil } from './smil.ts';
 
-/** A part as it comes out of the request it was written into. */
+/** Reads back the part that was written into a request. */
 function reread(part: PartToWrite): Part {
   const [found] = readMultipart(Buffer.concat(writeMultipart('outer', [part])), parseContentType('multipart/related; boundary=outer'));
   if (!found) throw new Error('nothing was written');

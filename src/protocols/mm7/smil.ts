@@ -1,12 +1,12 @@
 /**
- * What a multimedia message shows: SMIL (mm7.md §7) and the parts it names, from frames and back to frames.
+ * The presentation of a multimedia message: SMIL (mm7.md §7) and the parts it names, written from frames and read into frames.
  *
- * Written is the shape Chinese carriers ask for: a layout with the two regions `Image` and `Text`, and in the body one `par` per frame.
- * The layout is one for all frames, so the first frame that has both decides which region lies on top; within each `par` the order of
- * the elements says it again, frame by frame, audio always last.
+ * The writer uses the form that Chinese carriers ask for: a layout with the two regions `Image` and `Text`, and in the body one `par` per
+ * frame. All frames share one layout, so the first frame that has both decides which region lies on top. Within each `par` the order of the
+ * elements repeats it for that frame; audio is always last.
  *
- * Read is what phones and other writers make of it: any case of regions, `seq` around the `par`s, media outside of one, sources by
- * location or by `cid:`; without a usable SMIL, the parts in their order.
+ * The reader accepts what phones and other writers send: regions in any case, `seq` around the `par`s, media outside of a `par`, sources by
+ * location or by `cid:`. Without a usable SMIL, it takes the parts in their order.
  */
 import iconv from 'iconv-lite';
 import { ProtocolError } from '../wire/fields.ts';
@@ -33,7 +33,7 @@ export const defaultStyle: PresentationStyle = { source: 'location', frameMs: 50
 
 // Writing
 
-/** A frame whose contents have become part names. */
+/** A frame that names its contents' parts. */
 export interface SmilFrame {
   readonly media: { readonly element: MediaElement; readonly src: string } | null;
   readonly text: string | null;
@@ -42,7 +42,7 @@ export interface SmilFrame {
 
 export type MediaElement = 'img' | 'audio' | 'video' | 'ref';
 
-/** Lines end with CRLF, none follows the last. */
+/** Lines end with CRLF, except the last. */
 export function writeSmil(frames: readonly SmilFrame[], { frameMs, width, height }: PresentationStyle): string {
   const both = frames.find(({ media, text }) => media && media.element !== 'audio' && text !== null);
   const isTextOnTop = both !== undefined && !both.mediaFirst;
@@ -79,8 +79,8 @@ function elementFor(contentType: string): MediaElement {
 }
 
 /**
- * Frames as one part of an MM7 request: a `multipart/related` with SMIL and everything it names. Media are referred to, not copied;
- * identical ones go out once for each frame, since some phones show a part only once.
+ * Frames as one part of an MM7 request: a `multipart/related` with SMIL and all parts it names. Media are references, not copies; identical
+ * media are sent once for each frame, since some phones show a part only once.
  */
 export function presentationPart(
   frames: readonly Frame[],
@@ -124,7 +124,7 @@ export function presentationPart(
 
 // Reading
 
-/** One thing a SMIL shows. */
+/** One item that a SMIL shows. */
 interface SmilItem {
   /** `text`, `img`, `audio`, `video`, `ref`. */
   readonly element: string;
@@ -135,7 +135,7 @@ const mediaElements = new Set(['text', 'img', 'audio', 'video', 'ref', 'animatio
 const maxFrames = 100;
 const maxItems = 300;
 
-/** The frames of a SMIL and what each shows, in order. Throws ProtocolError for what is no SMIL or beyond the bounds. */
+/** The items of each frame of a SMIL, in order. Throws ProtocolError if it is not SMIL or beyond the bounds. */
 export function readSmil(source: Buffer | string): (readonly SmilItem[])[] {
   const root = parseXml(source);
   if (root.name.toLowerCase() !== 'smil') throw new ProtocolError(`"${root.name}" is not SMIL`);
@@ -173,11 +173,11 @@ export type ShownItem =
 
 export interface Presentation {
   readonly frames: readonly ShownFrame[];
-  /** What is wrong with it: references that lead nowhere, an unreadable SMIL. A tolerant reader ignores them. */
+  /** What is wrong with the content: references without a part, an unreadable SMIL. A tolerant reader ignores them. */
   readonly problems: readonly string[];
 }
 
-/** Reads the content of a message. Throws ProtocolError if its multipart is broken; what is wrong inside becomes a problem. */
+/** Reads the content of a message. Throws ProtocolError if its multipart is broken; errors inside become problems. */
 export function readPresentation(content: Part): Presentation {
   if (!content.contentType.type.startsWith('multipart/')) return { frames: [[shown(content)]], problems: [] };
   const parts = readMultipart(content.body, content.contentType);
@@ -212,12 +212,12 @@ function shown(part: Part): ShownItem {
   return { kind: 'media', contentType: type, name: part.contentLocation || part.name || part.contentId, bytes: part.body };
 }
 
-/** Phones choose their own charset; what is unknown or absent is UTF-8. */
+/** Phones choose their own charset; an unknown or missing one counts as UTF-8. */
 function decodeCharset(octets: Buffer, charset = 'utf-8'): string {
   return iconv.decode(octets, iconv.encodingExists(charset) ? charset : 'utf-8');
 }
 
-/** The words of a message, for those who have no use for pictures: its texts, joined by line ends. */
+/** A message without its pictures: its texts, joined by line ends. */
 export function wordsOf({ frames }: Presentation): string {
   return frames
     .flat()

@@ -1,9 +1,9 @@
 /**
  * XML as the carriers' SOAP and SMIL need it: a small tree to read, and escaping to write.
  *
- * Names are matched by their local part, because every implementation picks its own prefixes; the namespace an element stands in is
- * kept beside it. Document types are refused before anything is parsed: without them there are no entities to expand but the five of
- * XML itself and characters by number, which are decoded here. Size, depth and number of elements are bounded.
+ * Names are matched by their local part, because every implementation picks its own prefixes; each element also keeps its namespace.
+ * Document types are refused before anything is parsed. Without them the only entities are XML's five and characters by number, which are
+ * decoded here. Size, depth and number of elements are bounded.
  */
 import { XMLParser } from 'fast-xml-parser';
 import { ProtocolError } from '../wire/fields.ts';
@@ -11,7 +11,7 @@ import { ProtocolError } from '../wire/fields.ts';
 export interface XmlElement {
   /** Without its prefix. */
   readonly name: string;
-  /** URI, '' if there is none. */
+  /** URI; '' if there is none. */
   readonly namespace: string;
   /** By local name; declarations of namespaces are left out. */
   readonly attributes: ReadonlyMap<string, string>;
@@ -38,18 +38,18 @@ const parser = new XMLParser({
   maxNestedTags: maxDepth,
 });
 
-/** What the parser makes of an element: its name as the only key beside `:@`, the attributes. */
+/** The parser's form of an element: its name as the only key beside `:@`, the attributes. */
 type Node = Readonly<Record<string, unknown>>;
 
-/** The root element. Throws ProtocolError for whatever is not XML, has a document type, or is beyond the bounds. */
+/** The root element. Throws ProtocolError if the source is not XML, has a document type, or is beyond the bounds. */
 export function parseXml(source: Buffer | string): XmlElement {
-  // Measured before it is decoded: characters are never more than octets.
+  // Measured before decoding: there are never more characters than octets.
   if (source.length > maxCharacters) throw new ProtocolError(`XML of ${source.length} octets`);
-  // NUL is no character of XML, nor one that databases hold; the other controls do no harm.
+  // NUL is not a character in XML, and databases cannot store it; other control characters do no harm.
   const text = (typeof source === 'string' ? source : source.toString('utf8')).replaceAll('\0', '\ufffd');
-  // Comments and CDATA are all that may begin so.
+  // Only comments and CDATA may begin like this.
   if (/<!(?!--|\[CDATA\[)/.test(text)) throw new ProtocolError('XML with a document type');
-  // Tags are what parsing costs, so they are counted first.
+  // Tags make parsing expensive, so they are counted first.
   let tags = 0;
   for (let at = text.indexOf('<'); at >= 0; at = text.indexOf('<', at + 1)) tags += 1;
   if (tags > 2 * maxElements + 100) throw new ProtocolError(`XML with ${tags} tags`);
@@ -63,7 +63,7 @@ export function parseXml(source: Buffer | string): XmlElement {
   const roots = (nodes as Node[]).flatMap((node) => elementOf(node, noScope, budget) ?? []);
   const [root] = roots;
   if (!root || roots.length > 1) throw new ProtocolError(`XML with ${roots.length} roots`);
-  // The parser forgives elements that are never closed; a text that was cut off must not pass for a whole one.
+  // The parser accepts elements that are never closed, but a text that was cut off must be refused.
   const ending = /<\/(?:[^:<>]*:)?([^:<>]*?)\s*>\s*(?:<!--[^]*-->\s*)?$/.exec(text.slice(-512))?.[1];
   const isEmpty = root.children.length === 0 && root.text === '' && /\/>\s*$/.test(text.slice(-64));
   if (ending !== root.name && !isEmpty) throw new ProtocolError('XML that is cut off');
@@ -118,7 +118,7 @@ function elementOf(node: Node, outer: Scope, budget: { elements: number }): XmlE
 
 const localName = (name: string): string => name.slice(name.indexOf(':') + 1);
 
-/** The parser wraps it once more. */
+/** The parser wraps the text of CDATA once more. */
 function cdataText(content: unknown): string {
   return Array.isArray(content) ? (content as Node[]).map((node) => textOf(node['#text'])).join('') : '';
 }
@@ -127,7 +127,7 @@ const textOf = (value: unknown): string => (typeof value === 'string' ? value : 
 
 const named: Readonly<Record<string, string>> = { lt: '<', gt: '>', amp: '&', quot: '"', apos: "'" };
 
-/** What is no entity of XML is left as it stands. */
+/** An entity that XML does not define stays as it is. */
 function decodeEntities(text: string): string {
   if (!text.includes('&')) return text;
   return text.replace(
@@ -142,7 +142,7 @@ function characterOf(code: number): string {
   return isCharacter ? String.fromCodePoint(code) : '\ufffd';
 }
 
-/** The first child of that name. */
+/** The first child with this name. */
 export function childOf(element: XmlElement, name: string): XmlElement | undefined {
   return element.children.find((child) => child.name === name);
 }
@@ -151,7 +151,7 @@ const special = /[&<>"\r]/;
 // oxlint-disable-next-line no-control-regex
 const illegal = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g;
 
-/** Escapes for text and for attributes in double quotes; characters that XML cannot hold at all vanish. */
+/** Escapes for text and for attributes in double quotes; characters that XML cannot contain are removed. */
 export function escapeXml(text: string): string {
   const legal = text.replace(illegal, '');
   if (!special.test(legal)) return legal;
@@ -161,7 +161,7 @@ export function escapeXml(text: string): string {
       .replaceAll('<', '&lt;')
       .replaceAll('>', '&gt;')
       .replaceAll('"', '&quot;')
-      // A reader would make a line feed of it.
+      // A reader would turn it into a line feed.
       .replaceAll('\r', '&#13;')
   );
 }

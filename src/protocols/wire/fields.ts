@@ -1,29 +1,29 @@
 /**
  * Field primitives of the binary carrier protocols, and `layout()`, which makes encoder, decoder and type out of one table.
  *
- * A table is read once, when its module loads; after that a value costs one loop over closures and no allocation but the value
- * itself. Readers never look past the end they are given: octets that are missing throw `ProtocolError`, the only error a decoder
- * throws. Views into the input are returned where octets are wanted as they are, so who keeps them longer than the frame copies them.
+ * A table is read once, when its module loads; after that a value costs one loop over closures and only its own allocation. Readers never
+ * read past the given end: missing octets throw `ProtocolError`, the only error a decoder throws. Raw octets are returned as views into the
+ * input, so copy them to keep them longer than the frame.
  */
 
-/** What was received is not what the protocol allows. The only error decoders throw. */
+/** The received data breaks the protocol. The only error decoders throw. */
 export class ProtocolError extends Error {
   override readonly name = 'ProtocolError';
 }
 
-/** Where a reader stands; `end` is the first octet that is not its own. */
+/** A reader's position; `end` is the first octet after its range. */
 interface Cursor {
   at: number;
   readonly end: number;
 }
 
 export interface Field<T> {
-  /** Octets every value takes, or null where that depends on the value. */
+  /** The octets of every value; null where that depends on the value. */
   readonly size: number | null;
-  /** What is written where a value is left out. */
+  /** What is written when a value is left out. */
   readonly empty: T;
   measure(value: T): number;
-  /** Writes at `at` and returns the offset after it. A value that does not fit is a fault of ours: RangeError. */
+  /** Writes at `at` and returns the offset after it. Throws RangeError for a value that does not fit, which is our own error. */
   write(buffer: Buffer, at: number, value: T): number;
   read(buffer: Buffer, cursor: Cursor): T;
 }
@@ -97,7 +97,7 @@ export function octets(size: number): Field<string> {
   };
 }
 
-/** As `octets`, for the last field of a PDU: written in full, read from whatever is left, nothing included (cmpp.md §12). */
+/** As `octets`, for the last field of a PDU: written in full, read from whatever is left, even nothing (cmpp.md §12). */
 export function trailing(size: number): Field<string> {
   return {
     ...octets(size),
@@ -111,8 +111,8 @@ export function trailing(size: number): Field<string> {
 }
 
 /**
- * "C-Octet String" (SMPP 3.4 §3.1): text that ends with one NUL, at most `size` octets with it. What does not end within them, or within
- * the PDU, is refused.
+ * "C-Octet String" (SMPP 3.4 §3.1): text that ends with one NUL, at most `size` octets including it. A text that does not end within them,
+ * or within the PDU, is refused.
  */
 export function cString(size: number): Field<string> {
   return {
@@ -120,7 +120,7 @@ export function cString(size: number): Field<string> {
     empty: '',
     measure: (value) => value.length + 1,
     write(buffer, at, value) {
-      // It would end there when it is read.
+      // A reader would stop at that NUL.
       if (value.includes('\0')) throw new RangeError(`${JSON.stringify(value)} has a NUL inside`);
       const next = at + value.length + 1;
       if (next > at + size) throw new RangeError(`"${value}" and its NUL do not fit ${size} octets`);
@@ -156,7 +156,7 @@ export function bytes(size: number): Field<Buffer> {
   };
 }
 
-/** An opaque id of `size` octets, in the program as lower-case hex text: comparable, printable, and free of 64-bit arithmetic. */
+/** An opaque id of `size` octets, in the program as lower-case hex text: comparable, printable, and without 64-bit arithmetic. */
 export function hex(size: number): Field<string> {
   const empty = '0'.repeat(2 * size);
   return {
@@ -176,7 +176,7 @@ export function hex(size: number): Field<string> {
   };
 }
 
-/** One octet of length, then as many octets; read as a view. */
+/** One octet of length, then that many octets; read as a view. */
 export const sized: Field<Buffer> = {
   size: null,
   empty: Buffer.alloc(0),
@@ -195,7 +195,7 @@ export const sized: Field<Buffer> = {
   },
 };
 
-/** All octets that are left, none included, as they are; read as a view. Of use as the value of a TLV, whose length says how many. */
+/** All remaining octets, possibly none, unchanged; read as a view. Useful as the value of a TLV, whose length says how many. */
 export const rest: Field<Buffer> = {
   size: null,
   empty: Buffer.alloc(0),
@@ -210,7 +210,7 @@ export const rest: Field<Buffer> = {
   },
 };
 
-/** One octet of count, then as many values. */
+/** One octet of count, then that many values. */
 export function counted<T>(field: Field<T>): Field<readonly T[]> {
   return {
     size: null,
@@ -232,14 +232,14 @@ export function counted<T>(field: Field<T>): Field<readonly T[]> {
   };
 }
 
-/** A field that only some versions have is optional here, and absent from the table of the others. */
+/** A field that only some versions have is optional here, and absent from the other versions' tables. */
 type Table = Readonly<Record<string, Field<unknown> | undefined>>;
 
 /** The values a table describes, under its names. */
 export type Values<F extends Table> = { readonly [K in keyof F]: F[K] extends Field<infer T> | undefined ? T : never };
 
 export interface Layout<T> {
-  /** Octets every value takes, or null where that depends on the value. */
+  /** The octets of every value; null where that depends on the value. */
   readonly size: number | null;
   measure(value: T): number;
   write(buffer: Buffer, at: number, value: T): number;
@@ -247,8 +247,8 @@ export interface Layout<T> {
 }
 
 /**
- * Compiles a table of fields, in the order of the specification. A name the table lacks is ignored when writing; an optional one
- * that the value lacks is written empty.
+ * Compiles a table of fields, in the order of the specification. When writing, a name that the table lacks is ignored; an optional one that
+ * the value lacks is written empty.
  */
 export function layout<const F extends Table>(table: F): Layout<Values<F>> {
   const entries = Object.entries(table).filter((entry): entry is [string, Field<unknown>] => entry[1] !== undefined);
@@ -256,7 +256,7 @@ export function layout<const F extends Table>(table: F): Layout<Values<F>> {
   const fields = entries.map(([, field]) => field);
   const fixed = fields.reduce((sum, field) => sum + (field.size ?? 0), 0);
   const variable = entries.filter(([, field]) => field.size === null);
-  // Every value read starts as a copy of this one: it has all its properties from the start, which is far cheaper than growing it.
+  // Every value starts as a copy of this one, so it has all its properties from the start. That is far cheaper than adding them one by one.
   const blank: Record<string, unknown> = Object.fromEntries(entries.map(([name, field]) => [name, field.empty]));
 
   return {
@@ -277,7 +277,7 @@ export function layout<const F extends Table>(table: F): Layout<Values<F>> {
     read(buffer, cursor) {
       const value = { ...blank };
       for (let i = 0; i < fields.length; i += 1) value[names[i]!] = fields[i]!.read(buffer, cursor);
-      // The table is what the type was made of.
+      // The type was made from the table.
       return value as Values<F>;
     },
   };
@@ -286,7 +286,7 @@ export function layout<const F extends Table>(table: F): Layout<Values<F>> {
 /** The tag of each optional parameter and what its value is. */
 type TlvTable = Readonly<Record<string, readonly [tag: number, field: Field<unknown>]>>;
 
-/** The parameters a table describes, under its names; each may be missing. */
+/** The parameters that a table describes, under its names; each may be missing. */
 type TlvValues<F extends TlvTable> = {
   readonly [K in keyof F]?: F[K] extends readonly [number, Field<infer T>] ? T : never;
 };
@@ -295,9 +295,9 @@ const tlvHead = 4;
 const maxTlvLength = 0xffff;
 
 /**
- * The optional parameters that end a PDU of SMGP 3.0 or SMPP 3.4 (§3.2.4.1): two octets of tag, two of length, the value, up to the
- * end of the PDU. A table gives the tag and the field of each name. Parameters with other tags are skipped when read; of one that comes
- * twice the last counts. A value that its field does not take in full, or that reaches past the end, is refused.
+ * The optional parameters that end a PDU of SMGP 3.0 or SMPP 3.4 (§3.2.4.1): two octets of tag, two of length, the value, up to the end of
+ * the PDU. A table gives the tag and the field of each name. The reader skips parameters with other tags; if a tag comes twice, the last
+ * one counts. A value that its field does not take in full, or that reaches past the end, is refused.
  */
 export function tlvs<const F extends TlvTable>(table: F): Field<TlvValues<F>> {
   const entries = Object.entries(table).map(([name, [tag, field]]) => ({ name, tag, field }));
@@ -336,7 +336,7 @@ export function tlvs<const F extends TlvTable>(table: F): Field<TlvValues<F>> {
         values[known.name] = known.field.read(buffer, value);
         if (value.at !== value.end) throw new ProtocolError(`${known.name} in ${length} octets, ${value.end - value.at} too many`);
       }
-      // The table is what the type was made of.
+      // The type was made from the table.
       return values as TlvValues<F>;
     },
   };

@@ -1,6 +1,6 @@
 /**
- * Cuts a stream into frames that begin with their own length: four octets, big-endian, themselves included, as CMPP, SGIP, SMGP and
- * SMPP have it. A length out of bounds means that we no longer know where frames begin: the stream is lost and must be closed.
+ * Cuts a stream into frames that begin with their own length: four octets, big-endian, including themselves, as in CMPP, SGIP, SMGP and
+ * SMPP. After a length out of bounds the beginning of the next frame is unknown, so the stream must be closed.
  */
 import { ProtocolError } from './fields.ts';
 
@@ -10,12 +10,12 @@ export interface FrameBounds {
   readonly max: number;
 }
 
-/** A frame lies in `buffer` from `start` to before `end`. The buffer is shared: copy what must outlive the call. */
+/** A frame lies in `buffer` from `start` up to, but not including, `end`. The buffer is shared: copy what must outlive the call. */
 export type FrameListener = (buffer: Buffer, start: number, end: number) => void;
 
 /**
- * Returns a function that takes the stream chunk by chunk and hands over each whole frame. It keeps at most one incomplete frame, and
- * throws `ProtocolError` at a length out of bounds, after which it must not be used again.
+ * Returns a function that takes the stream chunk by chunk and hands over each whole frame. It keeps at most one incomplete frame. At a
+ * length out of bounds it throws `ProtocolError` and must not be used again.
  */
 export function createFrameReader(bounds: FrameBounds, onFrame: FrameListener): (chunk: Buffer) => void {
   let rest: Buffer | null = null;

@@ -26,7 +26,7 @@ test('a header with an identity of three numbers', () => {
   const vector = frame('0000001d80000001b36924b92aaeb64d00000001000000000000000000');
   const tail = { node: 3010012345, time: 716093005, sequence: 1 };
   expect(bindResp.encode(tail, { result: 0, reserve: '' })).toEqual(vector);
-  // Not at the beginning of its buffer, as frames are.
+  // Not at the beginning of the buffer, as with real frames.
   const stream = Buffer.concat([vector, vector]);
   expect(sgip.tailOf(stream, vector.length)).toEqual(tail);
   expect(sgip.sequenceOf(stream, vector.length)).toBe(1);

@@ -1,9 +1,9 @@
 /**
  * PDUs of the binary carrier protocols: a header, then a body that a table describes.
  *
- * Every header begins with the length of the PDU, itself included, and with the command, and ends with the number of the request; each
- * has four octets. What follows the command is a protocol's own, its `tail`: the number alone in CMPP and SMGP; the sender's node, the
- * time and the number in SGIP; the status and the number in SMPP.
+ * Every header begins with the length of the PDU (including itself) and the command, and ends with the request's number; each has four
+ * octets. After the command each protocol has its own `tail`: only the number in CMPP and SMGP; the sender's node, the time and the number
+ * in SGIP; the status and the number in SMPP.
  */
 import { type Field, type Layout, u32 } from './fields.ts';
 
@@ -16,9 +16,9 @@ export interface Pdu<Tail, T> {
   decode(buffer: Buffer, start: number, end: number): T;
 }
 
-/** Functions that take a frame rely on its header being whole. */
+/** These functions expect a frame with a complete header. */
 export interface PduFormat<Tail> {
-  /** Octets of the header: the shortest frame. */
+  /** Octets of the header, which is the shortest frame. */
   readonly headerSize: number;
   pdu<T>(commandId: number, body: Layout<T>): Pdu<Tail, T>;
   commandOf(buffer: Buffer, start: number): number;
@@ -48,7 +48,7 @@ export function pduFormat<Tail>(tail: Pick<Field<Tail>, 'size' | 'write' | 'read
       decode: (buffer, start, end) => body.read(buffer, { at: start + headerSize, end }),
     }),
     commandOf: (buffer, start) => buffer.readUInt32BE(start + 4),
-    // Without a reader of fields: it is wanted of every frame.
+    // Not read as a field, since every frame needs it and this is faster.
     sequenceOf: (buffer, start) => buffer.readUInt32BE(start + headerSize - 4),
     tailOf: (buffer, start) => tail.read(buffer, { at: start + tailAt, end: start + headerSize }),
   };
