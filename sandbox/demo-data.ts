@@ -14,12 +14,14 @@ import type { Province } from '../src/core/model/configuration.ts';
 import { createSignature } from '../src/core/content/signatures.ts';
 import { approveTemplate, createPackageTemplate, createTemplate } from '../src/core/content/templates.ts';
 import { createToken } from '../src/core/config/tokens.ts';
+import type { channelKinds } from '../src/channels/kinds.ts';
+import type { ChannelSettings, SimulatorAccount, SimulatorKind } from '../simulators/simulator.ts';
 import { brokenPoolId, cappedSignature, listedNumbers, listedWords, mmsProductOf, policiesOf, spIdOf, templateText } from './magic.ts';
 
 const operatorToken = 'sandbox-operator-token';
 const password = 'demo-aim-password';
 
-/** A channel to a simulated gateway, which knows each by a login of its own: what is owed to one must not go out over another. */
+/** A channel to a simulated carrier, which knows each by a login of its own: what is owed to one must not go out over another. */
 interface DemoChannel {
   readonly channelId: bigint;
   readonly name: string;
@@ -32,12 +34,29 @@ interface DemoChannel {
   readonly forcedHealth?: 'unhealthy';
 }
 
-export interface DemoGateway {
+export interface DemoCarrier {
   readonly name: string;
-  readonly version: '2.0' | '3.0';
+  readonly protocol: keyof typeof channelKinds;
+  /** Options of the simulator, beside those that every simulator has. */
+  readonly options: Readonly<Record<string, unknown>>;
+  /** Settings of its channels, beside address and login. */
+  readonly settings: ChannelSettings;
   /** The first is the one that messages like any other go by. */
   readonly channels: readonly [DemoChannel, ...DemoChannel[]];
 }
+
+/** A demo carrier whose simulator listens on this port. */
+export interface RunningCarrier extends DemoCarrier {
+  readonly kind: SimulatorKind;
+  readonly port: number;
+}
+
+/** The account of a channel at its simulator. */
+export const accountOf = ({ spId, secret, accessNumber }: DemoChannel): SimulatorAccount => ({
+  spId,
+  secret,
+  accessNumbers: [accessNumber],
+});
 
 /** Of the pool from which hardly a number gets a channel. */
 const brokenChannels: readonly DemoChannel[] = [
@@ -63,11 +82,26 @@ const brokenChannels: readonly DemoChannel[] = [
   },
 ];
 
-/** Two gateways, so that both versions of the protocol are spoken. */
-export const demoGateways: readonly DemoGateway[] = [
+const sms = { serviceId: 'HONGYAN', ratePerSecond: 500, window: 16 };
+
+/** The channel that leads to the simulated MMSC. */
+export const demoMmsc: DemoChannel = {
+  channelId: 3n,
+  name: '彩信中心 MM7(模拟)',
+  carriers: ['mobile', 'unicom', 'telecom', 'broadcast', 'international'],
+  spId: 'hongyan',
+  secret: 'sandbox-mmsc',
+  accessNumber: '10690003',
+  connections: 1,
+};
+
+/** Two gateways, so that both versions of the protocol are spoken, and an MMSC. */
+export const demoCarriers: readonly DemoCarrier[] = [
   {
     name: '中国移动 CMPP 3.0(模拟)',
-    version: '3.0',
+    protocol: 'cmpp',
+    options: { maxVersion: 3 },
+    settings: { ...sms, version: '3.0' },
     channels: [
       {
         channelId: 1n,
@@ -82,7 +116,9 @@ export const demoGateways: readonly DemoGateway[] = [
   },
   {
     name: '联通、电信、广电 CMPP 2.0(模拟)',
-    version: '2.0',
+    protocol: 'cmpp',
+    options: { maxVersion: 2 },
+    settings: { ...sms, version: '2.0' },
     channels: [
       {
         channelId: 2n,
@@ -96,18 +132,14 @@ export const demoGateways: readonly DemoGateway[] = [
       ...brokenChannels,
     ],
   },
+  {
+    name: '彩信中心 MM7(模拟)',
+    protocol: 'mm7',
+    options: { authentication: 'digest' },
+    settings: { authentication: 'digest', ratePerSecond: 500, readReply: true },
+    channels: [demoMmsc],
+  },
 ];
-
-/** The simulated MMSC, and the channel that leads to it. It posts to us with the same password that we post with. */
-export const demoMmsc = {
-  channelId: 3n,
-  name: '彩信中心 MM7(模拟)',
-  vaspId: 'hongyan',
-  accessNumber: '10690003',
-  username: 'hongyan',
-  callbackUsername: 'mmsc',
-  secret: 'sandbox-mmsc',
-} as const;
 
 const accounts = { demo: 1n, locked: 2n, fenced: 3n, other: 4n, rules: 5n };
 const products = { aim: 2001n, sms: 2002n, mmsEstate: 1018n, mmsRetail: 1020n };
@@ -134,48 +166,48 @@ const bill = {
 };
 
 /** Seeds an empty installation, and points the channels at the ports that the simulated carriers have got this time. */
-export async function seed(management: Management, portOf: (gateway: DemoGateway) => number, mmscUrl: string): Promise<void> {
+export async function seed(management: Management, carriers: readonly RunningCarrier[]): Promise<void> {
   const { db, directory } = management;
   const [seeded] = await db.sql`select 1 from accounts limit 1`;
-  if (!seeded) await change(management, (sql) => seedAll(sql, management, portOf));
+  if (!seeded) await change(management, (sql) => seedAll(sql, management, carriers));
   // Apart, so that a sandbox of before there was MMS, or magic for every rule, gets it too.
-  if (!directory.product(products.mmsEstate)) await change(management, (sql) => seedMms(sql, management, mmscUrl));
-  if (!directory.pool(brokenPoolId)) await change(management, (sql) => seedMagic(sql, management, portOf));
-  for (const gateway of demoGateways)
-    for (const { channelId, spId } of gateway.channels) {
-      const channel = directory.channel(channelId);
-      const { host, port } = channel?.settings ?? {};
-      if (!channel || host !== '127.0.0.1' || port === portOf(gateway)) continue;
-      const settings = { ...settingsOf(gateway, spId, 0), ...channel.settings, port: portOf(gateway) };
-      await change(management, (sql) => changeChannel(sql, management, channelId, { settings }));
+  if (!directory.product(products.mmsEstate)) await change(management, (sql) => seedMms(sql, management, carriers));
+  if (!directory.pool(brokenPoolId)) await change(management, (sql) => seedMagic(sql, management, carriers));
+  for (const carrier of carriers)
+    for (const channel of carrier.channels) {
+      const { settings } = directory.channel(channel.channelId) ?? {};
+      const address = Object.entries(carrier.kind.address(carrier.port));
+      const leadsHere = address.some(([name]) => isOfThisMachine(settings?.[name]));
+      if (!settings || !leadsHere || address.every(([name, value]) => settings[name] === value)) continue;
+      const changed = { ...settingsOf(carrier, channel), ...settings, ...Object.fromEntries(address) };
+      await change(management, (sql) => changeChannel(sql, management, channel.channelId, { settings: changed }));
     }
-  const mms = directory.channel(demoMmsc.channelId);
-  const url = mms?.settings.url;
-  if (mms && typeof url === 'string' && url !== mmscUrl && url.startsWith('http://127.0.0.1:'))
-    await change(management, (sql) =>
-      changeChannel(sql, management, demoMmsc.channelId, { settings: { ...mmscSettings(mmscUrl), ...mms.settings, url: mmscUrl } }),
-    );
 }
 
-const mmscSettings = (url: string) => ({
-  url,
-  vaspId: demoMmsc.vaspId,
-  vasId: demoMmsc.accessNumber,
-  username: demoMmsc.username,
-  authentication: 'digest' as const,
-  ratePerSecond: 500,
-  readReply: true,
-  callbackUsername: demoMmsc.callbackUsername,
+/** Whether a host, or the host of a URL, is this machine: an operator may have pointed the channel elsewhere. */
+const isOfThisMachine = (value: unknown): boolean => typeof value === 'string' && /^(\w+:\/\/)?127\.0\.0\.1(:|$)/.test(value);
+
+type Sql = Parameters<Parameters<typeof change>[1]>[0];
+
+/** The settings of a channel that leads to a carrier. */
+const settingsOf = ({ kind, port, settings }: RunningCarrier, channel: DemoChannel): ChannelSettings => ({
+  ...kind.address(port),
+  ...kind.login(accountOf(channel)),
+  ...settings,
 });
 
-async function seedMms(sql: Sql, management: Management, mmscUrl: string): Promise<void> {
+async function makeChannel(sql: Sql, management: Management, carrier: RunningCarrier, channel: DemoChannel): Promise<void> {
+  const { channelId: id, spId: _, ...rest } = channel;
+  await createChannel(sql, management, { id, protocol: carrier.protocol, settings: settingsOf(carrier, channel), ...rest });
+}
+
+async function seedMms(sql: Sql, management: Management, carriers: readonly RunningCarrier[]): Promise<void> {
   const { directory } = management;
   const at = new Date();
-  const { channelId, name, accessNumber, secret } = demoMmsc;
-  const carriers = ['mobile', 'unicom', 'telecom', 'broadcast', 'international'] as const;
-  const settings = mmscSettings(mmscUrl);
-  await createChannel(sql, management, { id: channelId, name, protocol: 'mm7', connections: 1, carriers, accessNumber, settings, secret });
-  const pool = await createPool(sql, { id: 2n, name: '模拟彩信中心', channels: [{ channelId, priority: 1, weight: 1 }] });
+  const mmscs = carriers.filter(({ channels: [channel] }) => channel === demoMmsc);
+  for (const mmsc of mmscs) await makeChannel(sql, management, mmsc, demoMmsc);
+  const channels = [{ channelId: demoMmsc.channelId, priority: 1, weight: 1 }];
+  const pool = await createPool(sql, { id: 2n, name: '模拟彩信中心', channels });
   const mms = [
     { id: products.mmsEstate, name: '营销彩信-房产类', balance: 188_888n },
     { id: products.mmsRetail, name: '营销彩信-商超类', balance: 200_000n },
@@ -200,31 +232,14 @@ async function seedMms(sql: Sql, management: Management, mmscUrl: string): Promi
   await approveTemplate(sql, directory.dialects, 1001n, at);
 }
 
-const settingsOf = ({ version }: DemoGateway, spId: string, port: number) => ({
-  host: '127.0.0.1',
-  port,
-  spId,
-  version,
-  serviceId: 'HONGYAN',
-  ratePerSecond: 500,
-  window: 16,
-});
-
-type Sql = Parameters<Parameters<typeof change>[1]>[0];
-
-/** A gateway's channel, as it is when it is made. */
-async function makeChannel(sql: Sql, management: Management, gateway: DemoGateway, port: number, channel: DemoChannel): Promise<void> {
-  const { channelId: id, spId, ...rest } = channel;
-  await createChannel(sql, management, { id, protocol: 'cmpp', settings: settingsOf(gateway, spId, port), ...rest });
-}
-
-async function seedAll(sql: Sql, management: Management, portOf: (gateway: DemoGateway) => number): Promise<void> {
+async function seedAll(sql: Sql, management: Management, carriers: readonly RunningCarrier[]): Promise<void> {
   const { box, directory } = management;
   const at = new Date();
   await createToken(sql, { name: 'sandbox', caller: { role: 'operator' }, token: operatorToken });
 
-  for (const gateway of demoGateways) await makeChannel(sql, management, gateway, portOf(gateway), gateway.channels[0]);
-  const channels = demoGateways.map(({ channels: [{ channelId }] }) => ({ channelId, priority: 1, weight: 1 }));
+  const gateways = carriers.filter(({ protocol }) => protocol === 'cmpp');
+  for (const gateway of gateways) await makeChannel(sql, management, gateway, gateway.channels[0]);
+  const channels = gateways.map(({ channels: [{ channelId }] }) => ({ channelId, priority: 1, weight: 1 }));
   const pool = await createPool(sql, { id: 1n, name: '模拟运营商', channels });
   await createProduct(sql, { id: products.aim, name: '智能短信', medium: 'aim', unit: 'yuan', poolId: pool.id });
   await createProduct(sql, { id: products.sms, name: '普通短信', medium: 'sms', unit: 'yuan', poolId: pool.id });
@@ -259,13 +274,12 @@ async function seedAll(sql: Sql, management: Management, portOf: (gateway: DemoG
 }
 
 /** What it takes to meet every status of screening; see magic.ts. */
-async function seedMagic(sql: Sql, management: Management, portOf: (gateway: DemoGateway) => number): Promise<void> {
+async function seedMagic(sql: Sql, management: Management, carriers: readonly RunningCarrier[]): Promise<void> {
   const { box } = management;
   const at = new Date();
   await seedLists(sql, at);
 
-  for (const gateway of demoGateways)
-    for (const channel of gateway.channels.slice(1)) await makeChannel(sql, management, gateway, portOf(gateway), channel);
+  for (const carrier of carriers) for (const channel of carrier.channels.slice(1)) await makeChannel(sql, management, carrier, channel);
   const channels = brokenChannels.map(({ channelId }) => ({ channelId, priority: 1, weight: 1 }));
   // Nothing is ever sent by it, so MMS products may have it, too.
   await createPool(sql, { id: brokenPoolId, name: '残缺的通道池', channels });

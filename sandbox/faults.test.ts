@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { faultNames } from '../simulators/carrier.ts';
+import { faultNames } from '../simulators/faults.ts';
 import { packageRoot } from '../src/std/package-root.ts';
 import { until } from '../test/kit/platform.ts';
 import { startTestSandbox, type TestSandbox } from '../test/kit/sandbox.ts';

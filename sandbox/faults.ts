@@ -1,32 +1,32 @@
 /**
- * Faults of the simulated carriers on demand: `/sandbox/v1/faults`. What they are and what they do is in simulators/carrier.ts and
+ * Faults of the simulated carriers on demand: `/sandbox/v1/faults`. What they are and what they do is in simulators/faults.ts and
  * docs/sandbox.md; here they are read from JSON and handed to the simulators of a protocol, or of all.
  */
 import type { FastifyInstance } from 'fastify';
-import { type Faults, type Protocol, readFaults } from '../simulators/carrier.ts';
+import { type Faults, type FaultyKind, readFaults } from '../simulators/faults.ts';
 import { type HttpPart, jsonType, plainFailure } from '../src/http/part.ts';
 
-const scopes = ['all', 'cmpp', 'mm7'] as const;
+export interface FaultySimulator {
+  readonly kind: FaultyKind;
+  readonly simulator: { faults: Faults };
+}
 
-/** The simulators of each protocol. */
-export type FaultySimulators = Readonly<Record<Protocol, readonly { faults: Faults }[]>>;
-
-export function createFaultsPart(simulators: FaultySimulators): HttpPart {
+/** `kinds`: all that there are; each is a key of the JSON, beside `all`. */
+export function createFaultsPart(kinds: readonly FaultyKind[], simulators: readonly FaultySimulator[]): HttpPart {
+  const scopes = ['all', ...kinds.map(({ name }) => name)];
   /** As it was put. */
   let shown: Readonly<Record<string, Faults>> = {};
 
   function set(body: unknown): string | null {
     if (typeof body !== 'object' || body === null || Array.isArray(body)) return 'a JSON object is expected';
-    const read: Partial<Record<(typeof scopes)[number], Faults>> = {};
+    const read: Record<string, Faults> = {};
     for (const [name, value] of Object.entries(body)) {
-      const scope = scopes.find((known) => known === name);
-      if (!scope) return `${name}: no simulator; there are ${scopes.join(', ')}`;
-      const result = readFaults(scope, value, scope);
+      if (!scopes.includes(name)) return `${name}: no simulator; there are ${scopes.join(', ')}`;
+      const result = readFaults(kinds, name, value, name);
       if ('problem' in result) return result.problem;
-      read[scope] = result.faults;
+      read[name] = result.faults;
     }
-    for (const protocol of ['cmpp', 'mm7'] as const)
-      for (const simulator of simulators[protocol]) simulator.faults = { ...read.all, ...read[protocol] };
+    for (const { kind, simulator } of simulators) simulator.faults = { ...read['all'], ...read[kind.name] };
     shown = read;
     return null;
   }

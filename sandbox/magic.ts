@@ -2,11 +2,11 @@
  * Magic: what to send, in the sandbox, to see each status that a client may meet. The one table of it: demo-data.ts seeds from it what it
  * takes, magic.test.ts sends every row through the API, and the tables of the READMEs and a column of docs/codes.md are made from it.
  *
- * The platform knows nothing of this. What a carrier says about a number is simulated (`fates` in simulators/carrier.ts); every status of
+ * The platform knows nothing of this. What a carrier says about a number is simulated (simulators/fates.ts); every status of
  * screening comes from its own rule, by the policy that is seeded here: numbers on lists, words on word lists, a signature with a cap, and
  * subscriptions whose policy would stop everything else.
  */
-import type { FateDigits } from '../simulators/carrier.ts';
+import type { FateDigits } from '../simulators/fates.ts';
 import type { SubscriptionSettings } from '../src/core/catalogue/accounts.ts';
 import type { ProductSettings } from '../src/core/catalogue/products.ts';
 import { explain } from '../src/core/watch/codes.ts';

@@ -3,18 +3,16 @@
  * and waits for it, or answers in the place of its owner.
  */
 import type { FastifyInstance } from 'fastify';
-import type { PhoneMessage } from '../simulators/ismg.ts';
-import type { PhoneMms } from '../simulators/mmsc.ts';
+import type { PersonalMessage, PhoneMms, PhoneText } from '../simulators/simulator.ts';
 import { type HttpPart, jsonType, plainFailure } from '../src/http/part.ts';
 
 export interface Phones {
-  received(message: PhoneMessage): void;
-  receivedMms(message: PhoneMms): void;
+  received(message: PhoneText | PhoneMms): void;
   readonly part: HttpPart;
 }
 
 /** A person writes to a service number; false if it belongs to no channel. */
-type Reply = (message: { from: string; to: string; content: string }) => boolean;
+type Reply = (message: PersonalMessage) => boolean;
 
 const mostKept = 10_000;
 const mostReturned = 1000;
@@ -98,7 +96,7 @@ export function createPhones({ linkBase, reply }: { linkBase: string; reply: Rep
       void answer.code(204).send();
     });
 
-    server.post<{ Body: { from: string; to: string; content: string } }>(
+    server.post<{ Body: PersonalMessage }>(
       '/sandbox/v1/replies',
       {
         schema: {
@@ -134,18 +132,23 @@ export function createPhones({ linkBase, reply }: { linkBase: string; reply: Rep
   }
 
   return {
-    received({ to, from, text, at }) {
-      keep(at, { to, from, at: at.toISOString(), text, links: text.match(link) ?? [] });
-    },
-    receivedMms({ to, from, subject, frames, at }) {
+    received(message) {
+      const { from, at } = message;
+      // Some protocols carry E.164; people look for what they dialled.
+      const to = message.to.replace(/^86(?=1\d{10}$)/, '');
+      if ('text' in message) {
+        const { text } = message;
+        keep(at, { to, from, at: at.toISOString(), text, links: text.match(link) ?? [] });
+        return;
+      }
+      const { subject, frames } = message;
       const shown = frames.map(({ text, media }): ShownFrame => {
         if (!media) return { text, media: null };
         const { contentType: type, bytes, sha256 } = media;
         keepMedia(sha256, type, bytes);
         return { text, media: { type, bytes: bytes.length, sha256, url: `/sandbox/v1/media/${sha256}` } };
       });
-      // MM7 carries E.164; people look for what they dialled.
-      keep(at, { to: to.replace(/^86(?=1\d{10}$)/, ''), from, at: at.toISOString(), subject, frames: shown });
+      keep(at, { to, from, at: at.toISOString(), subject, frames: shown });
     },
     part: { prefix: '/sandbox/v1', routes, failure: plainFailure },
   };

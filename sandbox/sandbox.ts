@@ -4,13 +4,13 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
-import { createIsmg, type Ismg } from '../simulators/ismg.ts';
-import { createMmsc } from '../simulators/mmsc.ts';
+import type { Simulator, SimulatorKind } from '../simulators/simulator.ts';
 import { type App, type AppOptions, createApp } from '../src/app.ts';
+import { channelKinds } from '../src/channels/kinds.ts';
 import { type EmbeddedPostgres, freePort, startEmbeddedPostgres } from '../src/db/embedded.ts';
 import type { Log } from '../src/log.ts';
 import { generateKey } from '../src/std/secret-box.ts';
-import { type DemoGateway, demoGateways, demoMmsc, seed } from './demo-data.ts';
+import { accountOf, type DemoCarrier, demoCarriers, seed } from './demo-data.ts';
 import { createFaultsPart } from './faults.ts';
 import { createPhones } from './phones.ts';
 
@@ -48,14 +48,12 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
   fs.mkdirSync(dataDir, { recursive: true });
   const secretKeys = options.secretKeys ?? keptKey(path.join(dataDir, 'secret-key'));
   let postgres: EmbeddedPostgres | undefined;
-  const carriers = new Map<DemoGateway, Ismg>();
-  let mmsc: ReturnType<typeof createMmsc> | undefined;
+  const carriers: { readonly demo: DemoCarrier; readonly kind: SimulatorKind; readonly simulator: Simulator }[] = [];
   let app: App | undefined;
 
   async function stop(): Promise<void> {
     await app?.stop();
-    for (const ismg of carriers.values()) await ismg.stop();
-    await mmsc?.stop();
+    for (const { simulator } of carriers) await simulator.stop();
     await postgres?.stop();
   }
 
@@ -70,36 +68,26 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
     const linkBase = options.linkBase ?? `http://127.0.0.1:${port}/m`;
     const phones = createPhones({
       linkBase,
-      reply: (message) => [...carriers.values()].some((ismg) => ismg.reply(message)) || (mmsc?.reply(message) ?? false),
+      reply: (message) => carriers.some(({ simulator }) => simulator.reply(message)),
     });
     const { reportDelayMs } = options;
     const delays = reportDelayMs === undefined ? {} : { reportDelayMs, slowReportDelayMs: 30 * reportDelayMs };
-    for (const [index, gateway] of demoGateways.entries()) {
-      const ismg = createIsmg({
-        accounts: gateway.channels.map(({ spId, secret, accessNumber }) => ({ spId, secret, accessNumbers: [accessNumber] })),
+    for (const [index, demo] of demoCarriers.entries()) {
+      const { door, simulator: load } = channelKinds[demo.protocol];
+      const kind = await load();
+      const doorOf = (channelId: bigint) => (door ? { door: `http://127.0.0.1:${port}${door.prefix}/${channelId}` } : {});
+      const simulator = kind.create({
+        ...demo.options,
+        accounts: demo.channels.map((channel) => ({ ...accountOf(channel), ...doorOf(channel.channelId) })),
         port: options.carrierPorts[index] ?? 0,
-        maxVersion: gateway.version === '2.0' ? 2 : 3,
         ...delays,
       });
-      ismg.onMessage(phones.received);
-      await ismg.start();
-      carriers.set(gateway, ismg);
+      simulator.onMessage(phones.received);
+      await simulator.start();
+      carriers.push({ demo, kind, simulator });
     }
-    mmsc = createMmsc({
-      port: options.carrierPorts[demoGateways.length] ?? 0,
-      vaspId: demoMmsc.vaspId,
-      accessNumber: demoMmsc.accessNumber,
-      authentication: 'digest',
-      username: demoMmsc.username,
-      password: demoMmsc.secret,
-      vaspUrl: `http://127.0.0.1:${port}/mm7/${demoMmsc.channelId}`,
-      vaspUsername: demoMmsc.callbackUsername,
-      vaspPassword: demoMmsc.secret,
-      ...delays,
-    });
-    mmsc.onMessage(phones.receivedMms);
-    await mmsc.start();
-    const mmscUrl = mmsc.url;
+    const kinds = await Promise.all(Object.values(channelKinds).map(({ simulator }) => simulator()));
+    const running = carriers.map(({ demo, kind, simulator }) => ({ ...demo, kind, port: simulator.port }));
     app = await createApp({
       databaseUrl,
       secretKeys,
@@ -112,11 +100,10 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
       metrics: options.metrics,
       pushAllow: options.pushAllow,
       log,
-      prepare: (management) => seed(management, (gateway) => carriers.get(gateway)?.port ?? 0, mmscUrl),
-      parts: [phones.part, createFaultsPart({ cmpp: [...carriers.values()], mm7: [mmsc] })],
+      prepare: (management) => seed(management, running),
+      parts: [phones.part, createFaultsPart(kinds, carriers)],
     });
-    const ports = [...[...carriers].map(([{ name }, ismg]) => ({ name, port: ismg.port })), { name: demoMmsc.name, port: mmsc.port }];
-    return { port: app.port, carriers: ports, app, stop };
+    return { port: app.port, carriers: running.map(({ name, port }) => ({ name, port })), app, stop };
   } catch (error) {
     await stop();
     throw error;

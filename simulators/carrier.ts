@@ -1,437 +1,402 @@
 /**
- * What carriers have in common, whatever they speak: what becomes of a message by the last four digits of its recipient (`fates`), the
- * faults that somebody switched on, and lines and timers for what waits. The wire, and the words for all this, are the simulators'.
+ * The part of a simulated carrier that is the same for every protocol: accounts, the fate of each message, faults, silent connections, phones,
+ * and the reports and replies that are owed to the platform. They are owed to an account, not to a connection: each waits in memory (and in
+ * the journal, if there is one) until the platform has acknowledged it, and is sent again after the platform has refused it.
  *
- * Faults decide by shares, with one generator for each of them: the same seed and the same order of submits give the same run, and one
- * fault more does not shift the others. Assigning `faults` starts them anew. All are off at first, and then cost a comparison each.
+ * The wire belongs to the owner, which hands over hooks: gateway.ts for protocols of frames over TCP, mm7.ts for HTTP.
  */
+import type { Server, Socket } from 'node:net';
+import type { Concat } from '../src/protocols/text.ts';
+import { wallClock } from '../src/std/shanghai.ts';
+import { type Fate, fateOf } from './fates.ts';
+import { createFaultSwitch } from './faults.ts';
+import type { PersonalMessage, Simulator, SimulatorAccount, SimulatorOptions } from './simulator.ts';
+import { createFirstTimes, createLine, createTimers, type Line } from './waiting.ts';
 
-// ── fates ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** What is reported, in the words of CMPP (null: nothing ever), and what is special about it. */
-export interface Fate {
-  readonly stat: string | null;
-  readonly special?: 'reject' | 'throttle-once' | 'slow' | 'twice' | 'before-response';
-  readonly reply?: string;
+/** `State`: what the owner keeps for an account. */
+export interface Account<State, What> extends SimulatorAccount {
+  readonly state: State;
+  /** Reports and replies that are due; they leave as soon as there is room. */
+  readonly owed: Line<Owed<State, What>>;
 }
 
-const delivered: Fate = { stat: 'DELIVRD' };
-
-/** By the last four digits of the recipient. */
-const fatesByDigits = {
-  '0001': { stat: 'UNDELIV' },
-  '0002': { stat: 'EXPIRED' },
-  '0003': { stat: 'REJECTD' },
-  '0004': { stat: 'MK:0001' },
-  '0005': { stat: null, special: 'reject' },
-  '0006': { stat: 'DELIVRD', special: 'throttle-once' },
-  '0007': { stat: null },
-  '0008': { stat: 'DELIVRD', special: 'slow' },
-  '0009': { stat: 'DELIVRD', special: 'twice' },
-  '0010': { stat: 'DELIVRD', special: 'before-response' },
-  '0011': { stat: 'DELIVRD', reply: 'TD' },
-  '0012': { stat: 'DELIVRD', reply: '你好,|世界' },
-} as const satisfies Readonly<Record<string, Fate>>;
-/** Endings of numbers that have a fate of their own. */
-export type FateDigits = keyof typeof fatesByDigits;
-const fates = new Map<string, Fate>(Object.entries(fatesByDigits));
-
-/** Numbers without a fate of their own all begin their last four digits with something else, which is cheap to see. */
-export function fateOf(phone: string): Fate {
-  return phone.charCodeAt(phone.length - 4) === 0x30 ? (fates.get(phone.slice(-4)) ?? delivered) : delivered;
+/** A report or reply that is owed to an account. It keeps its id over all tries. `What` goes into the journal, so it is plain JSON. */
+export interface Owed<State, What> {
+  readonly account: Account<State, What>;
+  readonly id: string;
+  readonly what: What;
+  /** On the clock of `performance`. */
+  sentAt: number;
 }
 
-/** Whether the phone gets the message. */
-export const isShown = ({ stat }: Fate): boolean => stat === null || stat === 'DELIVRD';
-
-// ── faults ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-export type Protocol = 'cmpp' | 'mm7';
-
-/** What is left out is off. docs/sandbox.md says what each means for which protocol. */
-export interface Faults {
-  /** Of the generators that decide about shares. Default 1. */
-  readonly seed?: number;
-  /** Answers to submits come so much later. */
-  readonly responseDelayMs?: number;
-  /** Reports come so much later than they would. */
-  readonly reportDelayMs?: number;
-  readonly throttleShare?: number;
-  /** What comes faster is throttled. */
-  readonly throttleAbovePerSecond?: number;
-  readonly rejectShare?: number;
-  /** CMPP: the Result; MM7: a StatusCode, or a status of HTTP, which comes without a body. */
-  readonly rejectCode?: number;
-  /** MM7 alone. */
-  readonly rejectText?: string;
-  /** MM7 alone: the StatusCode comes in a SOAP fault. */
-  readonly rejectAsFault?: boolean;
-  /** Every so many submits the connection breaks that the last one came by, which was taken and gets no answer. */
-  readonly dropEvery?: number;
-  readonly dropShare?: number;
-  /** Taken, and never answered. */
-  readonly unansweredShare?: number;
-  readonly duplicateReportShare?: number;
-  readonly earlyReportShare?: number;
-  readonly reorderReportShare?: number;
-  readonly lostReportShare?: number;
-  /** The connections that are there now stay, silent and deaf. */
-  readonly halfOpen?: boolean;
-  /** For so long all connections do, new ones too; then they go on. */
-  readonly halfOpenMs?: number;
-  readonly refuseLoginsMs?: number;
-  readonly refuseConnectionsMs?: number;
-}
-
-interface Check {
-  readonly says: string;
-  readonly fits: (value: unknown) => boolean;
-  readonly only?: Protocol;
-}
-
-const longestMs = 600_000;
-/** A report out of its place is held back by at most so much. */
-const reorderMs = 500;
-
-const numberFrom = (least: number, most: number, what = 'a number'): Check => ({
-  says: `${what} from ${least} to ${most}`,
-  fits: (value) => typeof value === 'number' && value >= least && value <= most && (what !== whole || Number.isInteger(value)),
-});
-const whole = 'a whole number';
-const share = numberFrom(0, 1);
-const ms = numberFrom(0, longestMs, 'milliseconds');
-const flag: Check = { says: 'true or false', fits: (value) => typeof value === 'boolean' };
-
-const checks: Readonly<Record<keyof Faults, Check | Readonly<Record<Protocol, Check>>>> = {
-  seed: numberFrom(0, 0xffffffff, whole),
-  responseDelayMs: ms,
-  reportDelayMs: ms,
-  throttleShare: share,
-  throttleAbovePerSecond: numberFrom(0, 1_000_000, whole),
-  rejectShare: share,
-  rejectCode: {
-    cmpp: numberFrom(1, 255, whole),
-    mm7: {
-      says: 'a StatusCode of MM7 from 2000 to 9999, or a status of HTTP from 200 to 599',
-      fits: (value) =>
-        Number.isInteger(value) && ((Number(value) >= 200 && Number(value) <= 599) || (Number(value) >= 2000 && Number(value) <= 9999)),
-    },
-  },
-  rejectText: { says: 'up to 200 characters', fits: (value) => typeof value === 'string' && value.length <= 200, only: 'mm7' },
-  rejectAsFault: { ...flag, only: 'mm7' },
-  dropEvery: numberFrom(1, 1_000_000, whole),
-  dropShare: share,
-  unansweredShare: share,
-  duplicateReportShare: share,
-  earlyReportShare: share,
-  reorderReportShare: share,
-  lostReportShare: share,
-  halfOpen: flag,
-  halfOpenMs: ms,
-  refuseLoginsMs: ms,
-  refuseConnectionsMs: ms,
-};
-
-export const faultNames = Object.keys(checks) as readonly (keyof Faults)[];
-
-/** Faults from JSON somebody wrote, or what is wrong with it. `all`: what every protocol understands. `at`: where the JSON stood. */
-export function readFaults(scope: Protocol | 'all', value: unknown, at = ''): { readonly faults: Faults } | { readonly problem: string } {
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
-    return { problem: `${at === '' ? '' : `${at}: `}a JSON object is expected` };
-  for (const [name, given] of Object.entries(value)) {
-    const bad = problemOf(scope, name, given);
-    if (bad !== null) return { problem: `${at === '' ? '' : `${at}.`}${name}: ${bad}` };
-  }
-  return { faults: value };
-}
-
-function problemOf(scope: Protocol | 'all', name: string, given: unknown): string | null {
-  const found = Object.hasOwn(checks, name) ? checks[name as keyof Faults] : undefined;
-  if (!found) return `no fault; there are ${faultNames.join(', ')}`;
-  const check = 'says' in found ? found : scope === 'all' ? undefined : found[scope];
-  if (!check) return 'differs between cmpp and mm7 and must be set there';
-  if (check.only !== undefined && check.only !== scope) return `exists for ${check.only} alone`;
-  return check.fits(given) ? null : check.says;
-}
-
-/** Sets a simulator's faults from a line of JSON; says in one what is on, or what is wrong. */
-export function setFaults(simulator: { faults: Faults }, protocol: Protocol, json: string): string {
-  let value: unknown;
-  try {
-    value = JSON.parse(json);
-  } catch {
-    return '{"problem":"no JSON"}';
-  }
-  const read = readFaults(protocol, value);
-  if ('faults' in read) simulator.faults = read.faults;
-  return JSON.stringify(read);
-}
-
-/** Numbers from 0 to 1 that look random and are the same for the same seed (mulberry32). */
-function createGenerator(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 0x1_0000_0000;
-  };
-}
-
-/** Hits in a share of its throws, which can be changed. */
-function createDie(number: number) {
-  let share = 0;
-  let next = createGenerator(number);
-  return {
-    set(wanted: number, seed: number) {
-      share = wanted;
-      next = createGenerator(Math.imul(seed, 0x9e3779b1) + number);
-    },
-    hits: () => share > 0 && next() < share,
-    next: () => next(),
-  };
-}
-
-/** How the report of one message leaves. */
-export interface ReportPlan {
-  /** Before the answer to the submit. */
-  readonly isEarly: boolean;
-  readonly copies: 0 | 1 | 2;
-  readonly delayMs: number;
-}
-
-export interface FaultSwitch {
-  /** What is on. Assigning replaces everything, and ends what is under way. */
-  get faults(): Faults;
-  set faults(faults: Faults);
-  /** Whether a submit is refused, before anything else becomes of it. */
-  refusal(): 'throttled' | 'rejected' | null;
-  /** How the answer to a submit that was taken leaves: never, or with the connection broken, or so much later. */
-  answering(): 'never' | 'drop' | number;
-  plan(fate: Fate): ReportPlan;
-  /** Whether it says and reads nothing; refuses who logs in, or connects. */
-  isSilent(): boolean;
-  refusesLogins(): boolean;
-  refusesConnections(): boolean;
-}
-
-export interface FaultOptions {
-  readonly reportDelayMs: number;
-  /** Of numbers that end in 0008. */
-  readonly slowReportDelayMs: number;
-  /** The faults have changed, or silence has ended. `hush`: the connections that are there shall be silent from now on. */
-  readonly onChange: (hush: boolean) => void;
-}
-
-export function createFaultSwitch({ reportDelayMs, slowReportDelayMs, onChange }: FaultOptions): FaultSwitch {
-  const usual: ReportPlan = { isEarly: false, copies: 1, delayMs: reportDelayMs };
-  const dice = {
-    throttle: createDie(1),
-    reject: createDie(2),
-    drop: createDie(3),
-    unanswered: createDie(4),
-    duplicate: createDie(5),
-    early: createDie(6),
-    reorder: createDie(7),
-    lost: createDie(8),
-    /** How long a report is held back. */
-    hold: createDie(9),
-  };
-  let given: Faults = Object.freeze({});
-  let setAt = 0;
-  /** Most of the time nothing is on, and then nothing is asked. */
-  let changesSubmits = false;
-  let changesReports = false;
-  let submits = 0;
-  let second = 0;
-  let inSecond = 0;
-  let silence: NodeJS.Timeout | undefined;
-
-  const isWithin = (duration: number | undefined): boolean => duration !== undefined && performance.now() - setAt < duration;
-
-  function isTooFast(most: number): boolean {
-    const now = Math.floor(performance.now() / 1000);
-    if (now !== second) [second, inSecond] = [now, 0];
-    inSecond += 1;
-    return inSecond > most;
-  }
-
-  return {
-    get faults() {
-      return given;
-    },
-
-    set faults(faults) {
-      given = Object.freeze({ ...faults });
-      setAt = performance.now();
-      const { seed = 1 } = given;
-      dice.throttle.set(given.throttleShare ?? 0, seed);
-      dice.reject.set(given.rejectShare ?? 0, seed);
-      dice.drop.set(given.dropShare ?? 0, seed);
-      dice.unanswered.set(given.unansweredShare ?? 0, seed);
-      dice.duplicate.set(given.duplicateReportShare ?? 0, seed);
-      dice.early.set(given.earlyReportShare ?? 0, seed);
-      dice.reorder.set(given.reorderReportShare ?? 0, seed);
-      dice.lost.set(given.lostReportShare ?? 0, seed);
-      dice.hold.set(1, seed);
-      const { throttleShare, throttleAbovePerSecond, rejectShare, dropEvery, dropShare, unansweredShare, responseDelayMs } = given;
-      changesSubmits = [throttleShare, rejectShare, dropEvery, dropShare, unansweredShare, responseDelayMs].some(
-        (value) => (value ?? 0) > 0,
-      );
-      changesSubmits ||= throttleAbovePerSecond !== undefined;
-      const { reportDelayMs: later, duplicateReportShare, earlyReportShare, reorderReportShare, lostReportShare } = given;
-      changesReports = [later, duplicateReportShare, earlyReportShare, reorderReportShare, lostReportShare].some(
-        (value) => (value ?? 0) > 0,
-      );
-      submits = 0;
-      clearTimeout(silence);
-      if (given.halfOpenMs) silence = setTimeout(() => onChange(false), given.halfOpenMs + 1).unref();
-      onChange(given.halfOpen ?? false);
-    },
-
-    refusal() {
-      if (!changesSubmits) return null;
-      if (dice.throttle.hits()) return 'throttled';
-      if (given.throttleAbovePerSecond !== undefined && isTooFast(given.throttleAbovePerSecond)) return 'throttled';
-      return dice.reject.hits() ? 'rejected' : null;
-    },
-
-    answering() {
-      if (!changesSubmits) return 0;
-      submits += 1;
-      if (given.dropEvery !== undefined && submits % given.dropEvery === 0) return 'drop';
-      if (dice.drop.hits()) return 'drop';
-      return dice.unanswered.hits() ? 'never' : (given.responseDelayMs ?? 0);
-    },
-
-    plan({ stat, special }) {
-      if (stat !== null && special === undefined && !changesReports) return usual;
-      const isEarly = dice.early.hits() || special === 'before-response';
-      const isTwice = dice.duplicate.hits() || special === 'twice';
-      const heldMs = dice.reorder.hits() ? Math.ceil(dice.hold.next() * reorderMs) : 0;
-      if (dice.lost.hits() || stat === null) return { isEarly: false, copies: 0, delayMs: 0 };
-      const usualMs = special === 'slow' ? slowReportDelayMs : reportDelayMs;
-      return { isEarly, copies: isTwice ? 2 : 1, delayMs: usualMs + (given.reportDelayMs ?? 0) + heldMs };
-    },
-
-    isSilent: () => isWithin(given.halfOpenMs),
-    refusesLogins: () => isWithin(given.refuseLoginsMs),
-    refusesConnections: () => isWithin(given.refuseConnectionsMs),
-  };
-}
-
-// ── what waits ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** First in, first out, for long lines: taking the head is cheap. */
-export interface Line<T> {
-  push(item: T): void;
-  shift(): T | undefined;
-  readonly size: number;
-}
-
-export function createLine<T>(): Line<T> {
-  let items: T[] = [];
-  let head = 0;
-  return {
-    push(item) {
-      items.push(item);
-    },
-    shift() {
-      const item = items[head];
-      if (head < items.length) head += 1;
-      if (head >= 1024 && 2 * head >= items.length) {
-        items = items.slice(head);
-        head = 0;
-      }
-      return item;
-    },
-    get size() {
-      return items.length - head;
-    },
-  };
-}
-
-/** What is due at a time, without a timer each: it lies in a bucket of its tick, and buckets are emptied in their order. */
-export interface Timers<T> {
-  add(item: T, delayMs: number): void;
-  /** Hands over what has become due. */
-  fire(): void;
-  readonly size: number;
-}
-
-export function createTimers<T>(tickMs: number, hand: (item: T) => void): Timers<T> {
-  const buckets = new Map<number, T[]>();
-  let fired = Math.floor(performance.now() / tickMs);
-  let size = 0;
-  let lastTick = -1;
-  let lastBucket: T[] = [];
-  return {
-    add(item, delayMs) {
-      const tick = Math.max(Math.ceil((performance.now() + delayMs) / tickMs), fired + 1);
-      if (tick !== lastTick) {
-        lastTick = tick;
-        const found = buckets.get(tick);
-        lastBucket = found ?? [];
-        if (!found) buckets.set(tick, lastBucket);
-      }
-      lastBucket.push(item);
-      size += 1;
-    },
-    fire() {
-      const now = Math.floor(performance.now() / tickMs);
-      while (fired < now && size > 0) {
-        fired += 1;
-        const due = buckets.get(fired);
-        if (!due) continue;
-        buckets.delete(fired);
-        if (lastTick === fired) lastTick = -1;
-        size -= due.length;
-        for (const item of due) hand(item);
-      }
-      fired = now;
-    },
-    get size() {
-      return size;
-    },
-  };
-}
-
-/** Throttled messages not yet seen again, parts of messages, at most. */
-const mostRemembered = 10_000;
-
-/** Keeps a memory bounded. */
-export function forgetOldest<K>(
-  memory: { readonly size: number; keys(): Iterator<K>; delete(key: K): boolean },
-  most = mostRemembered,
-): void {
-  if (memory.size <= most) return;
-  const oldest = memory.keys().next();
-  if (!oldest.done) memory.delete(oldest.value);
-}
-
-/** Says whether something is seen for the first time; every other time it is. */
-export function createFirstTimes(): (key: string) => boolean {
-  const seen = new Set<string>();
-  return (key) => {
-    if (seen.delete(key)) return false;
-    seen.add(key);
-    forgetOldest(seen);
-    return true;
-  };
-}
-
-// ── people ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-/** What a person writes to a service number. */
-export interface PersonalMessage {
+export interface OwedReport {
+  readonly kind: 'report';
+  /** The id in the answer to the submit. */
+  readonly messageId: string;
+  /** The service number. */
   readonly from: string;
-  readonly to: string;
-  readonly content: string;
+  readonly phone: string;
+  readonly stat: string;
+  /** `YYMMDDHHMM`, as `time()`. */
+  readonly takenAt: string;
 }
+
+/** The part of an accepted submit that is the same for all its recipients. */
+export interface TakenSubmit {
+  readonly from: string;
+  readonly wantsReport: boolean;
+  /** This is the last or only part of the message. */
+  readonly isLast: boolean;
+}
+
+/** A connection that the platform has made, logged in or not. */
+export interface CarrierConnection {
+  drop(): void;
+  /** Writes and reads nothing until `goOn`. */
+  hush(): void;
+  goOn(): void;
+}
+
+export interface CarrierCounters {
+  /** Submits, as the protocol counts them. */
+  accepted: number;
+  rejected: number;
+  throttled: number;
+  /** Sent to the platform, retries included. */
+  reports: number;
+  inbound: number;
+  /** Answers of the platform to reports and replies. */
+  acknowledged: number;
+  refused: number;
+}
+
+/** `Own`: what the protocol may owe beside reports. `Via`: what it needs to send a report before the answer to the submit. */
+export interface CarrierHooks<State, Own, Via> {
+  readonly tickMs: number;
+  openAccount(): State;
+  /** A new id for a report or reply. Another process never gives the same. */
+  nextId(): string;
+  /** Called first in every tick. */
+  onTick(now: Date): void;
+  createServer(): Server;
+  attach(socket: Socket): CarrierConnection;
+  /** Sends what is due, as far as there is room. */
+  send(account: Account<State, OwedReport | Own>): void;
+  /** How many reports and replies of an account are sent and not answered. */
+  unanswered(account: Account<State, OwedReport | Own>): number;
+  sendEarly(owed: Owed<State, OwedReport | Own>, via: Via): void;
+  /** Turns a person's message into replies that are owed (`Carrier.owe`). */
+  oweReply(account: Account<State, OwedReport | Own>, message: PersonalMessage): void;
+  /** Ends the connections that the carrier has made to the platform. */
+  dropCalls?(): Promise<void>;
+}
+
+export interface Carrier<State, Own, Via, Message, Counters> {
+  readonly counters: Counters & CarrierCounters;
+  readonly accounts: ReadonlyMap<string, Account<State, OwedReport | Own>>;
+  readonly faults: ReturnType<typeof createFaultSwitch>;
+  readonly isRunning: boolean;
+  readonly isRecording: boolean;
+  readonly isJournalling: boolean;
+  /** The present minute, `YYMMDDHHMM` in China Standard Time, as of the last tick. */
+  time(): string;
+  /** Runs a task later, as exactly as the ticks allow. */
+  later(task: () => void, delayMs: number): void;
+  show(message: Message): void;
+  /**
+   * Whether a submit is refused, by a fault or because of the fate of a recipient (`unwanted`). `content` tells the submit from others to the
+   * same recipients.
+   */
+  refusal(recipients: readonly string[], content: string | Buffer): 'throttled' | 'rejected' | 'unwanted' | null;
+  /**
+   * Accepts a message to one phone: writes it into the journal, and owes its report and the person's reply. `part`: which part of a longer
+   * message this is. Returns the delay of the report in milliseconds, null if no report comes.
+   */
+  take(
+    account: Account<State, OwedReport | Own>,
+    submit: TakenSubmit,
+    id: string,
+    to: string,
+    fate: Fate,
+    via: Via,
+    part?: Concat | null,
+  ): number | null;
+  /** Answers a submit, unless a fault prevents it. Those faults concern accepted submits only; a refused one is always answered. */
+  answer(isTaken: boolean, respond: () => void, drop: () => void): void;
+  /** Owes a reply until it is acknowledged; with a journal, also after the death of this process. */
+  owe(account: Account<State, OwedReport | Own>, what: Own, delayMs?: number): void;
+  acknowledged(owed: Owed<State, OwedReport | Own>): void;
+  /** The report or reply is sent again after a pause. */
+  refused(owed: Owed<State, OwedReport | Own>): void;
+  readonly simulator: Simulator<Message, Counters & CarrierCounters>;
+}
+
+/** A connection that a fault has made silent is closed after this time. */
+const longestSilenceMs = 600_000;
 
 const phoneNumber = /^\+?\d{1,20}$/;
 const maxReplyLength = 5000;
 
-export function isSendable({ from, to, content }: PersonalMessage): boolean {
-  return phoneNumber.test(from) && phoneNumber.test(to) && content.length <= maxReplyLength;
+const isSendable = ({ from, to, content }: PersonalMessage): boolean =>
+  phoneNumber.test(from) && phoneNumber.test(to) && content.length <= maxReplyLength;
+
+/** Whether an account may send from a number. */
+export function isOwn({ accessNumbers }: SimulatorAccount, number: string): boolean {
+  if (!accessNumbers) return true;
+  for (const prefix of accessNumbers) if (number.startsWith(prefix)) return true;
+  return false;
 }
+
+/** The account whose number it is, the longest match first. */
+function ownerOf<A extends SimulatorAccount>(accounts: Iterable<A>, number: string): A | undefined {
+  let owner: A | undefined;
+  let longest = -1;
+  for (const account of accounts)
+    for (const prefix of account.accessNumbers ?? [])
+      if (number.startsWith(prefix) && prefix.length > longest) {
+        owner = account;
+        longest = prefix.length;
+      }
+  return owner;
+}
+
+export function createCarrier<State, Own, Via, Message, Counters>(
+  options: SimulatorOptions,
+  ownCounters: Counters,
+  hooks: CarrierHooks<State, Own, Via>,
+): Carrier<State, Own, Via, Message, Counters> {
+  type What = OwedReport | Own;
+  const { journal } = options;
+  const { tickMs } = hooks;
+  const reportDelayMs = options.reportDelayMs ?? 1000;
+  const redeliverMs = options.redeliverMs ?? 1000;
+
+  const counters: Counters & CarrierCounters = {
+    accepted: 0,
+    rejected: 0,
+    throttled: 0,
+    reports: 0,
+    inbound: 0,
+    acknowledged: 0,
+    refused: 0,
+    ...ownCounters,
+  };
+  const accounts = new Map<string, Account<State, What>>();
+  for (const account of options.accounts) accounts.set(account.spId, { ...account, state: hooks.openAccount(), owed: createLine() });
+
+  const listeners: ((message: Message) => void)[] = [];
+  let isRecording = options.recording ?? true;
+  const isFirst = createFirstTimes();
+
+  const connections = new Set<CarrierConnection>();
+  /** Connections that a fault has made silent, with the time. */
+  const hushed = new Map<CarrierConnection, number>();
+  let server: Server | null = null;
+  let ticking: NodeJS.Timeout | undefined;
+  let port = options.port ?? 0;
+  let minute = '';
+
+  const due = createTimers<Owed<State, What>>(tickMs, (owed) => owed.account.owed.push(owed));
+  const again = createTimers<Owed<State, What>>(tickMs, (owed) => owed.account.owed.push(owed));
+  const tasks = createTimers<() => void>(tickMs, (task) => task());
+
+  const faults = createFaultSwitch({
+    reportDelayMs,
+    slowReportDelayMs: options.slowReportDelayMs ?? 30_000,
+    onChange(hush) {
+      for (const connection of connections) {
+        if (hush || faults.isSilent()) silence(connection);
+        else if (hushed.delete(connection)) connection.goOn();
+      }
+      for (const account of accounts.values()) hooks.send(account);
+    },
+  });
+
+  function silence(connection: CarrierConnection): void {
+    if (hushed.has(connection)) return;
+    const at = performance.now();
+    hushed.set(connection, at);
+    connection.hush();
+    tasks.add(() => hushed.get(connection) === at && connection.drop(), longestSilenceMs);
+  }
+
+  function tick(): void {
+    const now = new Date();
+    // YYYY-MM-DD HH:mm:ss
+    const words = wallClock(now);
+    minute = words.slice(2, 4) + words.slice(5, 7) + words.slice(8, 10) + words.slice(11, 13) + words.slice(14, 16);
+    hooks.onTick(now);
+    due.fire();
+    again.fire();
+    tasks.fire();
+    for (const account of accounts.values()) hooks.send(account);
+  }
+
+  function connect(socket: Socket): void {
+    socket.on('error', () => {
+      // 'close' follows and does what there is to do.
+    });
+    if (faults.refusesConnections()) {
+      socket.resetAndDestroy();
+      return;
+    }
+    const connection = hooks.attach(socket);
+    connections.add(connection);
+    socket.on('close', () => {
+      connections.delete(connection);
+      hushed.delete(connection);
+    });
+    if (faults.isSilent()) silence(connection);
+  }
+
+  function make(account: Account<State, What>, what: What): Owed<State, What> {
+    const owed = { account, id: hooks.nextId(), what, sentAt: 0 };
+    journal?.owes(owed.id, { spId: account.spId, ...what });
+    return owed;
+  }
+
+  // Reports and replies that an earlier process still owed.
+  for (const [id, { spId, ...what }] of (journal?.left ?? new Map()) as ReadonlyMap<string, { spId: string }>) {
+    const account = accounts.get(spId);
+    account?.owed.push({ account, id, what: what as What, sentAt: 0 });
+  }
+
+  return {
+    counters,
+    accounts,
+    faults,
+    get isRunning() {
+      return server !== null;
+    },
+    get isRecording() {
+      return isRecording;
+    },
+    isJournalling: journal !== undefined,
+    time: () => minute,
+    later: (task, delayMs) => tasks.add(task, delayMs),
+
+    show(message) {
+      for (const listener of listeners) listener(message);
+    },
+
+    refusal(recipients, content) {
+      const refusal = faults.refusal();
+      if (refusal !== null) return refusal;
+      let throttling: string[] | undefined;
+      for (const phone of recipients) {
+        const { special } = fateOf(phone);
+        if (special === 'reject') return 'unwanted';
+        if (special === 'throttle-once') (throttling ??= []).push(phone);
+      }
+      if (!throttling) return null;
+      const words = typeof content === 'string' ? content : content.toString('latin1');
+      return throttling.some((phone) => isFirst(`${phone} ${words}`)) ? 'throttled' : null;
+    },
+
+    take(account, { from, wantsReport, isLast }, id, to, fate, via, part) {
+      const { reply, stat } = fate;
+      journal?.took({ id, to, from, part: part ?? undefined });
+      if (reply !== undefined && isLast) tasks.add(() => hooks.oweReply(account, { from: to, to: from, content: reply }), reportDelayMs);
+      if (stat === null || !wantsReport) return null;
+      const plan = faults.plan(fate);
+      if (plan.copies === 0) return null;
+      for (let copy = 0; copy < plan.copies; copy += 1) {
+        const owed = make(account, { kind: 'report', messageId: id, from, phone: to, stat, takenAt: minute });
+        if (plan.isEarly && copy === 0) hooks.sendEarly(owed, via);
+        else due.add(owed, plan.delayMs);
+      }
+      return plan.delayMs;
+    },
+
+    answer(isTaken, respond, drop) {
+      const how = isTaken ? faults.answering() : 0;
+      if (how === 0) respond();
+      else if (how === 'drop') drop();
+      else if (how !== 'never') tasks.add(respond, how);
+    },
+
+    owe(account, what, delayMs) {
+      const owed = make(account, what);
+      if (delayMs === undefined) account.owed.push(owed);
+      else due.add(owed, delayMs);
+    },
+
+    acknowledged(owed) {
+      counters.acknowledged += 1;
+      journal?.settled(owed.id);
+    },
+
+    refused(owed) {
+      counters.refused += 1;
+      again.add(owed, redeliverMs);
+    },
+
+    simulator: {
+      counters,
+      get faults() {
+        return faults.faults;
+      },
+      set faults(wanted) {
+        faults.faults = wanted;
+      },
+      get port() {
+        return port;
+      },
+      get owed() {
+        let sum = again.size;
+        for (const account of accounts.values()) sum += account.owed.size + hooks.unanswered(account);
+        return sum;
+      },
+      set recording(wanted: boolean) {
+        isRecording = wanted;
+      },
+
+      start() {
+        const listening = hooks.createServer();
+        server = listening;
+        tick();
+        ticking = setInterval(tick, tickMs);
+        listening.on('connection', connect);
+        return new Promise((resolve, reject) => {
+          listening.once('error', reject);
+          listening.listen(port, '127.0.0.1', () => {
+            const address = listening.address();
+            if (address && typeof address === 'object') port = address.port;
+            resolve();
+          });
+        });
+      },
+
+      async stop() {
+        clearInterval(ticking);
+        const closing = server;
+        server = null;
+        const closed = closing && new Promise<void>((resolve) => void closing.close(() => resolve()));
+        for (const connection of connections) connection.drop();
+        await hooks.dropCalls?.();
+        await closed;
+      },
+
+      dropConnections() {
+        for (const connection of connections) connection.drop();
+        void hooks.dropCalls?.();
+      },
+
+      onMessage(listener) {
+        listeners.push(listener);
+      },
+
+      reply(message) {
+        const account = ownerOf(accounts.values(), message.to);
+        if (!account || !isSendable(message)) return false;
+        hooks.oweReply(account, message);
+        hooks.send(account);
+        return true;
+      },
+    },
+  };
+}
+
+/** Adds members of one protocol to a simulator. Accessors stay accessors, which a spread would read. */
+export const extend = <Base extends object, More extends object>(base: Base, more: More): Base & More =>
+  Object.defineProperties(base, Object.getOwnPropertyDescriptors(more)) as Base & More;

@@ -39,7 +39,7 @@ import { createSecretBox } from './std/secret-box.ts';
 import { createDoors } from './workers/doors.ts';
 import { createDispatcher } from './workers/dispatcher.ts';
 import { createChannelHealth } from './workers/health.ts';
-import { createJanitor } from './workers/janitor.ts';
+import { createJanitor } from './workers/janitor/janitor.ts';
 import { createPost } from './workers/post.ts';
 import { createPusher } from './workers/pusher.ts';
 import { createReceiver, type Receiver } from './workers/receiver.ts';
@@ -179,7 +179,7 @@ export async function createApp(options: AppOptions): Promise<App> {
   const janitor = createJanitor({ db, directory, retention, signals, log, clock });
 
   metrics.gauge('leases', 'Connections of a channel that this node holds.', ['channel'], () =>
-    [...dispatcher.held()].map(([id, value]) => ({ labels: { channel: String(id) }, value })),
+    [...dispatcher.leased()].map(([id, value]) => ({ labels: { channel: String(id) }, value })),
   );
   const opened = Object.entries({ requests: db, carriers: carrierDb, figures: figuresDb });
   metrics.gauge('db_pool_connections', 'Most connections of a pool.', ['pool'], () =>

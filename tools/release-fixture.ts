@@ -11,6 +11,7 @@ import os from 'node:os';
 import type { Operator } from '../test/kit/operator.ts';
 import type { Sql } from '../src/db/db.ts';
 import { demoMmsc } from '../sandbox/demo-data.ts';
+import { callbackUsername } from '../simulators/mm7.ts';
 import { basicAuthorization } from '../src/protocols/mm7/digest.ts';
 import { mm7Namespace, writeEnvelope, xmlType } from '../src/protocols/mm7/mm7.ts';
 import { addDays, shanghaiDay, shanghaiTime } from '../src/std/shanghai.ts';
@@ -143,7 +144,7 @@ export async function reportMms(base: string, carrierId: string, phone: string, 
       },
     },
   });
-  const authorization = basicAuthorization(demoMmsc.callbackUsername, demoMmsc.secret);
+  const authorization = basicAuthorization(callbackUsername, demoMmsc.secret);
   const headers = { 'content-type': xmlType, authorization };
   const answer = await fetch(`${base}/mm7/${demoMmsc.channelId}`, { method: 'POST', headers, body });
   const text = await answer.text();

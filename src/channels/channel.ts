@@ -24,6 +24,7 @@
  * Where carriers call us, a kind has a door instead of, or beside, what comes by its connections; a door keeps rule 9 of what it receives.
  */
 import type { Static, TObject } from 'typebox';
+import type { SimulatorKind } from '../../simulators/simulator.ts';
 
 /** One frame of a multimedia message: a text, a medium, or both, in the order they are shown. */
 export interface PackageFrame {
@@ -166,6 +167,8 @@ export interface ChannelKind<Settings extends TObject = TObject> {
   connect(settings: Static<Settings>, secret: string, deps: ConnectionDeps): ChannelConnection;
   /** Where the carrier calls us; left out where everything comes by the connections we made. */
   readonly door?: HttpDoor<Settings>;
+  /** Loads the simulator of the carrier's side. Only the sandbox and tests call it. */
+  simulator(): Promise<SimulatorKind>;
 }
 
 /** The carrier calls us by HTTP, and any node may answer. */

@@ -1,7 +1,8 @@
 /** The connection against the simulated gateway over real sockets; what a well-behaved gateway never does is played by a raw server. */
 import { createServer, type Server, type Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
-import { createIsmg, type Ismg, type IsmgOptions, type PhoneMessage } from '../../simulators/ismg.ts';
+import { createIsmg, type Ismg, type IsmgOptions } from '../../simulators/cmpp.ts';
+import type { PhoneMessage } from '../../simulators/gateway.ts';
 import {
   type Behaviour,
   keepsPromises,

@@ -137,6 +137,7 @@ export const cmppKind: ChannelKind<typeof cmppSettings> = {
   settings: cmppSettings,
   secret: { zh: '登录密码', en: 'Shared secret' },
   connect: (settings, secret, deps) => createCmppConnection({ ...settings, secret }, deps),
+  simulator: async () => (await import('../../simulators/cmpp.ts')).simulatorKind,
 };
 
 /** Results we answer a DELIVER with. 8 is "too fast", the one that asks for the same again. */

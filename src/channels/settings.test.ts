@@ -2,8 +2,8 @@
 import { createServer as createHttpServer } from 'node:http';
 import { createServer, type Server, type Socket } from 'node:net';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { createIsmg } from '../../simulators/ismg.ts';
-import { createMmsc } from '../../simulators/mmsc.ts';
+import { createIsmg } from '../../simulators/cmpp.ts';
+import { createMmsc } from '../../simulators/mm7.ts';
 import { cmpp, cmppFrames, command, commandOf, sequenceOf } from '../protocols/cmpp.ts';
 import { type Fields, readRequest } from '../protocols/mm7/mm7.ts';
 import { createFrameReader } from '../protocols/wire/framing.ts';

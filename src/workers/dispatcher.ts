@@ -1,5 +1,5 @@
 /**
- * Has a worker for every channel that is on (`channel-worker.ts`), and does what is done for a channel whether or not it has connections:
+ * Has a worker for every channel that is on (`channel/worker.ts`), and does what is done for a channel whether or not it has connections:
  * puts what was planned in line when it is due, takes back what lost nodes have claimed, ends what has lived too long, and moves what
  * waits for an unhealthy channel to others (`core/queue/rerouting.ts`).
  */
@@ -22,8 +22,8 @@ export interface DispatcherDeps extends ChannelWorkerDeps {
 
 export interface Dispatcher {
   start(): void;
-  /** How many connections of each channel this node holds now. */
-  held(): ReadonlyMap<bigint, number>;
+  /** How many connections of each channel this node has leased now. */
+  leased(): ReadonlyMap<bigint, number>;
   /** Stops claiming, drains every connection, records what is known, gives everything back. */
   stop(): Promise<void>;
 }
@@ -38,7 +38,7 @@ const reroutePauseMs = 10_000;
 export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   const { directory, signals, log } = deps;
   const workers = new Map<bigint, ChannelWorker>();
-  /** Workers that are stopping: they drain at their own pace, keep their leases meanwhile, and hold up nobody. */
+  /** Workers that are stopping: they drain at their own pace, keep their leases meanwhile, and delay nobody. */
   const retiring = new Map<bigint, Promise<void>>();
   /** Unhealthy channels whose waiting chunks cannot go elsewhere: until when, and as of which configuration. */
   const stranded = new Map<bigint, { readonly version: bigint; readonly until: number }>();
@@ -151,7 +151,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
       await beating;
       await Promise.all(rerouting.values());
     },
-    held: () => new Map([...workers].map(([id, worker]) => [id, worker.held()])),
+    leased: () => new Map([...workers].map(([id, worker]) => [id, worker.leased()])),
   };
 }
 

@@ -1,10 +1,10 @@
 /**
- * Finds out which channels are well. Each node watches what goes through it, and any node's verdict counts for all: it is written into
+ * Finds out which channels are well. Each node watches what goes through it, and any node's diagnosis counts for all: it is written into
  * the configuration, which every node follows within a second. Whether a channel has a session is judged over all nodes, by
  * the rows in which those that serve it say so; see `dueTurns` in `core/catalogue/channels.ts`.
  */
 import { changeDueHealth, type HealthChange, settleHealth, someHealthIsDue } from '../core/catalogue/channels.ts';
-import { createWatch, type Verdict, type Watch } from '../core/catalogue/health.ts';
+import { createWatch, type Diagnosis, type Watch } from '../core/catalogue/health.ts';
 import { change, type Management } from '../core/config/management.ts';
 import type { Log } from '../log.ts';
 
@@ -23,8 +23,8 @@ export function createChannelHealth(deps: { management: Management; node: string
   const { management, node, log } = deps;
   const { db, directory } = management;
   const watches = new Map<bigint, Watch>();
-  /** Verdicts that are not in force yet, with the state they were reached in. */
-  const pending = new Map<bigint, Verdict>();
+  /** Diagnoses that are not in force yet, with the state they were reached in. */
+  const pending = new Map<bigint, Diagnosis>();
   const listeners: ((channelId: bigint) => void)[] = [];
   let timer: NodeJS.Timeout | undefined;
   let working: Promise<void> | undefined;
@@ -33,8 +33,8 @@ export function createChannelHealth(deps: { management: Management; node: string
   function watch(channelId: bigint): Watch {
     let found = watches.get(channelId);
     if (!found) {
-      found = createWatch((verdict) => {
-        pending.set(channelId, verdict);
+      found = createWatch((diagnosis) => {
+        pending.set(channelId, diagnosis);
         void beat();
       });
       const channel = directory.channel(channelId);
@@ -63,11 +63,11 @@ export function createChannelHealth(deps: { management: Management; node: string
 
   async function work(): Promise<void> {
     for (const own of watches.values()) own.tick();
-    for (const [channelId, verdict] of pending) {
+    for (const [channelId, diagnosis] of pending) {
       const channel = directory.channel(channelId);
-      if (channel) tell(await change(management, (sql) => settleHealth(sql, node, channel, verdict)));
+      if (channel) tell(await change(management, (sql) => settleHealth(sql, node, channel, diagnosis)));
       // In force, or too late for the state that the channel is in by now: `follow` has been told. Else it could not be said of it.
-      if (pending.get(channelId) === verdict) {
+      if (pending.get(channelId) === diagnosis) {
         pending.delete(channelId);
         watches.get(channelId)?.restart();
       }

@@ -17,6 +17,9 @@ import {
   startPushServer,
 } from '../../test/kit/mms-platform.ts';
 import { freePort, until } from '../../test/kit/platform.ts';
+import { testLog } from '../../test/kit/logs.ts';
+import { createSignals } from '../core/config/signals.ts';
+import { createPusher } from './pusher.ts';
 
 let platform: MmsPlatform;
 let server: PushServer;
@@ -286,3 +289,25 @@ it('a quick server gets thousands a second, each once', async () => {
   process.stdout.write(`MMS pushes to one server in the same process: ${perSecond}/s\n`);
   expect(perSecond).toBeGreaterThan(1000);
 }, 60_000);
+
+it('a pusher that has stopped does not answer a signal any more: its database may be closed', async () => {
+  const { db, directory } = platform.app.management;
+  const signals = createSignals({ db });
+  const outbox = createOutbox({ db, directory, clock: platform.clock });
+  let looks = 0;
+  const pusher = createPusher({
+    outbox: { ...outbox, due: () => (looks++, outbox.due()) },
+    directory,
+    signals,
+    post: () => Promise.reject(new Error('nothing is to be posted')),
+    log: testLog(),
+    clock: platform.clock,
+    count() {},
+  });
+  pusher.start();
+  await pusher.stop();
+  signals.emit('push');
+  await sleep(400);
+  expect(looks).toBe(0);
+  await signals.stop();
+});

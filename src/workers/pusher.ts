@@ -2,8 +2,8 @@
  * Pushes events to customers' servers. A push claims its events and commits, then posts, then records what came of it; how a dialect
  * pushes, and what follows a failure, is told by its rules.
  *
- * Every endpoint has a line of its own with a bounded number of pushes under way, so a slow or dead server holds up nobody else: what
- * lines share is this process, not each other's places. One that has stopped answering is left alone by a breaker: nothing of it is
+ * Every endpoint has a line of its own with a bounded number of pushes under way, so a slow or dead server delays nobody else: what
+ * lines share is this process, not each other's slots. One that has stopped answering is left alone by a breaker: nothing of it is
  * claimed until a pause is over, then a single event tries whether anybody is there again.
  *
  * Results are written together, a few milliseconds' worth at a time.
@@ -37,7 +37,7 @@ const pollMs = 1000;
 /** Events gather this long before a push. */
 const gatherMs = 200;
 const mostLines = 1000;
-/** Of an endpoint that takes one event a push: so many rounds of its places are claimed at once, while it is quick. */
+/** Of an endpoint that takes one event a push: so many rounds of its slots are claimed at once, while it is quick. */
 const roundsPerClaim = 8;
 const quickMs = 1000;
 /** While one claim is written, the other is pushed. */
@@ -129,7 +129,7 @@ export function createPusher({ outbox, directory, signals, post, log, clock, cou
     breakers.set(key, breaker);
     const { rowsPerPush, pushConcurrency } = directory.settings();
     const alone = rules.push.carries === 'many';
-    const places = createPlaces(alone ? 1 : pushConcurrency);
+    const slots = createSlots(alone ? 1 : pushConcurrency);
     const isProbe = breaker.weight >= weightToOpen;
 
     async function feed(): Promise<void> {
@@ -139,7 +139,7 @@ export function createPusher({ outbox, directory, signals, post, log, clock, cou
         const began = performance.now();
         const claim = await outbox.claim(endpoint, limit);
         if (!claim) return;
-        await pushAll(claim, rules, breaker, places, began + claim.sendWithinMs);
+        await pushAll(claim, rules, breaker, slots, began + claim.sendWithinMs);
         if (sizeOf(claim.loads.flatMap(({ parcels }) => parcels)) < limit) return; // let the next ones gather
         rounds = performance.now() - began < quickMs ? Math.min(rounds * 2, roundsPerClaim) : 1;
       }
@@ -149,10 +149,10 @@ export function createPusher({ outbox, directory, signals, post, log, clock, cou
     if (breaker.weight === 0) breakers.delete(key);
   }
 
-  async function pushAll(claim: PushClaim, rules: DialectRules, breaker: Breaker, places: Places, deadline: number): Promise<void> {
+  async function pushAll(claim: PushClaim, rules: DialectRules, breaker: Breaker, slots: Slots, deadline: number): Promise<void> {
     await Promise.all(
       claim.loads.map(async (load) => {
-        const result = await places.use(() => push(claim, load, rules, breaker, deadline));
+        const result = await slots.use(() => push(claim, load, rules, breaker, deadline));
         await settle(result);
       }),
     );
@@ -240,6 +240,7 @@ export function createPusher({ outbox, directory, signals, post, log, clock, cou
     start() {
       timer = setInterval(lookOnce, pollMs);
       signals.on('push', () => {
+        if (stopping) return;
         soon ??= setTimeout(() => {
           soon = undefined;
           lookOnce();
@@ -266,12 +267,12 @@ function bodyOf({ push }: DialectRules, events: Load['events']): PushBody | null
   return (audit && push.audit?.(audit)) ?? null;
 }
 
-interface Places {
+interface Slots {
   use<T>(work: () => Promise<T>): Promise<T>;
 }
 
 /** Lets so many pieces of work run at once; the others wait for their turn. */
-function createPlaces(count: number): Places {
+function createSlots(count: number): Slots {
   let free = count;
   const waiting: (() => void)[] = [];
   return {

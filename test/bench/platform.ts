@@ -8,6 +8,9 @@ import os from 'node:os';
 import path from 'node:path';
 import { type AimCustomer, createOperator, type MmsCustomer as MmsAccount } from '../kit/operator.ts';
 import { type Helper, runCommand, spawnNode, startHelper, untilReady } from '../kit/processes.ts';
+import { simulatorKind as cmppSimulator } from '../../simulators/cmpp.ts';
+import { simulatorKind as mm7Simulator } from '../../simulators/mm7.ts';
+import type { SimulatorAccount, SimulatorOptions } from '../../simulators/simulator.ts';
 import { freePort, runningUrl } from '../../src/db/embedded.ts';
 
 export type Customer = AimCustomer;
@@ -41,6 +44,12 @@ export interface Platform {
 
 const windowSize = 64;
 const connections = 4;
+const cmppAccount = { spId: '901234', secret: 'bench', accessNumbers: ['10690001'], maxConnections: 100 } as const;
+const mm7Account = { spId: '800001', secret: 'bench', accessNumbers: ['10690003'] } as const;
+
+/** Of a carrier that costs as little as it can. Reports are acknowledged after a commit, so at full speed hundreds are on their way. */
+const carrierOptions = (account: SimulatorAccount, more: Partial<SimulatorOptions> = {}): string =>
+  JSON.stringify({ accounts: [account], reportDelayMs: 0, window: 1000, recording: false, ...more } satisfies SimulatorOptions);
 
 /** `profile`: writes a CPU profile of the platform's process into the current folder when it stops. */
 export async function startPlatform({ profile }: { profile: boolean }): Promise<Platform> {
@@ -57,7 +66,7 @@ export async function startPlatform({ profile }: { profile: boolean }): Promise<
   };
   const token = await runCommand(['token', 'create', '--name', 'bench'], environment);
   if (token.exitCode !== 0) throw new Error(`no token: ${token.output}`);
-  const carrier = await startHelper<{ port: number }>('simulators/ismg-process.js', ['0', '901234', 'bench', '0', 'counting', '1000']);
+  const carrier = await startHelper<{ port: number }>('simulators/process.js', ['cmpp', carrierOptions(cmppAccount)]);
   // As bin/hongyan.js asks for in its first line.
   const flags = ['--max-semi-space-size=32', ...(profile ? ['--cpu-prof', `--cpu-prof-dir=${process.cwd()}`] : [])];
   const server = spawnNode({ port, environment, flags });
@@ -69,12 +78,18 @@ export async function startPlatform({ profile }: { profile: boolean }): Promise<
     const { poolId } = await operator.channel({
       name,
       protocol: 'cmpp',
-      accessNumber: channelPort === carrier.said.port ? '10690001' : '10690002',
+      accessNumber: channelPort === carrier.said.port ? cmppAccount.accessNumbers[0] : '10690002',
       connections,
-      secret: 'bench',
+      secret: cmppAccount.secret,
       // Also where nobody answers, so that what is submitted waits and is not intercepted.
       forcedHealth: 'healthy',
-      settings: { host: '127.0.0.1', port: channelPort, spId: '901234', serviceId: 'BENCH', ratePerSecond: 100_000, window: windowSize },
+      settings: {
+        ...cmppSimulator.address(channelPort),
+        ...cmppSimulator.login(cmppAccount),
+        serviceId: 'BENCH',
+        ratePerSecond: 100_000,
+        window: windowSize,
+      },
     });
     return operator.aimCustomer({ name, poolId });
   }
@@ -85,20 +100,13 @@ export async function startPlatform({ profile }: { profile: boolean }): Promise<
     const { channelId, poolId } = await operator.channel({
       name: 'mms',
       protocol: 'mm7',
-      accessNumber: '10690003',
+      accessNumber: mm7Account.accessNumbers[0],
       connections,
-      secret: 'bench',
-      settings: {
-        url: `http://127.0.0.1:${mmscPort}/mm7`,
-        vaspId: '800001',
-        vasId: '10690003',
-        username: 'bench',
-        ratePerSecond: 100_000,
-        callbackUsername: 'bench',
-      },
+      secret: mm7Account.secret,
+      settings: { ...mm7Simulator.address(mmscPort), ...mm7Simulator.login(mm7Account), ratePerSecond: 100_000 },
     });
-    const args = [String(mmscPort), `${base}/mm7/${channelId}`, '800001', '10690003', 'bench', 'bench', '0', 'counting'];
-    mmsc = await startHelper('simulators/mmsc-process.js', args);
+    const options = carrierOptions({ ...mm7Account, door: `${base}/mm7/${channelId}` }, { port: mmscPort, window: 64 });
+    mmsc = await startHelper('simulators/process.js', ['mm7', options]);
     const account = await operator.mmsCustomer({ name: 'mms', poolId });
     return {
       ...account,

@@ -28,9 +28,8 @@ export function readPhones(file: string): PhoneFacts {
       }
     } else if ('owes' in line) {
       owed.add(line.owes);
-      // What is owed and is no report is what a person wrote.
-      const { phone, content, contentType } = line.what;
-      if ((content ?? contentType) && typeof phone === 'string') count(replies, usual(phone));
+      const { kind, phone } = line.what;
+      if (kind === 'reply' && typeof phone === 'string') count(replies, usual(phone));
     } else owed.delete(line.settled);
   }
   for (const [to, own] of parts) if (own.size === totals.get(to)) whole.set(to, (whole.get(to) ?? 0) + Math.max(...own.values()));

@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { SimulatorOptions } from '../../simulators/simulator.ts';
 import { type EmbeddedPostgres, freePort, startEmbeddedPostgres } from '../../src/db/embedded.ts';
 import { ended, hasEnded, type Helper, isReady, type Node, runCommand, spawnNode, startHelper } from '../kit/processes.ts';
 
@@ -42,7 +43,7 @@ export interface CrashPlatform {
   readonly nodes: readonly [NodePart, NodePart];
   readonly database: Part;
   readonly cmpp: CarrierPart & { readonly port: number };
-  readonly mm7: CarrierPart & { readonly url: string; callbackTo(path: string): void };
+  readonly mm7: CarrierPart & { readonly port: number; callbackTo(path: string): void };
   readonly receiver: Part & { readonly url: string };
   /** Files that tell what phones and the customers' server got. */
   readonly journals: { readonly cmpp: string; readonly mm7: string; readonly pushes: string };
@@ -53,11 +54,14 @@ export interface CrashPlatform {
 }
 
 /** What the carriers know of the platform, and the platform of them. */
-export const carrierAccount = { spId: '901234', vaspId: '800001', secret: 'crash', cmppNumber: '10690001', mm7Number: '10690003' } as const;
+export const carrierAccounts = {
+  cmpp: { spId: '901234', secret: 'crash', accessNumbers: ['10690001'], maxConnections: 100 },
+  mm7: { spId: '800001', secret: 'crash', accessNumbers: ['10690003'] },
+} as const;
 
 /** Carriers take their time, so that there is always something on its way when a process dies. */
 const responseDelayMs = 30;
-const reportDelayMs = '300';
+const reportDelayMs = 300;
 const stopWithinMs = 60_000;
 const scrapeMs = 200;
 
@@ -251,20 +255,14 @@ export async function startCrashPlatform(folder: string, tell: (line: string) =>
     };
   }
 
-  const { spId, vaspId, secret, mm7Number } = carrierAccount;
+  const carrierArgs = (kind: keyof typeof carrierAccounts, port: string, window: number): string[] => {
+    const options: SimulatorOptions = { port: Number(port), accounts: [carrierAccounts[kind]], reportDelayMs, window };
+    return [kind, JSON.stringify(options), journals[kind]];
+  };
   const slowly = `faults ${JSON.stringify({ responseDelayMs })}`;
-  const cmpp = await helperPart(
-    'simulators/ismg-process.js',
-    (port) => [port, spId, secret, reportDelayMs, 'recording', '200', journals.cmpp],
-    slowly,
-  );
-  // It learns its callback later; this one leads nowhere.
-  const nowhere = `http://127.0.0.1:${await freePort()}/`;
-  const mm7 = await helperPart(
-    'simulators/mmsc-process.js',
-    (port) => [port, nowhere, vaspId, mm7Number, secret, secret, reportDelayMs, 'recording', '16', journals.mm7],
-    slowly,
-  );
+  const cmpp = await helperPart('simulators/process.js', (port) => carrierArgs('cmpp', port, 200), slowly);
+  // It learns later where to call.
+  const mm7 = await helperPart('simulators/process.js', (port) => carrierArgs('mm7', port, 16), slowly);
   const receiver = await helperPart('test/crash/receiver-process.js', (port) => [port, journals.pushes]);
 
   /** The carrier posts to a node that is there, as through a load balancer. */
@@ -276,7 +274,7 @@ export async function startCrashPlatform(folder: string, tell: (line: string) =>
     const ready = await Promise.all(nodes.map(({ port }) => isReady(port)));
     const node = nodes.find((_, i) => ready[i]);
     if (!node) return;
-    const line = `url http://127.0.0.1:${node.port}${callbackPath}`;
+    const line = `call http://127.0.0.1:${node.port}${callbackPath}`;
     // A carrier that was started again has forgotten what it was told.
     const now = `${mm7.life()} ${line}`;
     if (now !== told) mm7.tell(line);
@@ -293,7 +291,6 @@ export async function startCrashPlatform(folder: string, tell: (line: string) =>
     cmpp: { ...cmpp, dropConnections: () => cmpp.tell('drop') },
     mm7: {
       ...mm7,
-      url: `http://127.0.0.1:${mm7.port}/mm7`,
       dropConnections: () => mm7.tell('drop'),
       callbackTo: (callback) => {
         callbackPath = callback;

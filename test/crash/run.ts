@@ -11,16 +11,18 @@ import { pino } from 'pino';
 import { callMms, clientOf, e4 } from '../kit/customers.ts';
 import { type AimCustomer, createOperator, type MmsCustomer, type Operator, paidIn, prices } from '../kit/operator.ts';
 import { isReady, runCommand, until } from '../kit/processes.ts';
+import { simulatorKind as cmppSimulator } from '../../simulators/cmpp.ts';
+import { simulatorKind as mm7Simulator } from '../../simulators/mm7.ts';
 import { createDirectory } from '../../src/core/config/directory.ts';
 import { createRetention } from '../../src/core/watch/retention.ts';
 import { createSignals } from '../../src/core/config/signals.ts';
 import { createDb, type Db } from '../../src/db/db.ts';
 import { dialects } from '../../src/http/dialects/registry.ts';
 import { createSecretBox } from '../../src/std/secret-box.ts';
-import { createJanitor } from '../../src/workers/janitor.ts';
+import { createJanitor } from '../../src/workers/janitor/janitor.ts';
 import { readFailed, readForgottenReports, readPhones, readPushes, readRows, readUnsettled } from './facts.ts';
 import { type CustomerFacts, type Facts, type Judgement, judge } from './judge.ts';
-import { carrierAccount, type CrashPlatform, createToken, removeFolder, startCrashPlatform } from './platform.ts';
+import { carrierAccounts, type CrashPlatform, createToken, removeFolder, startCrashPlatform } from './platform.ts';
 import { randomOf } from './random.ts';
 import { type Fault, type FaultName, planFaults } from './schedule.ts';
 import { createNumbers, type Program, startAimProgram, startMmsProgram, type World } from './traffic.ts';
@@ -156,22 +158,27 @@ interface Customers {
 }
 
 async function setUp({ cmpp, mm7, receiver }: CrashPlatform, operator: Operator): Promise<Customers> {
-  const { spId, vaspId, secret, cmppNumber, mm7Number } = carrierAccount;
   const sms = await operator.channel({
     name: 'cmpp',
     protocol: 'cmpp',
-    accessNumber: cmppNumber,
+    accessNumber: carrierAccounts.cmpp.accessNumbers[0],
     connections: cmppConnections,
-    secret,
-    settings: { host: '127.0.0.1', port: cmpp.port, spId, serviceId: 'CRASH', ratePerSecond: segmentsPerSecond, window: 32 },
+    secret: carrierAccounts.cmpp.secret,
+    settings: {
+      ...cmppSimulator.address(cmpp.port),
+      ...cmppSimulator.login(carrierAccounts.cmpp),
+      serviceId: 'CRASH',
+      ratePerSecond: segmentsPerSecond,
+      window: 32,
+    },
   });
   const multimedia = await operator.channel({
     name: 'mm7',
     protocol: 'mm7',
-    accessNumber: mm7Number,
+    accessNumber: carrierAccounts.mm7.accessNumbers[0],
     connections: mm7Connections,
-    secret,
-    settings: { url: mm7.url, vaspId, vasId: mm7Number, username: secret, ratePerSecond: mmsPerSecond, callbackUsername: secret },
+    secret: carrierAccounts.mm7.secret,
+    settings: { ...mm7Simulator.address(mm7.port), ...mm7Simulator.login(carrierAccounts.mm7), ratePerSecond: mmsPerSecond },
   });
   mm7.callbackTo(`/mm7/${multimedia.channelId}`);
   await operator.call('PATCH', '/settings', { pushDelaysSeconds: [2, 4], rowsPerPush: 100 });

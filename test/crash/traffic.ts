@@ -143,7 +143,7 @@ async function submitOnce(
 
 // ── AIM ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Fates by the last four digits, see simulators/ismg.ts. */
+/** Fates by the last four digits, see simulators/fates.ts. */
 const aimFates = ['0001', '0002', '0003', '0004', '0005', '0006', '0007', '0009', '0010', '0011', '0012'];
 const short = { content: '【鸿雁】您有一张优惠券 $url$', segments: 1 };
 const long = { content: `【鸿雁】${'您的账单已经出来了，请点开查看。'.repeat(4)} $url$`, segments: 2 };
@@ -218,7 +218,7 @@ export function startAimProgram(world: World, random: Random, customer: AimCusto
 
 // ── MMS ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Fates by the last four digits, see simulators/mmsc.ts. */
+/** Fates by the last four digits, see simulators/fates.ts. */
 const mmsFates = ['0001', '0003', '0007', '0009', '0010', '0012'];
 const mmsMost = 3000;
 /** One pixel. */

@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import net from 'node:net';
 import * as fc from 'fast-check';
 import { afterAll, expect, it } from 'vitest';
-import { createIsmg } from '../../simulators/ismg.ts';
+import { createIsmg } from '../../simulators/cmpp.ts';
 import type { SegmentOutcome } from '../../src/channels/channel.ts';
 import { createCmppConnection } from '../../src/channels/cmpp.ts';
 import { cmpp, cmppFrames, command, commandOf, sequenceOf } from '../../src/protocols/cmpp.ts';

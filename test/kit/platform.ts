@@ -7,7 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import type { AimCredentials, Client, ReportRow } from './customers.ts';
 import { type Node, spawnNode, until, untilReady } from './processes.ts';
-import { createIsmg, type Ismg, type IsmgOptions, type PhoneMessage } from '../../simulators/ismg.ts';
+import { createIsmg, type Ismg, type IsmgOptions } from '../../simulators/cmpp.ts';
+import type { PhoneMessage } from '../../simulators/gateway.ts';
 import { type App, type AppOptions, createApp } from '../../src/app.ts';
 import { kindRules } from '../../src/channels/kinds.ts';
 import { createAccount, createSubscription, payIn } from '../../src/core/catalogue/accounts.ts';
@@ -26,7 +27,7 @@ import { createDb } from '../../src/db/db.ts';
 import { dialects } from '../../src/http/dialects/registry.ts';
 import { freePort } from '../../src/db/embedded.ts';
 import { createSecretBox, generateKey } from '../../src/std/secret-box.ts';
-import { createJanitor } from '../../src/workers/janitor.ts';
+import { createJanitor } from '../../src/workers/janitor/janitor.ts';
 import { checkLogs, keepLog, testLog } from './logs.ts';
 import { freshDatabase } from './postgres.ts';
 
@@ -303,7 +304,7 @@ export function plainNumbers(count: number, seed = 0): string[] {
   });
 }
 
-/** One number of a fate, see the table in simulators/carrier.ts. */
+/** One number of a fate, see the table in simulators/fates.ts. */
 export const numberOf = (fate: string, n = 0): string => `138${String(n).padStart(4, '0')}${fate}`;
 
 /** How often each value occurs. */

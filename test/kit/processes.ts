@@ -109,7 +109,7 @@ export interface Helper<Said> {
   stop(): Promise<void>;
 }
 
-/** Starts a compiled file, such as `simulators/ismg-process.js`, and returns once it has said its first line. */
+/** Starts a compiled file, such as `simulators/process.js`, and returns once it has said its first line. */
 export async function startHelper<Said>(file: string, args: readonly string[]): Promise<Helper<Said>> {
   const child = spawn(process.execPath, [compiled(file), ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
   child.stdin.on('error', () => {}); // it was killed while it was told something

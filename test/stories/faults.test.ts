@@ -15,7 +15,7 @@ it('2,000 messages through every fault at once end once each, with the money rig
   const { carrier } = platform;
   const customer = await platform.customer({ balanceE4, priceE4 });
   const client = clientOf(await platform.startApp(), customer);
-  await until('the connections are up', () => carrier.links === 2);
+  await until('the connections are up', () => carrier.sessions === 2);
   carrier.faults = {
     seed: 20_261_122,
     throttleShare: 0.02,
@@ -43,7 +43,7 @@ it('2,000 messages through every fault at once end once each, with the money rig
     'every message was sent',
     async () => {
       carrier.dropConnections();
-      await until('the connections are up', () => carrier.links === 2);
+      await until('the connections are up', () => carrier.sessions === 2);
       const [row] = await sql<{ n: number }[]>`select count(*)::int as n from messages`;
       return row?.n === phones.length;
     },

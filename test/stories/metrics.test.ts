@@ -38,7 +38,7 @@ it('/metrics tells what waits, where and for how long, what was refused, and wha
   const pulling = await platform.customer();
   const pushed = await platform.customer({ pushUrls: { report: 'http://127.0.0.1:9/' } });
   const client = clientOf(app, pulling);
-  await until('both connections are up', () => carrier.links === 2);
+  await until('both connections are up', () => carrier.sessions === 2);
 
   await client.submit([...plainNumbers(8), numberOf('0005'), '12']);
   await clientOf(app, pushed).submit(plainNumbers(5, 1));

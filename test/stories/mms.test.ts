@@ -3,7 +3,8 @@
  */
 import { afterEach, expect, it } from 'vitest';
 import { callMms } from '../kit/customers.ts';
-import { createMmsc, type PhoneMms } from '../../simulators/mmsc.ts';
+import { createMmsc } from '../../simulators/mm7.ts';
+import type { PhoneMms } from '../../simulators/simulator.ts';
 import { changeAccount, createAccount, createSubscription, payIn } from '../../src/core/catalogue/accounts.ts';
 import { createChannel } from '../../src/core/catalogue/channels.ts';
 import { createPool } from '../../src/core/catalogue/pools.ts';

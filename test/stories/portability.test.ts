@@ -3,7 +3,7 @@
  * not sent to again, on any node.
  */
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { createIsmg, type Ismg } from '../../simulators/ismg.ts';
+import { createIsmg, type Ismg } from '../../simulators/cmpp.ts';
 import type { App } from '../../src/app.ts';
 import { changeChannel, createChannel } from '../../src/core/catalogue/channels.ts';
 import { changePool } from '../../src/core/catalogue/pools.ts';

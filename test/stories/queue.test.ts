@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it, type TestContext } from 'vitest';
-import { createIsmg } from '../../simulators/ismg.ts';
+import { createIsmg } from '../../simulators/cmpp.ts';
 import { changeChannel, createChannel } from '../../src/core/catalogue/channels.ts';
 import { changePool } from '../../src/core/catalogue/pools.ts';
 import { change } from '../../src/core/config/management.ts';
@@ -74,7 +74,7 @@ describe.concurrent('waiting', () => {
     const { msgId } = await client.submit(plainNumbers(3000));
     await until('some are sent', () => platform.carrier.counters.submits > 500);
     await switchChannel(platform, false);
-    await until('the connections are closed', () => platform.carrier.links === 0);
+    await until('the connections are closed', () => platform.carrier.sessions === 0);
     const sent = platform.carrier.counters.submits;
     await sleep(300);
     expect(platform.carrier.counters.submits).toBe(sent);

@@ -28,7 +28,7 @@ async function busyNodes({ onTestFinished }: TestContext) {
   const { carrier } = platform;
   const customer = await platform.customer({ balanceE4 });
   const first = await platform.startNode();
-  await until('the first node holds both connections', () => carrier.links === connections);
+  await until('the first node holds both connections', () => carrier.sessions === connections);
   const second = await platform.startNode();
   await areHeld(platform, [1, 1]);
   const client = clientOf(second, customer);
@@ -108,7 +108,7 @@ describe.concurrent('two nodes', () => {
     expect(puller.rows.filter(({ status }) => status !== 'DELIVRD')).toEqual([]);
     expect(puller.rows.map(({ mobile }) => mobile).sort()).toEqual([...numbers].sort());
     expect(shown.map(({ to }) => to).sort()).toEqual([...numbers].sort());
-    expect(carrier.links).toBe(5);
+    expect(carrier.sessions).toBe(5);
     expect(await platform.audit()).toEqual([]);
   }, 120_000);
 
@@ -118,7 +118,11 @@ describe.concurrent('two nodes', () => {
     first.process.kill('SIGSTOP');
     context.onTestFinished(() => void first.process.kill('SIGCONT'));
     // The lease is ten seconds; the rest is for a machine that runs other tests at the same time.
-    await until('the other node has logged in for the connection of the one that sleeps', () => carrier.links === connections + 1, 25_000);
+    await until(
+      'the other node has logged in for the connection of the one that sleeps',
+      () => carrier.sessions === connections + 1,
+      25_000,
+    );
     const known = shown.length;
     first.process.kill('SIGCONT');
     await check();
@@ -133,8 +137,8 @@ describe.concurrent('two nodes', () => {
     const { carrier } = platform;
     await first.kill();
     const killedAt = Date.now();
-    await until('its connection is gone', () => carrier.links === connections - 1);
-    await until('the other node has taken it over', () => carrier.links === connections);
+    await until('its connection is gone', () => carrier.sessions === connections - 1);
+    await until('the other node has taken it over', () => carrier.sessions === connections);
     expect(Date.now() - killedAt).toBeLessThan(leaseMs + 3000);
     await check();
   }, 90_000);

@@ -15,6 +15,8 @@ describe('the checks of imports', () => {
     ['src/http/dialects/yit3/aim.ts', `import { x } from '../ihuyi/mms-v1.ts';`],
     ['src/core/a.ts', `import { x } from './b.test.ts';`],
     ['simulators/a.ts', `import { x } from '../src/core/b.ts';`],
+    ['simulators/a.ts', `import type { X } from '../src/channels/channel.ts';`],
+    ['src/channels/a.ts', `import { x } from '../../simulators/b.ts';`],
     ['src/core/a.ts', `import { x } from '../../contract/index.ts';`],
     ['contract/a.ts', `import { x } from '../src/std/shanghai.ts';`],
     ['src/utils/a.ts', ''],
@@ -25,6 +27,11 @@ describe('the checks of imports', () => {
   it('rooms: what is allowed is allowed', () => {
     const text = `import { x } from '../db/db.ts'; import y from './ids.ts'; import z from '../protocols/text.ts'; import 'node:fs';`;
     expect(checkRooms([parsed('src/core/a.ts', text), parsed('src/core/a.test.ts', `import '../http/server.ts';`)])).toEqual([]);
+  });
+
+  it('rooms: a channel may load its simulator when it is asked to', () => {
+    const text = `import type { X } from '../../simulators/b.ts'; const load = () => import('../../simulators/b.ts');`;
+    expect(checkRooms([parsed('src/channels/a.ts', text)])).toEqual([]);
   });
 
   it('rooms: tests share a kit, but what they share is in a room too', () => {
@@ -83,10 +90,10 @@ describe('the checks of imports', () => {
   });
 
   it('reserved: a place that touches nothing', () => {
-    const complaint = 'src/config.ts does not touch the environment: take it off the list';
-    expect(staleReserved([parsed('src/config.ts', '')])).toEqual(
+    const complaint = 'src/main.ts does not touch the environment: take it off the list';
+    expect(staleReserved([parsed('src/main.ts', '')])).toEqual(
       expect.arrayContaining([complaint, 'nothing in contract imports the package typebox: take it off the list']),
     );
-    expect(staleReserved([parsed('src/config.ts', 'f(process.env);')])).not.toContain(complaint);
+    expect(staleReserved([parsed('src/main.ts', 'f(process.env);')])).not.toContain(complaint);
   });
 });

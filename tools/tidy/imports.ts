@@ -14,7 +14,11 @@ export function checkRooms(sources: readonly Parsed[]): string[] {
     const { file } = source;
     const home = roomOf(file);
     if (!home) return [`${file} is in no room: add it to the table`];
-    return targets(source).flatMap((target) => {
+    return source.imports.flatMap(({ from, names, isLazy }) => {
+      const target = resolve(file, from);
+      if (target === undefined) return [];
+      if (isIn(file, 'src/channels') && isIn(target, 'simulators') && names.length > 0 && !isLazy)
+        return [`${file} imports ${target} with the program: import it lazily`];
       const [family, other] = [familyOf(file), familyOf(target)];
       if (family !== undefined && other !== undefined && family !== other) return [`${file} imports another dialect, ${target}`];
       const isAllowed = [home.room, ...home.mayImport].some((place) => isIn(target, place));
@@ -92,16 +96,13 @@ interface Touch {
 
 /** What a file touches of what is reserved, with the complaint if it may not. */
 function touches({ file, imports, readsEnvironment }: Parsed): Touch[] {
-  return [
-    ...(readsEnvironment
-      ? [{ what: 'environment', complaint: `${file} reads process.env: settings come from src/config.ts` }]
-      : []),
-    ...imports.flatMap(({ from, names }): Touch[] => {
-      if (from === 'postgres') return [{ what: 'driver', complaint: `${file} imports the driver: the door is src/db/db.ts` }];
-      const opens = socketModules.includes(from) && names.some((name) => !harmless.has(name));
-      return opens ? [{ what: 'sockets', complaint: `${file} imports ${from}: it has no business with sockets` }] : [];
-    }),
-  ];
+  const environment: Touch = { what: 'environment', complaint: `${file} reads process.env: settings come from src/config.ts` };
+  const others = imports.flatMap(({ from, names }): Touch[] => {
+    if (from === 'postgres') return [{ what: 'driver', complaint: `${file} imports the driver: the door is src/db/db.ts` }];
+    const opens = socketModules.includes(from) && names.some((name) => !harmless.has(name));
+    return opens ? [{ what: 'sockets', complaint: `${file} imports ${from}: it has no business with sockets` }] : [];
+  });
+  return readsEnvironment ? [environment, ...others] : others;
 }
 
 export function checkReserved(sources: readonly Parsed[]): string[] {

@@ -15,6 +15,8 @@ interface Import {
   from: string;
   /** What is imported by value; types vanish. `*` stands for everything. */
   names: string[];
+  /** It is loaded when somebody asks for it. */
+  isLazy: boolean;
 }
 
 export interface Parsed {
@@ -50,12 +52,12 @@ export function parse({ file, text }: Source): Parsed {
       node.moduleSpecifier &&
       ts.isStringLiteral(node.moduleSpecifier)
     ) {
-      parsed.imports.push({ from: node.moduleSpecifier.text, names: importedNames(node) });
+      parsed.imports.push({ from: node.moduleSpecifier.text, names: importedNames(node), isLazy: false });
       return;
     }
     if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) {
       const [specifier] = node.arguments;
-      if (specifier && ts.isStringLiteralLike(specifier)) parsed.imports.push({ from: specifier.text, names: ['*'] });
+      if (specifier && ts.isStringLiteralLike(specifier)) parsed.imports.push({ from: specifier.text, names: ['*'], isLazy: true });
       return;
     }
     if (ts.isStringLiteralLike(node) || ts.isTemplateHead(node) || ts.isTemplateMiddleOrTemplateTail(node)) parsed.texts.push(node.text);

@@ -88,7 +88,7 @@ export function staleFormerTables(migrations: string, tables: Tables): string[] 
 }
 
 /** Every table that migrations create, with its text between the brackets. */
-export function createdTables(migration: string): { table: string; body: string }[] {
+function createdTables(migration: string): { table: string; body: string }[] {
   return [...migration.matchAll(/\bcreate\s+table\s+(?:if\s+not\s+exists\s+)?([a-z_0-9]+)\s*\(/gi)].map((match) => {
     const [body = ''] = clauses(migration.slice(match.index + match[0].length), /^/g);
     return { table: match[1] ?? '', body };

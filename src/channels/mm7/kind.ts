@@ -19,4 +19,5 @@ export const mm7Kind: ChannelKind<typeof mm7Settings> = {
       return createMm7Receiver({ ...settings, password: secret, accessNumber }, events);
     },
   },
+  simulator: async () => (await import('../../../simulators/mm7.ts')).simulatorKind,
 };

@@ -156,8 +156,8 @@ test('what one node concludes counts if the channel is still in the state it saw
   const { sql } = office.db;
   const known = () => office.directory.channel(id) as Channel;
   const failing = { health: 'unhealthy', cause: 'failures', reason: 'it fails' } as const;
-  const settle = (seen: Channel, verdict: Parameters<typeof settleHealth>[3]) =>
-    change(office, (sql) => settleHealth(sql, 'a', seen, verdict));
+  const settle = (seen: Channel, diagnosis: Parameters<typeof settleHealth>[3]) =>
+    change(office, (sql) => settleHealth(sql, 'a', seen, diagnosis));
   const pause = async () => {
     const { healthProbeAt, healthAt } = await getChannel(sql, id);
     return healthProbeAt && Math.round((healthProbeAt.getTime() - healthAt.getTime()) / 1000);

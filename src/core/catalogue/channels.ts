@@ -8,7 +8,7 @@ import type { Sql } from '../../db/db.ts';
 import { raiseVersion } from '../config/directory.ts';
 import type { Management, Page, PageRequest } from '../config/management.ts';
 import { afterId, Denial, found, nextConfigId, pageOf } from '../config/management.ts';
-import type { Verdict } from './health.ts';
+import type { Diagnosis } from './health.ts';
 import {
   type Carrier,
   type Channel,
@@ -147,9 +147,9 @@ const triesOf = (sql: Sql, longestSeconds: unknown) => sql`
  * Writes what a node has concluded about a channel, if it is still in the state that the node saw. Whoever changes a channel has raised the
  * version first and holds its row, so what is read here stays so until the transaction ends.
  */
-export async function settleHealth(sql: Sql, node: string, seen: Channel, verdict: Verdict): Promise<HealthChange[]> {
+export async function settleHealth(sql: Sql, node: string, seen: Channel, diagnosis: Diagnosis): Promise<HealthChange[]> {
   await raiseVersion(sql);
-  if (verdict.health === 'healthy')
+  if (diagnosis.health === 'healthy')
     return sql<HealthChange[]>`
       update channels
       set health = 'healthy', health_cause = null, health_reason = '', health_at = now(), health_by = ${node}, health_probe_at = null
@@ -160,7 +160,7 @@ export async function settleHealth(sql: Sql, node: string, seen: Channel, verdic
     select ${triesOf(sql, longest)} as tries from channels c where c.id = ${seen.id}`;
   return sql<HealthChange[]>`
     update channels
-    set health = 'unhealthy', health_cause = ${verdict.cause}, health_reason = ${verdict.reason}, health_at = now(), health_by = ${node},
+    set health = 'unhealthy', health_cause = ${diagnosis.cause}, health_reason = ${diagnosis.reason}, health_at = now(), health_by = ${node},
         health_tries = ${tries}, health_probe_at = now() + make_interval(secs => ${Math.min(longest, pauseSeconds * 2 ** tries)}::float8)
     where id = ${seen.id} and health = ${seen.health} and enabled and health_forced is null
     returning id as "channelId", health, health_reason as reason`;

@@ -1,12 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { createWatch, type Sign, type Verdict } from './health.ts';
+import { createWatch, type Sign, type Diagnosis } from './health.ts';
 import { type Channel, defaultHealthRules, type HealthCause, type HealthRules } from '../model/configuration.ts';
 
 function watching(rules: Partial<HealthRules> = {}) {
-  const verdicts: Verdict[] = [];
+  const diagnoses: Diagnosis[] = [];
   let ms = 1_000_000;
   const watch = createWatch(
-    (verdict) => verdicts.push(verdict),
+    (diagnosis) => diagnoses.push(diagnosis),
     () => ms,
   );
   const enter = (health: Channel['health'], healthCause: HealthCause | null = null, isHealthForced = false) =>
@@ -14,7 +14,7 @@ function watching(rules: Partial<HealthRules> = {}) {
   enter('healthy');
   return {
     watch,
-    verdicts,
+    diagnoses,
     enter,
     pass: (seconds: number) => void (ms += seconds * 1000),
     hear: (count: number, sign: Sign) => {
@@ -33,22 +33,22 @@ function watching(rules: Partial<HealthRules> = {}) {
 
 describe('outcomes', () => {
   it('more than 30 % failures among the last 200 make a channel unhealthy, 30 % do not', () => {
-    const { hear, verdicts } = watching();
+    const { hear, diagnoses } = watching();
     hear(140, 'fine');
     hear(60, 'failed');
-    expect(verdicts).toEqual([]);
+    expect(diagnoses).toEqual([]);
     hear(1, 'failed'); // takes the place of one that was fine
-    expect(verdicts).toEqual([
+    expect(diagnoses).toEqual([
       { health: 'unhealthy', cause: 'failures', reason: '61 of the last 200 outcomes were failures of the channel' },
     ]);
   });
 
   it('what is older than the last 200 is forgotten', () => {
-    const { hear, verdicts } = watching();
+    const { hear, diagnoses } = watching();
     for (let round = 0; round < 20; round++) {
       hear(50, 'failed');
       hear(150, 'fine');
-      if (round === 0) expect(verdicts).toEqual([expect.objectContaining({ cause: 'failures' })]); // 50 of 50
+      if (round === 0) expect(diagnoses).toEqual([expect.objectContaining({ cause: 'failures' })]); // 50 of 50
     }
     const later = watching();
     later.hear(200, 'fine');
@@ -56,51 +56,51 @@ describe('outcomes', () => {
       later.hear(50, 'failed');
       later.hear(150, 'fine');
     }
-    expect(later.verdicts).toEqual([]);
+    expect(later.diagnoses).toEqual([]);
   });
 
   it('of fewer than 50 nothing is concluded', () => {
-    const { hear, verdicts } = watching();
+    const { hear, diagnoses } = watching();
     hear(49, 'failed');
-    expect(verdicts).toEqual([]);
+    expect(diagnoses).toEqual([]);
     hear(1, 'failed');
-    expect(verdicts).toHaveLength(1);
+    expect(diagnoses).toHaveLength(1);
   });
 
   it('connections that break all at once are no reason; breaking again and again is one', () => {
-    const { hear, verdicts, pass } = watching();
+    const { hear, diagnoses, pass } = watching();
     hear(1000, 'cut');
-    expect(verdicts).toEqual([]);
+    expect(diagnoses).toEqual([]);
     for (let second = 0; second < 4; second++) {
       pass(1);
       hear(32, 'cut');
     }
-    expect(verdicts).toHaveLength(1);
+    expect(diagnoses).toHaveLength(1);
   });
 
-  it('after a verdict nothing is begun, and nothing more concluded, until it is in force', () => {
-    const { hear, verdicts, watch } = watching();
+  it('after a diagnosis nothing is begun, and nothing more concluded, until it is in force', () => {
+    const { hear, diagnoses, watch } = watching();
     expect(watch.mayBegin()).toBe(true);
     hear(100, 'failed');
-    expect(verdicts).toHaveLength(1);
+    expect(diagnoses).toHaveLength(1);
     expect(watch.mayBegin()).toBe(false);
     watch.restart(); // it could not be said of the channel
     expect(watch.mayBegin()).toBe(true);
     hear(49, 'failed');
-    expect(verdicts).toHaveLength(1);
+    expect(diagnoses).toHaveLength(1);
   });
 
   it('what an operator has forced is not judged', () => {
-    const { hear, verdicts, enter, watch } = watching();
+    const { hear, diagnoses, enter, watch } = watching();
     enter('healthy', null, true);
     hear(500, 'failed');
-    expect(verdicts).toEqual([]);
+    expect(diagnoses).toEqual([]);
     expect(watch.mayBegin()).toBe(true);
     enter('unhealthy', null, true);
     expect(watch.mayBegin()).toBe(false);
     enter('healthy');
     hear(49, 'failed');
-    expect(verdicts).toEqual([]); // what was seen while it was forced is forgotten
+    expect(diagnoses).toEqual([]); // what was seen while it was forced is forgotten
   });
 });
 
@@ -114,24 +114,24 @@ describe('a probe', () => {
   });
 
   it('makes the channel healthy when ten outcomes were good enough', () => {
-    const { enter, begin, hear, verdicts } = watching();
+    const { enter, begin, hear, diagnoses } = watching();
     enter('probing', 'failures');
     begin();
     hear(3, 'failed');
     hear(6, 'fine');
-    expect(verdicts).toEqual([]);
+    expect(diagnoses).toEqual([]);
     hear(1, 'fine');
-    expect(verdicts).toEqual([{ health: 'healthy' }]);
+    expect(diagnoses).toEqual([{ health: 'healthy' }]);
   });
 
   it('fails as soon as it cannot succeed any more', () => {
-    const { enter, begin, hear, verdicts } = watching();
+    const { enter, begin, hear, diagnoses } = watching();
     enter('probing', 'failures');
     begin();
     hear(3, 'failed');
-    expect(verdicts).toEqual([]);
+    expect(diagnoses).toEqual([]);
     hear(1, 'failed');
-    expect(verdicts).toEqual([expect.objectContaining({ health: 'unhealthy', cause: 'failures' })]);
+    expect(diagnoses).toEqual([expect.objectContaining({ health: 'unhealthy', cause: 'failures' })]);
   });
 
   it('is given back what was not sent after all', () => {
@@ -160,44 +160,44 @@ describe('a probe', () => {
 
 describe('reports', () => {
   it('are not judged unless somebody sets a threshold: most failures are the numbers’', () => {
-    const { report, watch, verdicts } = watching();
+    const { report, watch, diagnoses } = watching();
     report(5000, false);
     watch.tick();
-    expect(verdicts).toEqual([]);
+    expect(diagnoses).toEqual([]);
   });
 
   it('too few that tell of success within an hour make a channel unhealthy, if there are a hundred', () => {
-    const { report, watch, verdicts, pass } = watching({ deliveredPercent: 20 });
+    const { report, watch, diagnoses, pass } = watching({ deliveredPercent: 20 });
     report(99, false);
     watch.tick();
-    expect(verdicts).toEqual([]);
+    expect(diagnoses).toEqual([]);
     pass(61 * 60);
     report(80, false);
     report(20, true);
     watch.tick();
-    expect(verdicts).toEqual([]); // those before are of another hour, and a fifth is enough
+    expect(diagnoses).toEqual([]); // those before are of another hour, and a fifth is enough
     pass(59 * 60);
     report(1, false);
     watch.tick();
-    expect(verdicts).toEqual([{ health: 'unhealthy', cause: 'reports', reason: '20 of 101 reports within an hour told of success' }]);
+    expect(diagnoses).toEqual([{ health: 'unhealthy', cause: 'reports', reason: '20 of 101 reports within an hour told of success' }]);
   });
 
   it('decide about a probe where they were the cause', () => {
-    const { enter, begin, hear, report, watch, verdicts } = watching({ deliveredPercent: 20 });
+    const { enter, begin, hear, report, watch, diagnoses } = watching({ deliveredPercent: 20 });
     enter('probing', 'reports');
     begin();
     hear(10, 'fine');
     report(9, true);
     watch.tick();
-    expect(verdicts).toEqual([]);
+    expect(diagnoses).toEqual([]);
     report(1, true);
     watch.tick();
-    expect(verdicts).toEqual([{ health: 'healthy' }]);
+    expect(diagnoses).toEqual([{ health: 'healthy' }]);
     enter('healthy');
     enter('probing', 'reports');
     report(10, false);
     watch.tick();
-    expect(verdicts.at(-1)).toMatchObject({ health: 'unhealthy', cause: 'reports' });
+    expect(diagnoses.at(-1)).toMatchObject({ health: 'unhealthy', cause: 'reports' });
   });
 });
 

@@ -4,7 +4,7 @@
  * database, and the time comes from outside. What is concluded is written by the worker of the same name, for all nodes.
  *
  * A channel is healthy, and may take what comes; unhealthy, and begins nothing; or probing: so many messages are begun, and what becomes
- * of them decides. From the moment of a verdict until it is in force nothing is begun. What was seen in one state is forgotten in the next.
+ * of them decides. From the moment of a diagnosis until it is in force nothing is begun. What was seen in one state is forgotten in the next.
  *
  * Sessions are not judged here: whether there is one on any node is known only where all nodes meet, in `channel_nodes`.
  */
@@ -16,7 +16,8 @@ import { defaultHealthRules, type HealthRules } from '../model/configuration.ts'
  */
 export type Sign = 'fine' | 'failed' | 'cut' | 'nothing';
 
-export type Verdict =
+/** What a node has found out about a channel. */
+export type Diagnosis =
   | { readonly health: 'healthy' }
   | { readonly health: 'unhealthy'; readonly cause: HealthCause; readonly reason: string };
 
@@ -44,7 +45,7 @@ const buckets = 60;
 const bucketMs = 60_000;
 
 /** `conclude` is called at most once in a state. `now`: monotonic milliseconds. */
-export function createWatch(conclude: (verdict: Verdict) => void, now: () => number = () => performance.now()): Watch {
+export function createWatch(conclude: (diagnosis: Diagnosis) => void, now: () => number = () => performance.now()): Watch {
   let health: Channel['health'] = 'healthy';
   let isProbedByReports = false;
   let isJudged = true;
@@ -72,10 +73,10 @@ export function createWatch(conclude: (verdict: Verdict) => void, now: () => num
     allowance = health === 'healthy' ? Number.POSITIVE_INFINITY : health === 'unhealthy' ? 0 : rules.probeMessages;
   }
 
-  function say(verdict: Verdict): void {
+  function say(diagnosis: Diagnosis): void {
     isConcluded = true;
     allowance = 0;
-    conclude(verdict);
+    conclude(diagnosis);
   }
 
   function judgeOutcomes(): void {

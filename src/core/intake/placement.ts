@@ -15,7 +15,7 @@ import { messageStatus } from '../model/statuses.ts';
 import type { Phone } from '../numbers/number-plan.ts';
 import { usualForm } from '../model/numbers.ts';
 import { enqueue, type QueueRow } from '../queue/queue.ts';
-import { byPlace, pick, type Route, route } from '../queue/routing.ts';
+import { byDestination, pick, type Route, route } from '../queue/routing.ts';
 import type { Verdict } from '../screening/rules.ts';
 
 /** Recipients of one batch in columns, with what screening says of each. */
@@ -67,8 +67,11 @@ export function slicesOf(
   const passing = indexes.filter((index) => !verdicts[index]);
   for (const [price, own] of groupBy(passing, priceOf)) {
     if (own.some((index) => !phones[index])) throw new Error('screening let a number pass that is none');
-    const routed = byPlace(phones, own).map(({ place, indexes }) => ({ found: route(directory, product, place), indexes }));
-    // Places that go through the same channels share chunks, now and if those cannot take them: a chunk moves whole.
+    const routed = byDestination(phones, own).map(({ destination, indexes }) => ({
+      found: route(directory, product, destination),
+      indexes,
+    }));
+    // Destinations that go through the same channels share chunks, now and if those cannot take them: a chunk moves whole.
     for (const alike of groupBy(routed, ({ found }) => channelsOf(found)).values()) {
       const found = alike[0]?.found;
       // A channel may have become unhealthy since the number was screened: then it waits there, or is moved.

@@ -127,7 +127,7 @@ export async function phonesOf(sql: Sql, accountId: bigint, chunkIds: readonly b
 /** A chunk that waits for a person, with what its messages need to be put in line. */
 export type ReviewChunk = Pick<ChunkBody, 'id' | 'phones' | 'forms' | 'parameters' | 'segments' | 'priceE4'> & Pick<BatchRow, 'sendAt'>;
 
-/** The chunks of a batch that were held for review, in their order. */
+/** The chunks of a batch that wait for review, in their order. */
 export async function reviewChunks(sql: Sql, accountId: bigint, batchId: bigint): Promise<ReviewChunk[]> {
   return sql<ReviewChunk[]>`
     select c.id, c.phones, c.forms, c.parameters, c.segments::int, c.price_e4 as "priceE4", b.send_at as "sendAt"

@@ -8,7 +8,7 @@
  * reading which of them have outcomes.
  *
  * The nodes that serve a channel share its connections: each keeps a row alive in `channel_nodes`, and takes as many as are its part
- * (`shareOf`). Who holds more, because another node came, gives back what is too much, when it is ready to. No node ever takes a
+ * (`shareOf`). A node that has more, because another node came, gives back what is too much, when it is ready to. No node ever takes a
  * connection from another one that is alive.
  *
  * Order is fair among accounts: a chunk's rank is where it begins on its account's own line, which begins no earlier than the
@@ -207,7 +207,7 @@ export async function takeLeases(
 
 /**
  * Puts back to ready what was claimed under leases that no longer stand: their epoch was raised, or they have run out and nobody has
- * taken them (a channel that is off, a connection it no longer has); the latter's epoch is raised first, so that a holder who only
+ * taken them (a channel that is off, a connection it no longer has); the latter's epoch is raised first, so that a node that only
  * slept finds out. To be run in a transaction, now and then, for every channel, by any node.
  */
 export async function recoverChunks(sql: Sql, channelId: bigint): Promise<void> {
@@ -224,7 +224,7 @@ export async function recoverChunks(sql: Sql, channelId: bigint): Promise<void> 
 }
 
 /**
- * Prolongs leases that this node works under; returns those that still stand. One that it holds and has given up working under must run
+ * Prolongs leases that this node works under; returns those that still stand. One that it has and no longer works under must run
  * out, so that what was claimed under it is found.
  */
 export async function renewLeases(
@@ -286,8 +286,8 @@ export interface Claim {
 }
 
 /**
- * Claims ready chunks of one class, in fair order: at most `limit`, and no more once they hold `most` messages. Reserves up to `budget` of their messages for sending. Nothing
- * may be sent from a chunk beyond its reservation. Under a lease that has run out nothing is claimed: whoever takes it next would not
+ * Claims ready chunks of one class, in fair order: at most `limit`, and no more once they have `most` messages. Reserves up to `budget` of
+ * their messages for sending. Nothing may be sent from a chunk beyond its reservation. Under a lease that has run out nothing is claimed: whoever takes it next would not
  * look for it again.
  */
 export async function claim(
@@ -321,41 +321,41 @@ export async function claim(
   return claims.sort((a, b) => (a.rank < b.rank ? -1 : a.rank > b.rank ? 1 : a.chunkId < b.chunkId ? -1 : 1));
 }
 
-/** A claimed chunk, the lease it is held under, and an index in it. What no longer stands under that lease is left alone. */
-export interface Placed {
+/** How far a chunk has come that is claimed under a lease. If it is no longer claimed under that lease, it is left alone. */
+export interface Progress {
   readonly lease: Lease;
   readonly chunkId: bigint;
   readonly upto: number;
 }
 
-const placed = (sql: Sql, rows: readonly Placed[]) => sql`
+const progressOf = (sql: Sql, rows: readonly Progress[]) => sql`
   unnest(${rows.map(({ chunkId }) => chunkId)}::bigint[], ${rows.map(({ lease }) => lease.connection)}::smallint[],
          ${rows.map(({ lease }) => lease.epoch)}::bigint[], ${rows.map(({ upto }) => upto)}::smallint[]) as t(chunk_id, connection, epoch, upto)`;
 
 /** Moves the reservation of claimed chunks forward. */
-export async function reserve(sql: Sql, channelId: bigint, rows: readonly Placed[]): Promise<void> {
+export async function reserve(sql: Sql, channelId: bigint, rows: readonly Progress[]): Promise<void> {
   if (rows.length === 0) return;
   await sql`
     update dispatch_queue q set reserved_upto = t.upto
-    from ${placed(sql, rows)}
+    from ${progressOf(sql, rows)}
     where q.channel_id = ${channelId} and q.chunk_id = t.chunk_id and q.connection = t.connection and q.epoch = t.epoch`;
 }
 
 /** Takes chunks off the queue whose every message has an outcome. */
-export async function finish(sql: Sql, channelId: bigint, rows: readonly Placed[]): Promise<void> {
+export async function finish(sql: Sql, channelId: bigint, rows: readonly Progress[]): Promise<void> {
   if (rows.length === 0) return;
   await sql`
     delete from dispatch_queue q
-    using ${placed(sql, rows)}
+    using ${progressOf(sql, rows)}
     where q.channel_id = ${channelId} and q.chunk_id = t.chunk_id and q.connection = t.connection and q.epoch = t.epoch`;
 }
 
 /** Puts claimed chunks back; indexes below `upto` without an outcome may have been sent. */
-export async function putBack(sql: Sql, channelId: bigint, rows: readonly Placed[]): Promise<void> {
+export async function putBack(sql: Sql, channelId: bigint, rows: readonly Progress[]): Promise<void> {
   if (rows.length === 0) return;
   await sql`
     update dispatch_queue q set state = 0, connection = null, epoch = null, reserved_upto = t.upto
-    from ${placed(sql, rows)}
+    from ${progressOf(sql, rows)}
     where q.channel_id = ${channelId} and q.chunk_id = t.chunk_id and q.connection = t.connection and q.epoch = t.epoch`;
 }
 

@@ -107,7 +107,7 @@ it('what waits goes to the best channel that serves all of its recipients', asyn
   ]);
 });
 
-it('what no other channel serves as a whole, stays, and does not hold up what is behind it', async () => {
+it('what no other channel serves as a whole, stays, and does not delay what is behind it', async () => {
   await force(wide, 'unhealthy');
   const stuck: bigint[] = [];
   for (let n = 0; n < 150; n++) stuck.push(await put([mobile, telecom]));

@@ -3,7 +3,7 @@
  * recipients, by priority and weight as if it were submitted now. What no other channel can take stays in line, for as long as it may live.
  *
  * A chunk moves whole. Recipients that could go through different channels are in different chunks from the beginning (`placement.ts`), so
- * that one of them does not hold the others back. Only chunks that nobody has claimed move, and they take along how far they may have
+ * that one of them does not keep the others back. Only chunks that nobody has claimed move, and they take along how far they may have
  * been sent; so moving makes nothing lost, and nothing sent twice that would not have been on the same channel.
  */
 import type { Db } from '../../db/db.ts';
@@ -13,9 +13,9 @@ import type { Directory } from '../config/directory.ts';
 import type { NumberPlan, Phone } from '../numbers/number-plan.ts';
 import { withPorted } from '../numbers/portability.ts';
 import { lockWaiting, moveChunks, type Waiting } from './queue.ts';
-import { alternatives, byPlace, pick, servingAll } from './routing.ts';
+import { alternatives, byDestination, pick, servingAll } from './routing.ts';
 
-/** Chunks in one transaction: few, since whoever looks at 500 numbers each holds up everybody else on the node. */
+/** Chunks in one transaction: few, since whoever looks at 500 numbers each delays everybody else on the node. */
 const portion = 40;
 /** Portions looked at in one go. */
 const mostPortions = 250;
@@ -71,7 +71,7 @@ function channelFor(
   if (poolId === null) return null;
   const candidates = servingAll(
     alternatives(directory, poolId, channelId),
-    byPlace(phones).map(({ place }) => place),
+    byDestination(phones).map(({ destination }) => destination),
   );
   return candidates.length > 0 ? pick(candidates, Math.random()).id : null;
 }

@@ -31,31 +31,31 @@ export type Route =
       readonly serving: readonly bigint[];
     };
 
-/** Where a number is. */
-export type Place = Pick<Phone, 'carriers' | 'province'>;
+/** What a route depends on: who may carry to a number, and the province it is of. */
+export type Destination = Pick<Phone, 'carriers' | 'province'>;
 
-/** Numbers of one place, and where they stand in their list. */
-interface OfPlace {
-  readonly place: Place;
+/** Numbers of one destination, and where they stand in their list. */
+interface OfDestination {
+  readonly destination: Destination;
   readonly indexes: number[];
 }
 
 /**
- * Which of these numbers are of the same place, so that what depends on nothing else is decided once for all of them. Numbers of a carrier
- * share its object, and by that they are told apart: it is done for thousands of them at a time. Places may come twice.
+ * Which of these numbers are of the same destination, so that what depends on nothing else is decided once for all of them. Numbers of a carrier
+ * share its object, and by that they are told apart: it is done for thousands of them at a time. Destinations may come twice.
  */
-export function byPlace(phones: readonly (Phone | null)[], indexes: Iterable<number> = phones.keys()): readonly OfPlace[] {
-  const found: OfPlace[] = [];
-  const known = new Map<Phone['carriers'], Map<string | null, OfPlace>>();
+export function byDestination(phones: readonly (Phone | null)[], indexes: Iterable<number> = phones.keys()): readonly OfDestination[] {
+  const found: OfDestination[] = [];
+  const known = new Map<Phone['carriers'], Map<string | null, OfDestination>>();
   for (const index of indexes) {
-    const place = phones[index];
-    if (!place) continue;
-    let provinces = known.get(place.carriers);
-    if (!provinces) known.set(place.carriers, (provinces = new Map()));
-    let same = provinces.get(place.province);
+    const destination = phones[index];
+    if (!destination) continue;
+    let provinces = known.get(destination.carriers);
+    if (!provinces) known.set(destination.carriers, (provinces = new Map()));
+    let same = provinces.get(destination.province);
     if (!same) {
-      same = { place, indexes: [] };
-      provinces.set(place.province, same);
+      same = { destination, indexes: [] };
+      provinces.set(destination.province, same);
       found.push(same);
     }
     same.indexes.push(index);
@@ -67,18 +67,19 @@ type Member = Candidate & { readonly priority: number };
 
 const probingShare = 0.1;
 
-const servesCarrier = ({ carriers }: Channel, place: Place): boolean => carriers.some((carrier) => place.carriers.includes(carrier));
+const servesCarrier = ({ carriers }: Channel, destination: Destination): boolean =>
+  carriers.some((carrier) => destination.carriers.includes(carrier));
 
-const servesProvince = ({ provinces }: Channel, { province }: Place): boolean =>
+const servesProvince = ({ provinces }: Channel, { province }: Destination): boolean =>
   !provinces || (province !== null && provinces.includes(province));
 
-export function route(directory: Directory, product: Product, place: Place): Route {
+export function route(directory: Directory, product: Product, destination: Destination): Route {
   const { poolId } = product;
   const pool = poolId === null ? undefined : directory.pool(poolId);
   if (poolId === null || !pool) return { kind: 'no_pool' };
-  const ofCarrier = enabled(directory, pool).filter(({ channel }) => servesCarrier(channel, place));
+  const ofCarrier = enabled(directory, pool).filter(({ channel }) => servesCarrier(channel, destination));
   if (ofCarrier.length === 0) return { kind: 'no_carrier', poolId };
-  const serving = ofCarrier.filter(({ channel }) => servesProvince(channel, place));
+  const serving = ofCarrier.filter(({ channel }) => servesProvince(channel, destination));
   if (serving.length === 0) return { kind: 'no_province', poolId };
   const ids = serving.map(({ channel }) => channel.id);
   const able = serving.filter(({ channel }) => channel.health !== 'unhealthy');
@@ -109,9 +110,13 @@ function best(members: readonly Member[]): readonly Member[] {
 export const alternatives = (directory: Directory, poolId: bigint, channelId: bigint): readonly Member[] =>
   enabled(directory, directory.pool(poolId) ?? []).filter(({ channel }) => channel.id !== channelId && channel.health === 'healthy');
 
-/** Of these the ones that serve all of the places, and of those the ones to pick from by weight; empty if there is none. */
-export const servingAll = (members: readonly Member[], places: readonly Place[]): readonly Candidate[] =>
-  best(members.filter(({ channel }) => places.every((place) => servesCarrier(channel, place) && servesProvince(channel, place))));
+/** Of these the ones that serve all of the destinations, and of those the ones to pick from by weight; empty if there is none. */
+export const servingAll = (members: readonly Member[], destinations: readonly Destination[]): readonly Candidate[] =>
+  best(
+    members.filter(({ channel }) =>
+      destinations.every((destination) => servesCarrier(channel, destination) && servesProvince(channel, destination)),
+    ),
+  );
 
 /** Picks one by weight; `dice` is in [0, 1). */
 export function pick(candidates: readonly Candidate[], dice: number): Channel {

@@ -16,7 +16,7 @@ import type { OnList } from '../catalogue/list-lookup.ts';
 import type { SendingWindow } from '../model/configuration.ts';
 import type { ScreeningStatus } from '../model/statuses.ts';
 import type { Phone } from '../numbers/number-plan.ts';
-import { byPlace, type Place, type Route, route } from '../queue/routing.ts';
+import { byDestination, type Destination, type Route, route } from '../queue/routing.ts';
 
 /** A batch as the rules see it. */
 export interface Inquiry {
@@ -61,7 +61,7 @@ interface Case extends Inquiry {
   readonly matched: ReturnType<ContentRules['judge']>;
   /** The account's own list of numbers that neither lists nor caps stop. */
   readonly exempt: ReadonlySet<bigint>;
-  readonly places: ReturnType<typeof byPlace>;
+  readonly destinations: ReturnType<typeof byDestination>;
 }
 
 interface Rule {
@@ -103,14 +103,14 @@ const signaturePresent = wholeBatch(2, ({ tenancy, signature }) =>
 /** Registered for this account and, where the product is strict, with the carrier of the number. */
 const signatureRegistered: Rule = {
   number: 3,
-  judge({ directory }, { tenancy, signature: name, places }) {
+  judge({ directory }, { tenancy, signature: name, destinations }) {
     if (name === null) return [];
     const signature = directory.signature(tenancy.account.id, name);
     if (!signature) return [{ code: 'WL:QWBB', entry: { signature: name } }];
     if (!tenancy.product.strictSignatures) return [];
     // A ported number may be with one of several carriers; it is enough that one of them knows the signature.
-    return [...groupBy(places, ({ place }) => nameOf(place))].flatMap(([carrier, alike]): Finding[] => {
-      const states = (alike[0]?.place.carriers ?? []).map((one) => signature.registrations[one] ?? 'unregistered');
+    return [...groupBy(destinations, ({ destination }) => nameOf(destination))].flatMap(([carrier, alike]): Finding[] => {
+      const states = (alike[0]?.destination.carriers ?? []).map((one) => signature.registrations[one] ?? 'unregistered');
       if (states.includes('registered')) return [];
       const entry = { signature: name, carrier, state: states[0] ?? 'unregistered' };
       return [{ code: 'WL:QWBB', entry, indexes: alike.flatMap(({ indexes }) => indexes) }];
@@ -119,7 +119,7 @@ const signatureRegistered: Rule = {
 };
 
 /** `mobile`; or `unicom/telecom/broadcast` of a ported number of which no more is known. */
-const nameOf = ({ carriers }: Place): string => carriers.join('/');
+const nameOf = ({ carriers }: Destination): string => carriers.join('/');
 
 /** Whether a time lies within a window; one that ends before it begins goes over midnight. */
 function isWithin({ from, to }: SendingWindow, at: Date): boolean {
@@ -191,16 +191,16 @@ const productHasPool: Rule = {
   },
 };
 
-/** Numbers of one place share their route, so each place is asked about once. */
+/** Numbers of one destination share their route, so each destination is asked about once. */
 function routeRule(number: number, code: ScreeningStatus, missing: Exclude<Route['kind'], 'channels' | 'no_pool'>): Rule {
   return {
     number,
-    judge: ({ directory }, { tenancy, places }) =>
-      places.flatMap(({ place, indexes }): Finding[] => {
-        const { province } = place;
-        const found = route(directory, tenancy.product, place);
+    judge: ({ directory }, { tenancy, destinations }) =>
+      destinations.flatMap(({ destination, indexes }): Finding[] => {
+        const { province } = destination;
+        const found = route(directory, tenancy.product, destination);
         if (found.kind !== missing) return [];
-        const entry = { pool: String(found.poolId), carrier: nameOf(place), ...(province !== null && { province }) };
+        const entry = { pool: String(found.poolId), carrier: nameOf(destination), ...(province !== null && { province }) };
         return [{ code, entry, indexes }];
       }),
   };
@@ -240,7 +240,7 @@ export async function findingsOf(deps: ScreeningDeps, inquiry: Inquiry, firstRul
   const batch: Case = {
     ...inquiry,
     signature: signatureOf(inquiry.content),
-    places: byPlace(inquiry.phones),
+    destinations: byDestination(inquiry.phones),
     matched: firstRule < firstRuleAfterReview ? deps.contentRules.judge(account.id, inquiry.words) : null,
     exempt: new Set(account.exemptNumbers),
   };

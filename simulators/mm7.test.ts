@@ -6,7 +6,8 @@ import { createMm7Connection, type Mm7Settings } from '../src/channels/mm7/conne
 import { createMm7Receiver } from '../src/channels/mm7/door.ts';
 import { mm7Namespace, readEnvelope, writeEnvelope, writeRequest } from '../src/protocols/mm7/mm7.ts';
 import { decodeText } from '../src/protocols/text.ts';
-import { createMmsc, type MmscOptions, type PhoneMms } from './mmsc.ts';
+import { createMmsc, type MmscOptions } from './mm7.ts';
+import type { PhoneMms } from './simulator.ts';
 
 const cleanUp: (() => Promise<unknown>)[] = [];
 afterEach(async () => {

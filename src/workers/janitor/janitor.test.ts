@@ -1,13 +1,13 @@
 import { pino } from 'pino';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { type Platform, startAimPlatform } from '../../test/kit/aim-platform.ts';
-import { until } from '../../test/kit/platform.ts';
-import { audit } from '../core/watch/audit.ts';
-import { chunkIdOf, messageIdOf } from '../core/model/ids.ts';
-import { createRetention } from '../core/watch/retention.ts';
-import { createSignals } from '../core/config/signals.ts';
-import { dialects } from '../http/dialects/registry.ts';
-import { shanghaiDay } from '../std/shanghai.ts';
+import { type Platform, startAimPlatform } from '../../../test/kit/aim-platform.ts';
+import { until } from '../../../test/kit/platform.ts';
+import { audit } from '../../core/watch/audit.ts';
+import { chunkIdOf, messageIdOf } from '../../core/model/ids.ts';
+import { createRetention } from '../../core/watch/retention.ts';
+import { createSignals } from '../../core/config/signals.ts';
+import { dialects } from '../../http/dialects/registry.ts';
+import { shanghaiDay } from '../../std/shanghai.ts';
 import { createJanitor } from './janitor.ts';
 
 let platform: Platform;
@@ -86,4 +86,33 @@ it('a janitor looks for what is overdue soon after its start, so that nodes that
     20_000,
   );
   await janitor.stop();
+});
+
+it('a janitor that stops leaves a task after the portion it is at, and another one does the rest', async () => {
+  const { db, directory } = platform.app.management;
+  const { json } = await platform.aim('send-aim', {
+    template_id: '101',
+    mobiles: '["13811110010"]',
+    content: '【鸿雁】您有一张优惠券 $url$',
+  });
+  await db.sql`delete from dispatch_queue`;
+  await db.sql`
+    insert into messages (id, account_id, day, subscription_id, phone, channel_id, carrier_id, segments, status, price_e4, paid, sent_at)
+    values (${messageIdOf(chunkIdOf(BigInt(String(json['msg_id'])), 0), 0)}, 1, ${shanghaiDay(platform.clock())}, 500001, 8613811110010, 1,
+            '10', 1, 1, 500, false, ${platform.clock()})`;
+  const clock = (): Date => new Date(platform.clock().getTime() + 100 * hour);
+  const another = () =>
+    createJanitor({
+      db,
+      directory,
+      retention: createRetention({ db, dialects, clock }),
+      signals: createSignals({ db }),
+      log: pino({ level: 'silent' }),
+      clock,
+    });
+  const janitor = another();
+  const ended = janitor.expireOverdue();
+  await janitor.stop();
+  expect(await ended).toBe(0); // it has looked at the first of several days only
+  expect(await another().expireOverdue()).toBe(1);
 });

@@ -1,16 +1,15 @@
 /**
  * A simulated multimedia centre (MMSC): the carrier's side of MM7 over real HTTP, with phones behind it.
  *
- * It reads what it gets in earnest: authentication, SOAP, multipart, and SMIL, whose references must all lead to a part. What becomes of
- * a message is decided by the last four digits of its recipient, and by the faults that are on, see carrier.ts; everything else is
- * delivered. Reports and replies are posted to the VASP's URL over connections that stay open, a bounded number at a time, and come
- * again until they are answered with 1000; while there is no URL they wait in memory.
+ * It checks authentication, SOAP, multipart and SMIL completely; every reference of the SMIL must lead to a part. It posts reports and replies to
+ * the VASP's URL over a bounded number of connections that stay open, and again until the VASP answers 1000; without a URL they wait. carrier.ts
+ * decides the fate of each message, and keeps what is owed.
  *
- * It shares the processor with what it tests. A package is looked into only while phones keep what they receive, and once however
- * often it is uploaded; reports that are due wait by submit, not each with a timer.
+ * The MMSC shares the processor with the program under test. It reads a package only while somebody listens to phones, and once however often
+ * the package is uploaded.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { Pool } from 'undici';
 import { basicAuthorization, type Challenge, digestResponse, readBasic, readDigest } from '../src/protocols/mm7/digest.ts';
@@ -30,24 +29,13 @@ import {
 import type { Part } from '../src/protocols/mm7/multipart.ts';
 import { readPresentation, type ShownFrame } from '../src/protocols/mm7/smil.ts';
 import { shanghaiTime } from '../src/std/shanghai.ts';
-import {
-  createFaultSwitch,
-  createFirstTimes,
-  createLine,
-  createTimers,
-  type Fate,
-  type Faults,
-  fateOf,
-  forgetOldest,
-  isSendable,
-  isShown,
-  type PersonalMessage,
-} from './carrier.ts';
-import type { Journal } from './journal.ts';
+import { type Account, type Carrier, createCarrier, extend, type Owed, type OwedReport } from './carrier.ts';
+import { fateOf, isShown } from './fates.ts';
+import { flag, wholeFrom } from './faults.ts';
+import type { PersonalMessage, PhoneFrame, PhoneMms, Simulator, SimulatorKind, SimulatorOptions } from './simulator.ts';
+import { forgetOldest } from './waiting.ts';
 
-export interface MmscOptions {
-  /** Default 0: any free one. */
-  readonly port?: number;
+export interface MmscOptions extends Omit<SimulatorOptions, 'accounts' | 'window'> {
   /** Where SubmitReqs are taken. Default `/mm7`. */
   readonly path?: string;
   readonly vaspId: string;
@@ -63,196 +51,163 @@ export interface MmscOptions {
   readonly vaspPassword?: string;
   /** Connections to the VASP, each with one request at a time. */
   readonly vaspConnections?: number;
-  readonly reportDelayMs?: number;
-  /** Of numbers that end in 0008. */
-  readonly slowReportDelayMs?: number;
-  /** Pause before what was not answered with 1000 comes again, and how long an answer may take. */
-  readonly redeliverMs?: number;
+  /** How long an answer of the VASP may take. */
   readonly vaspTimeoutMs?: number;
   readonly maxRecipients?: number;
   readonly maxContentOctets?: number;
   /** `mbuni` exchanges Recipient and Sender and uses one TransactionID for all reports of a submit. */
   readonly reportStyle?: 'standard' | 'mbuni';
-  /** Whether phones keep what they receive (for `onMessage`); benchmarks have no use for it. Default true. */
-  readonly recording?: boolean;
-  /** Where it keeps what must outlive its process. Without one it forgets, as a carrier with a bad day does. */
-  readonly journal?: Journal;
 }
 
-/** What a phone shows. Messages of one package share their frames. */
-export interface PhoneMms {
-  readonly to: string;
-  readonly from: string;
-  readonly subject: string;
-  readonly frames: readonly PhoneFrame[];
-  readonly at: Date;
-}
-
-export interface PhoneFrame {
-  readonly text: string | null;
-  readonly media: { readonly contentType: string; readonly name: string; readonly bytes: Buffer; readonly sha256: string } | null;
-  /** The medium stands above the text. */
-  readonly mediaFirst: boolean;
-}
-
-interface MmscCounters {
-  /** SubmitReqs, and the octets of their bodies. */
-  uploads: number;
-  uploadedOctets: number;
-  unauthorized: number;
-  malformed: number;
-  /** Recipients of requests that were taken. */
-  accepted: number;
-  /** Requests that were not. */
-  rejected: number;
-  throttled: number;
-  /** Requests posted to the VASP, repeats included. */
-  reports: number;
-  inbound: number;
-  readReplies: number;
-  /** Posted requests answered with 1000, and with anything else. */
-  acknowledged: number;
-  refused: number;
-  /** Most recipients of one request, and most requests at once. */
-  peakRecipients: number;
-  peakRequests: number;
-}
-
-interface Report {
+/** The status of a message in a report. */
+interface Words {
   readonly mmStatus: string;
   readonly statusText: string;
 }
 
-const retrieved: Report = { mmStatus: 'Retrieved', statusText: 'Retrieved' };
+const retrieved: Words = { mmStatus: 'Retrieved', statusText: 'Retrieved' };
 
 /** What MM7 calls the statuses of fates. */
-const reportWords: Readonly<Record<string, Report>> = {
+const reportWords: Readonly<Record<string, Words>> = {
   DELIVRD: retrieved,
   UNDELIV: { mmStatus: 'Unreachable', statusText: 'Unreachable' },
   EXPIRED: { mmStatus: 'Expired', statusText: 'Expired' },
   REJECTD: { mmStatus: 'Recipient Rejected', statusText: 'Rejected' },
 };
-const reportOfStat = (stat: string): Report => reportWords[stat] ?? { mmStatus: 'Indeterminate', statusText: stat };
+const wordsOf = (stat: string): Words => reportWords[stat] ?? { mmStatus: 'Indeterminate', statusText: stat };
 
-/** Reports of one submit that are due together. */
-interface DueReports {
-  readonly messageId: string;
-  readonly sender: string;
-  readonly readReply: boolean;
-  readonly phones: readonly { readonly phone: string; readonly stat: string; readonly copies: number }[];
-}
+/** A request that is owed beside reports: a person's message, or the news that a message was read. */
+type OwedRequest =
+  | { readonly kind: 'reply'; readonly phone: string; readonly contentType: string; readonly body: string }
+  | { readonly kind: 'readReply'; readonly messageId: string; readonly from: string; readonly phone: string };
+type What = OwedReport | OwedRequest;
+/** The MMSC has one account, and keeps no state for it. */
+type Vasp = Account<null, What>;
+/** Each promise resolves when the response to the submit need not wait any longer. */
+type Early = Promise<unknown>[];
 
-/** A request that is owed to the VASP; its body stays the same over all its tries. */
-interface Owed {
-  /** Of a report or reply, in the journal. */
-  readonly id?: string;
-  readonly kind: 'reports' | 'inbound' | 'readReplies';
-  readonly contentType: string;
-  readonly body: () => Buffer | string;
-  readonly answered?: () => void;
-}
-
+/** The counter of each kind of request. */
+const countedAs = { report: 'reports', reply: 'inbound', readReply: 'readReplies' } as const;
 const release = mm7Namespace('REL-6-MM7-1-4');
 const mm7Version = '6.8.0';
 const realm = 'mmsc';
+const defaultPath = '/mm7';
 const tickMs = 10;
 /** What a 0010 number's report is given to arrive before the response leaves all the same. */
 const beforeResponseMs = 200;
 const maxPackages = 16;
-/** A connection that a fault made silent is given up at last. */
-const longestSilenceMs = 600_000;
 /** What rejecting answers unless a fault says what. */
 const rejectedStatus = 2001;
+/** The name by which the MMSC logs in to the VASP, if it is made with `simulatorKind`. */
+export const callbackUsername = 'mmsc';
+
+export const simulatorKind: SimulatorKind = {
+  name: 'mm7',
+  faults: {
+    rejectCode: {
+      says: 'a StatusCode of MM7 from 2000 to 9999, or a status of HTTP from 200 to 599',
+      fits: (value) => wholeFrom(200, 599).fits(value) || wholeFrom(2000, 9999).fits(value),
+    },
+    rejectText: { says: 'up to 200 characters', fits: (value) => typeof value === 'string' && value.length <= 200 },
+    rejectAsFault: flag,
+  },
+
+  /** Serves one account. It also takes the options that only an MMSC has. */
+  create({ accounts, window, ...options }: SimulatorOptions & Partial<MmscOptions>) {
+    const [account, ...others] = accounts;
+    if (!account || others.length > 0) throw new RangeError('an MMSC has one account');
+    const { spId, secret, accessNumbers: [accessNumber] = [], door } = account;
+    return createMmsc({
+      vaspId: spId,
+      accessNumber: accessNumber ?? '',
+      username: spId,
+      password: secret,
+      vaspUrl: door ?? null,
+      vaspUsername: callbackUsername,
+      vaspPassword: secret,
+      ...(window !== undefined && { vaspConnections: window }),
+      ...options,
+    });
+  },
+
+  address: (port) => ({ url: `http://127.0.0.1:${port}${defaultPath}` }),
+  login: ({ spId, accessNumbers: [accessNumber] = [] }) => ({
+    vaspId: spId,
+    vasId: accessNumber ?? '',
+    username: spId,
+    callbackUsername,
+  }),
+  callAt(mmsc: Simulator & { vaspUrl?: string | null }, door) {
+    mmsc.vaspUrl = door;
+  },
+};
 
 export type Mmsc = ReturnType<typeof createMmsc>;
 
 export function createMmsc(options: MmscOptions) {
-  const path = options.path ?? '/mm7';
+  const path = options.path ?? defaultPath;
   const authentication = options.authentication ?? (options.username === undefined ? 'none' : 'basic');
-  const reportDelayMs = options.reportDelayMs ?? 1000;
-  const slowReportDelayMs = options.slowReportDelayMs ?? 30_000;
-  const redeliverMs = options.redeliverMs ?? 1000;
   const vaspTimeoutMs = options.vaspTimeoutMs ?? 30_000;
   const vaspConnections = options.vaspConnections ?? 64;
   const maxRecipients = options.maxRecipients ?? 1000;
   const maxContentOctets = options.maxContentOctets ?? 8 << 20;
   const isMbuni = options.reportStyle === 'mbuni';
 
-  const counters: MmscCounters = {
+  const ownCounters = {
+    /** SubmitReqs, and the octets of their bodies. `accepted` counts recipients, `rejected` and `throttled` requests. */
     uploads: 0,
     uploadedOctets: 0,
     unauthorized: 0,
     malformed: 0,
-    accepted: 0,
-    rejected: 0,
-    throttled: 0,
-    reports: 0,
-    inbound: 0,
     readReplies: 0,
-    acknowledged: 0,
-    refused: 0,
+    /** Most recipients of one request, and most requests at once. */
     peakRecipients: 0,
     peakRequests: 0,
   };
-  const listeners: ((message: PhoneMms) => void)[] = [];
-  let isRecording = options.recording ?? true;
-
-  const { journal } = options;
-
-  const sockets = new Set<Socket>();
-  /** Those that say nothing and are not read, with what is to be done once they go on. */
-  const hushed = new Map<Socket, (() => void)[]>();
-  let server: Server | null = null;
-  let ticking: NodeJS.Timeout | undefined;
-  let port = options.port ?? 0;
   let requests = 0;
-
-  const faults = createFaultSwitch({
-    reportDelayMs,
-    slowReportDelayMs,
-    onChange(hush) {
-      if (hush || faults.isSilent()) for (const socket of sockets) silence(socket);
-      else for (const socket of hushed.keys()) goOn(socket);
-      postOn();
-    },
-  });
 
   const session = randomBytes(3).toString('hex');
   let sequence = 0;
   const nextId = (prefix: string): string => `${prefix}${session}${(sequence += 1).toString().padStart(9, '0')}`;
 
+  const { vaspId, accessNumber, password = '' } = options;
+  const accounts = [{ spId: vaspId, secret: password, accessNumbers: [accessNumber] }];
+  const carrier: Carrier<null, OwedRequest, Early, PhoneMms, typeof ownCounters> = createCarrier({ ...options, accounts }, ownCounters, {
+    tickMs,
+    openAccount: () => null,
+    nextId: () => nextId('o'),
+    onTick() {},
+    createServer: () => createServer({ keepAliveTimeout: 60_000 }, serve),
+    attach,
+    send: postOn,
+    unanswered: () => posting,
+    sendEarly(owed, early) {
+      early.push(
+        new Promise<void>((resolve) => {
+          awaited.set(owed, resolve);
+          owed.account.owed.push(owed);
+          carrier.later(resolve, beforeResponseMs);
+        }),
+      );
+    },
+    oweReply,
+    dropCalls: breakPosts,
+  });
+  const { counters } = carrier;
+  const vasp: Vasp = carrier.accounts.get(vaspId)!;
+
   // To the VASP
 
   let vaspUrl: URL | null = options.vaspUrl ? new URL(options.vaspUrl) : null;
   let pool: Pool | null = null;
-  const owed = createLine<Owed>();
   let posting = 0;
-  let isStopped = true;
-  const reports = createTimers<DueReports>(tickMs, oweReports);
-  const refused = createTimers<Owed>(tickMs, (again) => owed.push(again));
-  const tasks = createTimers<() => void>(tickMs, (task) => task());
-
-  function tick(): void {
-    reports.fire();
-    refused.fire();
-    tasks.fire();
-    postOn();
-  }
-
-  function oweReports({ messageId, sender, readReply, phones }: DueReports): void {
-    for (const { phone, stat, copies } of phones) {
-      const body = () => reportOf(messageId, sender, phone, reportOfStat(stat));
-      const report: Owed = { id: `${messageId}/${phone}`, kind: 'reports', contentType: xmlType, body };
-      for (let copy = 0; copy < copies; copy += 1) owed.push(report);
-      if (readReply && stat === 'DELIVRD')
-        owed.push({ kind: 'readReplies', contentType: xmlType, body: () => readReplyOf(messageId, sender, phone) });
-    }
-  }
+  /** Reports that the response to their submit waits for. */
+  const awaited = new Map<Owed<null, What>, () => void>();
 
   const numberOf = (phone: string): readonly Address[] => [{ kind: 'Number', value: `+${digitsOf(phone)}` }];
 
-  function reportOf(messageId: string, sender: string, phone: string, report: Report): string {
-    const service: readonly Address[] = [{ kind: isMbuni ? 'Number' : 'ShortCode', value: sender }];
+  function reportOf({ messageId, from, phone, stat }: OwedReport): string {
+    const service: readonly Address[] = [{ kind: isMbuni ? 'Number' : 'ShortCode', value: from }];
     return writeEnvelope({
       transactionId: isMbuni ? messageId : nextId('t'),
       namespace: release,
@@ -265,31 +220,31 @@ export function createMmsc(options: MmscOptions) {
           recipient: isMbuni ? service : numberOf(phone),
           sender: isMbuni ? numberOf(phone) : service,
           date: timeOf(new Date()),
-          ...report,
+          ...wordsOf(stat),
         },
       },
     });
   }
 
-  function readReplyOf(messageId: string, sender: string, phone: string): string {
+  function readReplyOf({ messageId, from, phone }: OwedRequest & { kind: 'readReply' }): string {
     const fields = {
       mm7Version,
       messageId,
       recipient: numberOf(phone),
-      sender: [{ kind: 'ShortCode', value: sender }],
+      sender: [{ kind: 'ShortCode', value: from }],
       timeStamp: timeOf(new Date()),
       mmStatus: 'Read',
     } as const;
     return writeEnvelope({ transactionId: nextId('t'), namespace: release, message: { name: 'ReadReplyReq', fields } });
   }
 
-  function oweReply({ from, to, content }: PersonalMessage): void {
+  function oweReply(account: Vasp, { from, to, content }: PersonalMessage): void {
     const contentId = nextId('mo-');
     const fields: Partial<Fields<'DeliverReq'>> = {
       mm7Version,
       mmsRelayServerId: 'mmsc.simulated',
-      vaspId: options.vaspId,
-      vasId: options.accessNumber,
+      vaspId,
+      vasId: accessNumber,
       sender: numberOf(from),
       recipients: { to: [{ kind: 'ShortCode', value: to }], cc: null, bcc: null },
       timeStamp: timeOf(new Date()),
@@ -299,25 +254,12 @@ export function createMmsc(options: MmscOptions) {
     const envelope = writeEnvelope({ transactionId: nextId('t'), namespace: release, message: { name: 'DeliverReq', fields } });
     const part = { headers: ['Content-Type: text/plain; charset=utf-8', `Content-ID: <${contentId}>`], body: content };
     const { contentType, chunks } = writeRequest(envelope, part, { rootId: 'mm7-deliver', boundary: contentId });
-    const body = Buffer.concat(chunks);
-    journal?.owes(contentId, { phone: from, contentType, body: body.toString('base64') });
-    owed.push({ id: contentId, kind: 'inbound', contentType, body: () => body });
-  }
-
-  /** What an earlier process has left: reports to be made anew, and replies as they were. */
-  function takeUpOwed(): void {
-    for (const [id, what] of journal?.left ?? []) {
-      const { contentType, body, messageId, sender, phone, stat } = what as Readonly<Record<string, string>>;
-      if (body !== undefined && contentType !== undefined)
-        owed.push({ id, kind: 'inbound', contentType, body: () => Buffer.from(body, 'base64') });
-      else if (messageId !== undefined && sender !== undefined && phone !== undefined && stat !== undefined)
-        oweReports({ messageId, sender, readReply: false, phones: [{ phone, stat, copies: 1 }] });
-    }
+    carrier.owe(account, { kind: 'reply', phone: from, contentType, body: Buffer.concat(chunks).toString('base64') });
   }
 
   /** Posts what is owed, as far as connections allow. */
   function postOn(): void {
-    if (isStopped || !vaspUrl || faults.isSilent()) return;
+    if (!carrier.isRunning || !vaspUrl || carrier.faults.isSilent()) return;
     pool ??= new Pool(vaspUrl.origin, {
       connections: vaspConnections,
       pipelining: 1,
@@ -326,7 +268,7 @@ export function createMmsc(options: MmscOptions) {
       keepAliveTimeout: 30_000,
     });
     while (posting < vaspConnections) {
-      const next = owed.shift();
+      const next = vasp.owed.shift();
       if (!next) break;
       post(pool, vaspUrl, next);
     }
@@ -343,28 +285,27 @@ export function createMmsc(options: MmscOptions) {
     options.vaspUsername === undefined ? {} : { authorization: basicAuthorization(options.vaspUsername, options.vaspPassword ?? '') };
 
   /** Below undici's `request`, which makes a stream of every answer: this is done thousands of times a second. */
-  function post(through: Pool, url: URL, what: Owed): void {
+  function post(through: Pool, url: URL, owed: Owed<null, What>): void {
+    const { what } = owed;
     posting += 1;
-    counters[what.kind] += 1;
+    counters[countedAs[what.kind]] += 1;
     let answer = '';
     const end = (isTaken: boolean) => {
       posting -= 1;
-      if (isTaken) {
-        counters.acknowledged += 1;
-        if (what.id !== undefined) journal?.settled(what.id);
-      } else {
-        counters.refused += 1;
-        refused.add(what, redeliverMs);
+      if (isTaken) carrier.acknowledged(owed);
+      else carrier.refused(owed);
+      if (awaited.size > 0) {
+        awaited.get(owed)?.();
+        awaited.delete(owed);
       }
-      what.answered?.();
       postOn();
     };
     through.dispatch(
       {
         path: url.pathname + url.search,
         method: 'POST',
-        headers: { 'content-type': what.contentType, soapaction: '""', ...authorization },
-        body: what.body(),
+        headers: { 'content-type': what.kind === 'reply' ? what.contentType : xmlType, soapaction: '""', ...authorization },
+        body: what.kind === 'report' ? reportOf(what) : what.kind === 'readReply' ? readReplyOf(what) : Buffer.from(what.body, 'base64'),
       },
       {
         // With this one undici takes the handler for one of its present kind.
@@ -382,7 +323,6 @@ export function createMmsc(options: MmscOptions) {
 
   // To the phones
 
-  const isFirst = createFirstTimes();
   const packages = new Map<string, readonly PhoneFrame[]>();
 
   /** The frames of a package; one that was uploaded before is recognised and kept once. Throws ProtocolError if it is broken. */
@@ -410,31 +350,29 @@ export function createMmsc(options: MmscOptions) {
   }
 
   function onSubmit(fields: Fields<'SubmitReq'>, content: Part | null): Verdict {
-    const { vaspId, senderAddress } = fields.senderIdentification ?? {};
-    if (vaspId !== options.vaspId) return { statusCode: 4001 };
+    const { vaspId: said, senderAddress } = fields.senderIdentification ?? {};
+    if (said !== vaspId) return { statusCode: 4001 };
     const phones = [...(fields.recipients?.to ?? []), ...(fields.recipients?.cc ?? []), ...(fields.recipients?.bcc ?? [])].map(
       ({ value }) => digitsOf(value),
     );
     if (phones.length === 0) return { statusCode: 4004, statusText: "Validation error : Field ' Recipients ' must be filled" };
     counters.peakRecipients = Math.max(counters.peakRecipients, phones.length);
     if (phones.length > maxRecipients) return { statusCode: 3501 };
-    const sender = senderAddress?.[0]?.value ?? options.accessNumber;
-    if (!sender.startsWith(options.accessNumber)) return { statusCode: 2002, statusText: 'Address error : Sender Barred' };
+    const sender = senderAddress?.[0]?.value ?? accessNumber;
+    if (!sender.startsWith(accessNumber)) return { statusCode: 2002, statusText: 'Address error : Sender Barred' };
     if (!content) return { statusCode: 4004, statusText: "Validation error : Field ' Content ' must be filled" };
     if (content.body.length > maxContentOctets)
       return { statusCode: 2004, statusText: 'Multimedia content refused : Message is too large' };
-    const refusal = faults.refusal();
-    if (refusal === 'rejected')
-      return { statusCode: faults.faults.rejectCode ?? rejectedStatus, statusText: faults.faults.rejectText ?? null };
-    const found = phones.map((phone) => ({ phone, fate: fateOf(phone) }));
-    if (found.some(({ phone, fate }) => fate.special === 'reject' || !/^\d{5,20}$/.test(phone))) return { statusCode: 2002 };
-    if (
-      refusal === 'throttled' ||
-      found.some(({ phone, fate }) => fate.special === 'throttle-once' && isFirst(`${phone} ${fields.subject}`))
-    )
-      return { statusCode: 4006, statusText: 'Service unavailable : System is busy' };
+    if (phones.some((phone) => !/^\d{5,20}$/.test(phone))) return { statusCode: 2002 };
+    const refusal = carrier.refusal(phones, fields.subject ?? '');
+    if (refusal === 'rejected') {
+      const { rejectCode = rejectedStatus, rejectText = null } = carrier.faults.faults;
+      return { statusCode: rejectCode, statusText: rejectText };
+    }
+    if (refusal === 'unwanted') return { statusCode: 2002 };
+    if (refusal === 'throttled') return { statusCode: 4006, statusText: 'Service unavailable : System is busy' };
     let frames: readonly PhoneFrame[] = [];
-    if (isRecording) {
+    if (carrier.isRecording) {
       try {
         frames = framesOf(content);
       } catch (error) {
@@ -442,47 +380,27 @@ export function createMmsc(options: MmscOptions) {
         return { statusCode: 2004, statusText: `Multimedia content refused : ${error.message}` };
       }
     }
-    return accept(fields, sender, found, frames);
+    return accept(fields, sender, phones, frames);
   }
 
   function accept(
     { subject, deliveryReport, readReply }: Fields<'SubmitReq'>,
     sender: string,
-    found: readonly { readonly phone: string; readonly fate: Fate }[],
+    phones: readonly string[],
     frames: readonly PhoneFrame[],
   ): Verdict {
-    counters.accepted += found.length;
+    counters.accepted += phones.length;
     const messageId = nextId('m');
     const at = new Date();
-    const common = { messageId, sender, readReply: readReply ?? false };
-    const due = new Map<number, { phone: string; stat: string; copies: number }[]>();
-    const early: Promise<unknown>[] = [];
-    for (const { phone, fate } of found) {
-      const { reply, stat } = fate;
-      if (isRecording && isShown(fate))
-        for (const listener of listeners) listener({ to: phone, from: sender, subject: subject ?? '', frames, at });
-      if (reply !== undefined) tasks.add(() => oweReply({ from: phone, to: sender, content: reply }), reportDelayMs);
-      journal?.took({ id: messageId, to: phone, from: sender });
-      if (!deliveryReport || stat === null) continue;
-      const { isEarly, delayMs, ...plan } = faults.plan(fate);
-      if (plan.copies === 0) continue;
-      const id = `${messageId}/${phone}`;
-      journal?.owes(id, { messageId, sender, phone, stat });
-      if (isEarly)
-        early.push(
-          new Promise<void>((resolve) => {
-            const body = () => reportOf(messageId, sender, phone, reportOfStat(stat));
-            owed.push({ kind: 'reports', contentType: xmlType, body, answered: resolve, id });
-            tasks.add(resolve, beforeResponseMs);
-          }),
-        );
-      const copies = plan.copies - (isEarly ? 1 : 0);
-      if (copies === 0) continue;
-      const group = due.get(delayMs) ?? [];
-      if (group.length === 0) due.set(delayMs, group);
-      group.push({ phone, stat, copies });
+    const submit = { from: sender, wantsReport: deliveryReport ?? false, isLast: true };
+    const early: Early = [];
+    for (const phone of phones) {
+      const fate = fateOf(phone);
+      if (carrier.isRecording && isShown(fate)) carrier.show({ to: phone, from: sender, subject: subject ?? '', frames, at });
+      const reportedMs = carrier.take(vasp, submit, messageId, phone, fate, early);
+      if (readReply && reportedMs !== null && fate.stat === 'DELIVRD')
+        carrier.owe(vasp, { kind: 'readReply', messageId, from: sender, phone }, reportedMs);
     }
-    for (const [delayMs, group] of due) reports.add({ ...common, phones: group }, delayMs);
     if (early.length > 0) postOn();
     return { statusCode: 1000, messageId, ...(early.length > 0 ? { after: Promise.all(early) } : {}) };
   }
@@ -493,7 +411,7 @@ export function createMmsc(options: MmscOptions) {
   const challenge: Challenge = { realm, nonce, opaque: null, algorithm: 'MD5', qop: true };
 
   function isAuthentic(request: IncomingMessage): boolean {
-    const { username = '', password = '' } = options;
+    const { username = '' } = options;
     const header = request.headers.authorization;
     if (authentication === 'none') return true;
     if (authentication === 'basic') {
@@ -524,7 +442,7 @@ export function createMmsc(options: MmscOptions) {
     request.on('end', () => {
       if (request.url !== path) return respond(response, 404, '');
       if (request.method !== 'POST') return respond(response, 405, '');
-      if (faults.refusesLogins() || !isAuthentic(request)) {
+      if (carrier.faults.refusesLogins() || !isAuthentic(request)) {
         counters.unauthorized += 1;
         const digest = `Digest realm="${realm}", nonce="${nonce}", algorithm=MD5, qop="auth"`;
         response.setHeader('www-authenticate', authentication === 'digest' ? digest : `Basic realm="${realm}"`);
@@ -557,7 +475,7 @@ export function createMmsc(options: MmscOptions) {
     const { statusCode, messageId = null } = verdict;
     const fields = { mm7Version, status: { statusCode, statusText: verdict.statusText ?? meaningOf(statusCode), details: null } };
     if (statusCode < 1000) return respond(response, statusCode, '');
-    const isFault = (faults.faults.rejectAsFault && statusCode !== 1000) || !isSubmit;
+    const isFault = (carrier.faults.faults.rejectAsFault && statusCode !== 1000) || !isSubmit;
     const said = writeEnvelope({
       transactionId,
       namespace: release,
@@ -565,21 +483,19 @@ export function createMmsc(options: MmscOptions) {
         ? { name: 'Fault', faultCode: 'env:Client', faultString: 'Client error', error: { name: 'RSErrorRsp', fields } }
         : { name: 'SubmitRsp', fields: { ...fields, messageId } },
     });
-    // What is refused is answered all the same; the faults of answers are about what was taken.
-    const how = statusCode === 1000 ? faults.answering() : 0;
-    const send = () => {
-      if (how === 'drop') request.socket.resetAndDestroy();
-      else if (how !== 'never' && how > 0) tasks.add(() => respond(response, isFault ? 500 : 200, said), how);
-      else if (how === 0) respond(response, isFault ? 500 : 200, said);
-    };
+    const send = () =>
+      carrier.answer(
+        statusCode === 1000,
+        () => respond(response, isFault ? 500 : 200, said),
+        () => request.socket.resetAndDestroy(),
+      );
     if (verdict.after) void verdict.after.then(send);
     else send();
   }
 
   function respond(response: ServerResponse, status: number, body: string): void {
     if (response.destroyed) return;
-    const { socket } = response;
-    const waiting = socket && hushed.get(socket);
+    const waiting = response.socket && silent.get(response.socket);
     if (waiting) {
       waiting.push(() => respond(response, status, body));
       return;
@@ -591,46 +507,29 @@ export function createMmsc(options: MmscOptions) {
     response.end(body);
   }
 
-  function silence(socket: Socket): void {
-    if (hushed.has(socket)) return;
-    hushed.set(socket, []);
-    socket.pause();
-    tasks.add(() => hushed.has(socket) && socket.destroy(), longestSilenceMs);
+  /** Responses that wait until their silent socket goes on. */
+  const silent = new WeakMap<Socket, (() => void)[]>();
+
+  function attach(socket: Socket) {
+    return {
+      drop: () => void socket.destroy(),
+      hush() {
+        silent.set(socket, []);
+        socket.pause();
+      },
+      goOn() {
+        const waiting = silent.get(socket) ?? [];
+        silent.delete(socket);
+        socket.resume();
+        for (const task of waiting) task();
+      },
+    };
   }
 
-  function goOn(socket: Socket): void {
-    const waiting = hushed.get(socket) ?? [];
-    hushed.delete(socket);
-    socket.resume();
-    for (const task of waiting) task();
-  }
-
-  takeUpOwed();
-
-  return {
-    counters,
-
-    /** What is on. Assigning replaces everything, and ends what is under way. */
-    get faults(): Faults {
-      return faults.faults;
-    },
-    set faults(wanted) {
-      faults.faults = wanted;
-    },
-
-    /** The port it listens on, known once `start` has resolved. */
-    get port() {
-      return port;
-    },
-
+  return extend(carrier.simulator, {
     /** Where a channel's `url` points. */
-    get url() {
-      return `http://127.0.0.1:${port}${path}`;
-    },
-
-    /** Reports and replies not yet answered with 1000, those not yet due left out. */
-    get owed() {
-      return owed.size + posting + refused.size;
+    get url(): string {
+      return `http://127.0.0.1:${carrier.simulator.port}${path}`;
     },
 
     set vaspUrl(url: string | null) {
@@ -638,68 +537,7 @@ export function createMmsc(options: MmscOptions) {
       void breakPosts();
       postOn();
     },
-
-    start(): Promise<void> {
-      isStopped = false;
-      ticking = setInterval(tick, tickMs);
-      const listening = createServer({ keepAliveTimeout: 60_000 }, serve);
-      server = listening;
-      listening.on('connection', (socket) => {
-        if (faults.refusesConnections()) {
-          socket.resetAndDestroy();
-          return;
-        }
-        sockets.add(socket);
-        socket.on('close', () => {
-          sockets.delete(socket);
-          hushed.delete(socket);
-        });
-        if (faults.isSilent()) silence(socket);
-      });
-      return new Promise((resolve, reject) => {
-        listening.once('error', reject);
-        listening.listen(port, '127.0.0.1', () => {
-          const address = listening.address();
-          if (address && typeof address === 'object') port = address.port;
-          resolve();
-        });
-      });
-    },
-
-    /** Closes everything at once, as a crash would; what is owed stays in memory and the port is kept for another `start`. */
-    async stop(): Promise<void> {
-      isStopped = true;
-      clearInterval(ticking);
-      const closing = server;
-      server = null;
-      const closed = closing && new Promise<void>((resolve) => void closing.close(() => resolve()));
-      for (const socket of sockets) socket.destroy();
-      await breakPosts();
-      await closed;
-    },
-
-    /** Breaks all connections, both ways, and goes on. */
-    dropConnections(): void {
-      for (const socket of sockets) socket.destroy();
-      void breakPosts();
-    },
-
-    onMessage(listener: (message: PhoneMms) => void): void {
-      listeners.push(listener);
-    },
-
-    set recording(wanted: boolean) {
-      isRecording = wanted;
-    },
-
-    /** A person writes to a service number. False: nobody here owns it, or it is nothing that fits a message. */
-    reply(message: PersonalMessage): boolean {
-      if (!message.to.startsWith(options.accessNumber) || !isSendable(message)) return false;
-      oweReply(message);
-      postOn();
-      return true;
-    },
-  };
+  });
 }
 
 const sha256 = (octets: Buffer): string => createHash('sha256').update(octets).digest('hex');

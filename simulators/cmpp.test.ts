@@ -23,8 +23,9 @@ import {
   sequenceOf,
 } from '../src/protocols/cmpp.ts';
 import { createFrameReader } from '../src/protocols/wire/framing.ts';
-import type { Faults } from './carrier.ts';
-import { createIsmg, type IsmgOptions, type PhoneMessage } from './ismg.ts';
+import type { Faults } from './faults.ts';
+import { createIsmg, type IsmgOptions } from './cmpp.ts';
+import type { PhoneMessage } from './gateway.ts';
 import { readJournal } from './journal.ts';
 
 const cleanUp: (() => unknown)[] = [];
@@ -358,10 +359,11 @@ describe('the platform’s connection', () => {
 });
 
 describe('a process of its own', () => {
-  const program = fileURLToPath(new URL('../dist/simulators/ismg-process.js', import.meta.url));
+  const program = fileURLToPath(new URL('../dist/simulators/process.js', import.meta.url));
 
   async function start(port: number, journal: string) {
-    const args = [program, String(port), spId, secret, '10', 'recording', '100', journal];
+    const options = { port, accounts: [{ spId, secret, accessNumbers: [''] }], reportDelayMs: 10, window: 100 };
+    const args = [program, 'cmpp', JSON.stringify(options), journal];
     const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] });
     cleanUp.push(() => child.kill('SIGKILL'));
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
