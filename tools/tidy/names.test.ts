@@ -8,21 +8,21 @@ describe('the checks of names', () => {
   const owned: Owned[] = [
     { name: 'cmpp', homes: ['src/channels/cmpp.ts'] },
     { name: 'mm7', homes: ['src/channels/mm7', 'src/protocols/mm7'] },
-    { name: '3yit-aim', homes: ['src/http/dialects'] },
+    { name: '3yit', homes: ['src/http/dialects'] },
   ];
 
   it.each([
     ['src/core/a.ts', `type Protocol = 'cmpp' | string;`],
     ['src/http/a.ts', 'const path = `/mm7/${id}`;'],
     ['src/channels/cmpp.ts', `const other = 'MM7';`],
-    ['src/core/a.ts', `if (subscription.dialect === '3yit-aim') return;`],
+    ['src/core/a.ts', `if (subscription.dialect === '3yit') return;`],
   ])('names: %s with %s', (file, text) => expect(checkNames(parsed(file, text), owned)).toHaveLength(1));
 
   it.each([
     ['src/channels/mm7/door.ts', `const prefix = '/mm7';`],
-    ['src/http/dialects/yit3/aim.ts', `const name = '3yit-aim';`],
+    ['src/http/dialects/yit3/aim.ts', `const name = '3yit';`],
     ['src/core/a.ts', `import { x } from '../protocols/mm7/smil.ts'; // cmpp`],
-    ['src/core/a.ts', `const x = 'mm7s or 3yit-aims';`],
+    ['src/core/a.ts', `const x = 'mm7s or 3yits';`],
     ['src/core/a.test.ts', `const x = 'mm7';`],
   ])('names: nothing against %s with %s', (file, text) => expect(checkNames(parsed(file, text), owned)).toEqual([]));
 
