@@ -152,7 +152,7 @@ export function rowsOf(
       codes: judgements?.map((verdict) => verdict?.code ?? '') ?? null,
       verdicts: judgements?.map((verdict) => ({ rule: verdict?.rule, ...verdict?.entry })) ?? null,
     });
-    if (channelId !== null) queue.push({ channelId, chunkId: id, n: indexes.length });
+    if (channelId !== null) queue.push({ channelId, chunkId: id, day, n: indexes.length });
     if (kind !== 'ended') return;
     indexes.forEach((index, position) =>
       ended.push({

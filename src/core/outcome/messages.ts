@@ -403,13 +403,11 @@ export async function expire(sql: Sql, directory: Directory, day: string, overdu
   return total;
 }
 
-/** Whether any message of a day is queued, or waits for its report. Reads the day once. */
-export async function hasUnfinished(sql: Sql, day: string): Promise<boolean> {
-  const [row] = await sql<[{ unfinished: boolean }]>`
-    with queued as materialized (select account_id, chunk_id from dispatch_queue)
-    select exists (select 1 from queued q join chunks c on c.id = q.chunk_id and c.account_id = q.account_id where c.day = ${day})
-        or exists (select 1 from messages where day = ${day} and status < ${messageStatus.delivered}) as unfinished`;
-  return row.unfinished;
+/** Whether any message of a day waits for its report. Reads the day once. */
+export async function isAwaitingReports(sql: Sql, day: string): Promise<boolean> {
+  const [row] = await sql<[{ awaiting: boolean }]>`
+    select exists (select 1 from messages where day = ${day} and status < ${messageStatus.delivered}) as awaiting`;
+  return row.awaiting;
 }
 
 /** Forgets the late reports of these batches. */

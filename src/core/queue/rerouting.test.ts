@@ -20,6 +20,7 @@ const [sick, wide, narrow] = [1n, 2n, 3n] as const;
 const mobile = 8613800138000n;
 const telecom = 8618900138000n;
 const at = new Date();
+const day = '2026-11-22';
 let chunks = 0n;
 
 beforeAll(async () => {
@@ -74,7 +75,7 @@ async function put(phones: bigint[]): Promise<bigint> {
       {
         id,
         ...common,
-        day: '2026-11-22',
+        day,
         segments: 1,
         priceE4: 1n,
         intercepted: false,
@@ -87,7 +88,7 @@ async function put(phones: bigint[]): Promise<bigint> {
       },
     ]);
     const expiresAt = new Date(at.getTime() + 3600_000);
-    await enqueue(sql, { ...common, class: 1, readyAt: at, expiresAt }, [{ channelId: sick, chunkId: id, n: phones.length }]);
+    await enqueue(sql, { ...common, class: 1, readyAt: at, expiresAt }, [{ channelId: sick, chunkId: id, day, n: phones.length }]);
   });
   return id;
 }

@@ -198,7 +198,9 @@ export async function searchMessages(
       from messages m
       where m.account_id = ${accountId} and m.phone = ${e164} and m.day between ${fromDay}::date and ${toDay}::date
         and (m.phone <> 0 or m.form = ${phone})),
-    lined as materialized (select chunk_id, channel_id from dispatch_queue where account_id = ${accountId}),
+    lined as materialized (
+      select chunk_id, channel_id from dispatch_queue
+      where account_id = ${accountId} and (day is null or day between ${fromDay}::date and ${toDay}::date)),
     waiting as (
       select c.id * 512 + array_position(c.phones, ${e164}) - 1 as id, c.day, c.subscription_id,
              c.forms ->> (array_position(c.phones, ${e164}) - 1) as form, q.channel_id, c.segments, c.price_e4
