@@ -17,6 +17,7 @@
 import { createHash } from 'node:crypto';
 import { forEachOwner, planAnew, type Sql } from '../../db/db.ts';
 import { groupBy, groupInOrder } from '../../std/group.ts';
+import { chunksOfBatch } from '../model/ids.ts';
 
 export interface QueueRow {
   readonly channelId: bigint;
@@ -99,7 +100,7 @@ export async function removePlanned(sql: Sql, channelIds: readonly bigint[], acc
     const rows = await sql<{ chunkId: bigint }[]>`
       delete from dispatch_queue
       where channel_id = ${channelId} and account_id = ${accountId} and state = 2
-        and chunk_id between ${batchId * 64n} and ${batchId * 64n + 63n}
+        and chunk_id ${chunksOfBatch(sql, batchId)}
       returning chunk_id as "chunkId"`;
     removed.push(...rows.map(({ chunkId }) => chunkId));
   }

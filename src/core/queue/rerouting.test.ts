@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { startManagement, type TestManagement } from '../../../test/kit/management.ts';
 import { createAccount, createSubscription } from '../catalogue/accounts.ts';
+import { chunkIdOf } from '../model/ids.ts';
 import { insertChunks } from './batches.ts';
 import { changeChannel, createChannel } from '../catalogue/channels.ts';
 import { changePool, createPool } from '../catalogue/pools.ts';
@@ -21,7 +22,7 @@ const mobile = 8613800138000n;
 const telecom = 8618900138000n;
 const at = new Date();
 const day = '2026-11-22';
-let chunks = 0n;
+let batches = 0n;
 
 beforeAll(async () => {
   office = await startManagement();
@@ -67,7 +68,7 @@ const force = (id: bigint, forcedHealth: 'unhealthy' | null) => change(office, (
 
 /** Puts a chunk of these recipients in line on the sick channel. */
 async function put(phones: bigint[]): Promise<bigint> {
-  const id = (chunks += 64n);
+  const id = chunkIdOf(++batches, 0);
   const { account, subscription } = tenancy;
   const common = { accountId: account.id, subscriptionId: subscription.id };
   await office.db.transaction(async (sql) => {

@@ -14,7 +14,7 @@ import { purgeInboundParts, purgeReplies } from '../outcome/inbound.ts';
 import { balanceOf } from '../money/ledger.ts';
 import { expire, findOverdue } from '../outcome/messages.ts';
 import { defaultSettings } from '../model/configuration.ts';
-import { chunkIdOf, messageIdOf } from '../model/ids.ts';
+import { chunkIdOf, chunksOfBatch, messageIdOf } from '../model/ids.ts';
 import { giveUpEvents } from '../events/owed.ts';
 import { purgePushes } from '../events/pushed.ts';
 import { dialects } from '../../http/dialects/registry.ts';
@@ -62,7 +62,7 @@ async function finish(batchId: bigint, code = 'DELIVRD'): Promise<void> {
   await unqueue(batchId);
 }
 
-const unqueue = (batchId: bigint) => sql()`delete from dispatch_queue where chunk_id between ${batchId * 64n} and ${batchId * 64n + 63n}`;
+const unqueue = (batchId: bigint) => sql()`delete from dispatch_queue where chunk_id ${chunksOfBatch(sql(), batchId)}`;
 
 const batch = async (id: bigint) => (await platform.manage('GET', `batches/${id}`)).json;
 const rowsOf = async (table: string): Promise<number> =>
