@@ -52,7 +52,7 @@ const rooms: readonly { room: string; mayImport: readonly string[] }[] = [
   // What tests, benchmarks and crash runs share.
   { room: 'test/kit', mayImport: ['src', 'simulators', 'sandbox'] },
   // It speaks HTTP as a customer does; into the database it writes only what would have happened long ago.
-  { room: 'test/bench', mayImport: ['test/kit', 'simulators', 'src/std', 'src/db'] },
+  { room: 'test/bench', mayImport: ['test/kit', 'simulators', 'src/std', 'src/db', 'src/core/model/ids.ts'] },
   { room: 'test/crash', mayImport: ['test/kit', 'simulators', 'src'] },
   { room: 'tools', mayImport: ['src', 'test', 'sandbox'] },
   { room: 'test', mayImport: ['src', 'simulators', 'sandbox', 'tools'] },
@@ -381,6 +381,29 @@ function checkPlaces({ file, text }: Source): string[] {
     ]);
 }
 
+/** Factors of ids next to arithmetic, in SQL and in the program. */
+function checkIdLiterals({ file, text }: Source): string[] {
+  if (file === 'src/core/model/ids.ts') return [];
+  const complaints: string[] = [];
+  const complain = (node: ts.Node) =>
+    complaints.push(`${file}: src/core/model/ids.ts does arithmetic on ids: ${node.getText().trim().replace(/\s+/g, ' ').slice(0, 80)}`);
+  const isFactor = (node: ts.Node) => (ts.isNumericLiteral(node) || ts.isBigIntLiteral(node)) && idFactor.test(node.text);
+  const visit = (node: ts.Node): void => {
+    if (ts.isTaggedTemplateExpression(node) && /\bsql(\(\))?$/i.test(node.tag.getText())) {
+      if (idFactorInSql.test(withoutComments(templateText(node.template)))) complain(node.template);
+    } else if (ts.isBinaryExpression(node) && /^[*/%+-]=?$/.test(node.operatorToken.getText())) {
+      // A plain number on the left is a size: 64 * 1024.
+      if (isFactor(node.right) || (ts.isBigIntLiteral(node.left) && isFactor(node.left))) complain(node);
+    }
+    ts.forEachChild(node, visit);
+  };
+  visit(ts.createSourceFile(file, text, ts.ScriptTarget.ES2023, true));
+  return complaints;
+}
+
+const idFactor = /^(32768|32767|512|511|64|63)n?$/;
+const idFactorInSql = /[*/%+]\s*(32768|32767|512|511|64|63)\b/;
+
 /** Folders that exist on the machine of an author, not of a reader. */
 const machinePath = /(?<![\w.~/-])\/(?:work|root|workspace|home\/\w+|Users\/\w+)\/[\w.-]/;
 const registry = /^(?:@[\w-]+:)?registry\s*=|"resolved":\s*"https?:/i;
@@ -397,9 +420,8 @@ function trackedFiles(): string[] {
 }
 
 const tracked = trackedFiles();
-const sources = tracked
-  .filter((file) => /^(contract|src|simulators|sandbox|bench|tools|test)\/.*\.ts$/.test(file))
-  .map((file) => parse(read(file)));
+const programs = /^(contract|src|simulators|sandbox|bench|tools|test)\/.*\.ts$/;
+const sources = tracked.filter((file) => programs.test(file)).map((file) => parse(read(file)));
 const production = sources.filter(({ file }) => !isTest(file) && !file.startsWith('tools/'));
 const migrations = tracked
   .filter((file) => /^src\/db\/migrations\/.*\.sql$/.test(file))
@@ -437,6 +459,10 @@ describe('this house', () => {
 
   it('every key of a customer table holds account_id, of a queue table channel_id', () => {
     expect(migrations.flatMap(({ file, text }) => checkKeys(file, text))).toEqual([]);
+  });
+
+  it('only ids.ts does arithmetic on ids', () => {
+    expect(tracked.filter((file) => programs.test(file)).flatMap((file) => checkIdLiterals(read(file)))).toEqual([]);
   });
 
   it('no file names a path of one machine or a package registry', () => {
@@ -592,6 +618,23 @@ describe('the checks themselves', () => {
       create table queue (channel_id bigint primary key); create table accounts (id bigint primary key, api_id text unique);
       create unique index hot_name on hot (lower(name), account_id);`;
     expect(checkKeys('a.sql', migration)).toEqual([]);
+  });
+
+  it.each([
+    'sql`select id / 32768 as batch_id from messages`',
+    'sql()`select 1 from chunks where id between ${low} * 64 and ${high}`',
+    'db.sql<{ id: bigint }[]>`select (id % 512)::int as n from messages`',
+    'sql`select 1 from messages where id between ${batchId * 32768n} and ${last}`',
+    'const chunkId = messageId / 512n;',
+    'id += 64n;',
+    'const last = first + 32767n;',
+    'const index = Number(id) % 512;',
+  ])('ids: %s', (text) => expect(checkIdLiterals({ file: 'src/core/a.ts', text })).toHaveLength(1));
+
+  it('ids: their own file, sizes, and the same numbers in a comment or as a value', () => {
+    expect(checkIdLiterals({ file: 'src/core/model/ids.ts', text: 'const chunkId = messageId / 512n;' })).toEqual([]);
+    const text = 'const size = 64 * 1024 + (512 << 10); sql`select id from batches -- id / 64\n where n <= 64`; // id / 64n';
+    expect(checkIdLiterals({ file: 'src/core/a.ts', text })).toEqual([]);
   });
 
   it('places: paths of a machine and registries, but no relative paths and no web addresses', () => {
