@@ -207,6 +207,7 @@ create table dispatch_queue (
   connection smallint,
   epoch bigint,
   reserved_upto smallint not null default 0,
+  day date,
   constraint dispatch_queue_pkey PRIMARY KEY (chunk_id, channel_id)
 ) with (fillfactor=50, autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_threshold=500);
 CREATE INDEX dispatch_queue_claimed ON public.dispatch_queue USING btree (channel_id, connection) WHERE (state = 1);

@@ -73,7 +73,7 @@ export const tables: Readonly<Record<string, Table>> = {
     'src/core/outcome',
     'src/core/watch',
   ]),
-  chunks: table('account', 'src/core/queue/batches.ts', ['src/core/content', 'src/core/intake', 'src/core/outcome', 'src/core/watch']),
+  chunks: table('account', 'src/core/queue/batches.ts', ['src/core/content', 'src/core/intake', 'src/core/watch']),
   messages: table('account', 'src/core/outcome/messages.ts', ['src/core/events', 'src/core/queue', 'src/core/watch']),
   segments: table('account', 'src/core/outcome/messages.ts', ['src/core/watch']),
   late_reports: table('account', 'src/core/outcome/messages.ts', ['src/core/watch']),
@@ -84,7 +84,7 @@ export const tables: Readonly<Record<string, Table>> = {
   pushes: table('account', 'src/core/events/pushed.ts', ['src/core/watch']),
 
   // What is one channel’s, together on one node.
-  dispatch_queue: table('channel', 'src/core/queue/queue.ts', ['src/core/outcome', 'src/core/watch']),
+  dispatch_queue: table('channel', 'src/core/queue/queue.ts', ['src/core/watch']),
   channel_turns: table('channel', 'src/core/queue/queue.ts'),
   channel_leases: table('channel', 'src/core/queue/queue.ts', ['src/core/watch']),
   channel_nodes: table('channel', 'src/core/queue/queue.ts', ['src/core/catalogue', 'src/core/watch']),

@@ -5,6 +5,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { performance } from 'node:perf_hooks';
+import { messageIdInBatch } from '../../src/core/model/ids.ts';
 import { createDb, type Db } from '../../src/db/db.ts';
 import { packageRoot } from '../../src/std/package-root.ts';
 
@@ -110,7 +111,7 @@ async function measure(platform: Grown, { messages, stored }: GrowthSize): Promi
   const searches: Record<string, () => string> = {
     'search a number, 31 days': () => `/messages?accountId=${accountId}&phone=${phone(n++ % Math.max(1, stored / 977))}&${month}`,
     'search a number of another account, 31 days': () => `/messages?accountId=${otherAccountId}&phone=${phone(n++)}&${month}`,
-    'timeline of a message': () => `/messages/${BigInt(oldest) * 32768n + BigInt(n++ % 500)}`,
+    'timeline of a message': () => `/messages/${messageIdInBatch(BigInt(oldest), n++ % 500)}`,
     'a batch with its totals': () => `/batches/${oldest}`,
     'batches of 31 days': () => `/batches?accountId=${accountId}&${month}`,
     'batches of one day, 9 days ago': () => `/batches?accountId=${accountId}&from=${day(9)}&to=${day(9)}`,

@@ -1,5 +1,6 @@
 /** Gathers what the audit judges: the journals of the carriers and of the customers' server, and the rows of the platform. */
 import fs from 'node:fs';
+import { batchIdOf, batchOf, messageInBatch } from '../../src/core/model/ids.ts';
 import type { Db } from '../../src/db/db.ts';
 import { parsePushedReplies, parseReports } from '../kit/customers.ts';
 import { readJournal } from '../../simulators/journal.ts';
@@ -62,21 +63,23 @@ function pushOf(path: string, body: string): Push {
 
 /** The rows of one account. */
 export async function readRows(db: Db, accountId: number): Promise<Rows> {
+  const { sql } = db;
   const account = BigInt(accountId);
   const [messages, events, replied, waiting, failed] = await Promise.all([
-    db.sql<{ batch: bigint; phone: bigint; status: number; code: string | null; cost: bigint | null }[]>`
-      select id / 32768 as batch, phone, status::int, code, cost_e4 as cost from messages where account_id = ${account}`,
-    db.sql<{ id: bigint; kind: number; phone: bigint; handedAt: Date; pushId: bigint | null }[]>`
+    sql<{ batch: bigint; phone: bigint; status: number; code: string | null; cost: bigint | null }[]>`
+      select ${batchOf(sql, sql`id`)} as batch, phone, status::int, code, cost_e4 as cost from messages where account_id = ${account}`,
+    sql<{ id: bigint; kind: number; phone: bigint; handedAt: Date; pushId: bigint | null }[]>`
       select e.id, e.kind::int, coalesce(m.phone, r.phone) as phone, e.handed_at as "handedAt", e.push_id as "pushId"
       from (
-        select id / 32768 * 32768 + unnest(indexes) as id, kind, handed_at, push_id from handovers where account_id = ${account}) e
+        select ${messageInBatch(sql, batchOf(sql, sql`id`), sql`unnest(indexes)`)} as id, kind, handed_at, push_id
+        from handovers where account_id = ${account}) e
       left join messages m on e.kind = 1 and m.account_id = ${account} and m.id = e.id
       left join replies r on e.kind = 2 and r.account_id = ${account} and r.id = e.id`,
-    db.sql<{ id: bigint; batch: bigint | null }[]>`select id, batch_id as batch from replies where account_id = ${account}`,
-    db.sql<{ n: number }[]>`select coalesce(sum(cardinality(indexes)), 0)::int as n from parcels where account_id = ${account}`,
-    db.sql<{ n: number }[]>`select count(*)::int as n from pushes where account_id = ${account} and state = 'failed'`,
+    sql<{ id: bigint; batch: bigint | null }[]>`select id, batch_id as batch from replies where account_id = ${account}`,
+    sql<{ n: number }[]>`select coalesce(sum(cardinality(indexes)), 0)::int as n from parcels where account_id = ${account}`,
+    sql<{ n: number }[]>`select count(*)::int as n from pushes where account_id = ${account} and state = 'failed'`,
   ]);
-  const batchOf = new Map(replied.map(({ id, batch }) => [id, batch]));
+  const repliedTo = new Map(replied.map(({ id, batch }) => [id, batch]));
   return {
     messages: messages.map(
       ({ batch, phone, status, code, cost }): MessageRow => ({
@@ -90,7 +93,7 @@ export async function readRows(db: Db, accountId: number): Promise<Rows> {
     events: events.map(
       ({ id, kind, phone, handedAt, pushId }): EventRow => ({
         kind: kind === 1 ? 'report' : 'reply',
-        taskId: kind === 1 ? String(id / 32768n) : (batchOf.get(id)?.toString() ?? null),
+        taskId: kind === 1 ? String(batchIdOf(id)) : (repliedTo.get(id)?.toString() ?? null),
         mobile: usual(String(phone)),
         handedAt: handedAt.getTime(),
         isPushed: pushId !== null,
@@ -115,7 +118,7 @@ export async function readUnsettled(db: Db) {
 /** Events whose pushes have failed for good, as task and number. */
 export async function readFailed(db: Db): Promise<ReadonlySet<string>> {
   const rows = await db.sql<{ batch: bigint; phone: bigint }[]>`
-    select m.id / 32768 as batch, m.phone from parcels p join messages m on m.account_id = p.account_id and m.id = p.id
+    select ${batchOf(db.sql, db.sql`m.id`)} as batch, m.phone from parcels p join messages m on m.account_id = p.account_id and m.id = p.id
     where p.route = 3 and p.kind = 1`;
   return new Set(rows.map(({ batch, phone }) => `${batch}/${usual(String(phone))}`));
 }

@@ -8,6 +8,7 @@
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { changeSubscription, createSubscription, payIn } from '../../src/core/catalogue/accounts.ts';
+import { batchIdOf, messageIdInBatch } from '../../src/core/model/ids.ts';
 import { createCap } from '../../src/core/screening/caps.ts';
 import { createContentTemplate } from '../../src/core/screening/content-rules.ts';
 import { change } from '../../src/core/config/management.ts';
@@ -142,9 +143,9 @@ beforeAll(async () => {
     'word-lists': '1',
     reviews: String(held.json['msg_id']),
     batches: String(planned.json['task_id']),
-    messages: String(batch * 32_768n),
+    messages: String(messageIdInBatch(batch, 0)),
     media: medium?.sha256.toString('hex') ?? '',
-    events: String(batch * 32_768n + 1n),
+    events: String(messageIdInBatch(batch, 1)),
     phone: phones[1],
   };
 });
@@ -443,7 +444,7 @@ describe('through the customers’ APIs', () => {
   it('AIM: a key that another has used is one’s own', async () => {
     const answer = await sendAs({}, { 'idempotency-key': 'shared-key' });
     expect(answer.json).toMatchObject({ code: 0 });
-    expect(answer.json['msg_id']).not.toBe(String(BigInt(things['messages'] ?? '') / 32_768n));
+    expect(answer.json['msg_id']).not.toBe(String(batchIdOf(BigInt(things['messages'] ?? ''))));
   });
 
   it('AIM: pulls give one’s own only, and leave another’s where they are', async () => {

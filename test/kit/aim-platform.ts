@@ -15,7 +15,7 @@ import { createInbound } from '../../src/core/outcome/inbound.ts';
 import { change, type Management } from '../../src/core/config/management.ts';
 import { createDb } from '../../src/db/db.ts';
 import { record } from '../../src/core/outcome/messages.ts';
-import { messageIdOf } from '../../src/core/model/ids.ts';
+import { chunksOfBatch, messageIdOf } from '../../src/core/model/ids.ts';
 import { messageStatus } from '../../src/core/model/statuses.ts';
 import { createReports } from '../../src/core/outcome/reports.ts';
 import { createSignature } from '../../src/core/content/signatures.ts';
@@ -143,7 +143,7 @@ export async function startAimPlatform({ ahead = 0, channelId = seededChannel, .
         }[]
       >`
         select id, account_id as "accountId", subscription_id as "subscriptionId", day, price_e4 as "priceE4", phones, forms
-        from chunks where id between ${batchId * 64n} and ${batchId * 64n + 63n} and not intercepted`;
+        from chunks where id ${chunksOfBatch(db.sql, batchId)} and not intercepted`;
       const outcomes = chunks.flatMap(({ phones, forms, ...chunk }) =>
         phones.map((phone, index) => {
           const id = messageIdOf(chunk.id, index);

@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { App } from '../../src/app.ts';
+import { messagesOfBatch } from '../../src/core/model/ids.ts';
 import { clientOf, createPuller, numberOf, type Platform, startPlatform, until } from '../kit/platform.ts';
 
 const priceE4 = 300n;
@@ -41,8 +42,9 @@ async function runOf(chargeOn: 'accepted' | 'delivered', chosen: readonly string
   const puller = createPuller(client);
   await puller.waitFor(mobiles.filter((mobile) => !mobile.endsWith('0007')).length);
   await until('the silent ones are recorded too', async () => {
-    const [row] = await platform.management.db.sql<{ n: number }[]>`
-      select count(*)::int as n from messages where account_id = ${customer.accountId} and id / 32768 = ${BigInt(msgId)}`;
+    const { sql } = platform.management.db;
+    const [row] = await sql<{ n: number }[]>`
+      select count(*)::int as n from messages where account_id = ${customer.accountId} and id ${messagesOfBatch(sql, BigInt(msgId))}`;
     return row?.n === mobiles.length;
   });
   await puller.pause();

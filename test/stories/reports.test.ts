@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { App } from '../../src/app.ts';
+import { messageIdInBatch, messagesOfBatch } from '../../src/core/model/ids.ts';
 import { createReports } from '../../src/core/outcome/reports.ts';
 import {
   type Client,
@@ -55,7 +56,7 @@ async function pulled(count: number) {
 async function silent(n: number, content?: string): Promise<{ msgId: string; mobile: string; carrierIds: string[] }> {
   const mobile = numberOf('0007', n);
   const { msgId } = await client.submit([mobile], content === undefined ? {} : { content });
-  const id = BigInt(msgId) * 32768n;
+  const id = messageIdInBatch(BigInt(msgId), 0);
   const { sql } = platform.management.db;
   await until('the message is recorded as sent', async () => (await sql`select 1 from messages where id = ${id}`).length > 0);
   const rows = await sql<{ carrierId: string }[]>`
@@ -80,7 +81,7 @@ async function report(...reports: [carrierId: string | undefined, code: string][
 }
 
 async function timeline(msgId: string) {
-  const id = BigInt(msgId) * 32768n;
+  const id = messageIdInBatch(BigInt(msgId), 0);
   const { sql } = platform.management.db;
   const [message] = await sql<{ code: string | null; cost: bigint | null }[]>`select code, cost_e4 as cost from messages where id = ${id}`;
   const late = await sql<{ code: string }[]>`select code from late_reports where id = ${id} order by at`;
@@ -115,7 +116,8 @@ it('reports of messages that another process has sent are applied after a restar
   const mobiles = [10, 11, 12].map((n) => numberOf('0008', n));
   const { msgId } = await client.submit(mobiles);
   await until('they are sent', async () => {
-    const rows = await platform.management.db.sql`select 1 from messages where id / 32768 = ${BigInt(msgId)} and status = 1`;
+    const rows = await platform.management.db
+      .sql`select 1 from messages where id ${messagesOfBatch(platform.management.db.sql, BigInt(msgId))} and status = 1`;
     return rows.length === mobiles.length;
   });
   await restart();
@@ -129,7 +131,7 @@ it('a report for an id that nobody knows is kept for the operator, and applied o
 
   // The row comes later: what a node sent just before it died is recorded by nobody, here by hand.
   const { msgId } = await silent(2);
-  await platform.management.db.sql`update messages set carrier_id = 'stray' where id = ${BigInt(msgId) * 32768n}`;
+  await platform.management.db.sql`update messages set carrier_id = 'stray' where id = ${messageIdInBatch(BigInt(msgId), 0)}`;
   expect(await pulled(1)).toMatchObject([{ msgId, status: 'DELIVRD' }]);
   expect(await stored()).toEqual([]);
 });

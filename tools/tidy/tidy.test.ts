@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { channelKinds } from '../../src/channels/kinds.ts';
 import { tables } from '../../src/db/tables.ts';
 import { dialects } from '../../src/http/dialects/registry.ts';
+import { checkIdLiterals } from './ids.ts';
 import { checkCore, checkCycles, checkReserved, checkRooms, staleCore, staleReserved, staleRooms } from './imports.ts';
 import { checkNames, checkPlaces } from './names.ts';
 import { homes, shapeExceptions } from './rules.ts';
@@ -14,9 +15,8 @@ import { isTest, parse, read, trackedFiles, withoutComments } from './source.ts'
 import { checkKeys, checkSchema, checkUses, checkWritingTests, staleFormerTables } from './tables.ts';
 
 const tracked = trackedFiles();
-const sources = tracked
-  .filter((file) => /^((contract|src|simulators|sandbox|tools|test)\/.*|vitest\.config)\.ts$/.test(file))
-  .map((file) => parse(read(file)));
+const programs = tracked.filter((file) => /^((contract|src|simulators|sandbox|tools|test)\/.*|vitest\.config)\.ts$/.test(file)).map(read);
+const sources = programs.map(parse);
 const production = sources.filter(({ file }) => !isTest(file) && !file.startsWith('tools/'));
 const migrations = tracked
   .filter((file) => /^src\/db\/migrations\/.*\.sql$/.test(file))
@@ -65,6 +65,8 @@ describe.runIf(tracked.length > 0)('this house', () => {
   it('every key of a table that is spread holds its column', () => {
     expect(migrations.flatMap(({ file, text }) => checkKeys(file, text, tables))).toEqual([]);
   });
+
+  it('only ids.ts does arithmetic on ids', () => expect(programs.flatMap(checkIdLiterals)).toEqual([]));
 
   it('no file names a path of one machine or a package registry', () => {
     const texts = tracked.filter((file) => !/\.(png|jpe?g|gif|ico|woff2?|hex)$/.test(file) && file !== 'tools/tidy/names.test.ts');

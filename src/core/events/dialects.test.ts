@@ -7,6 +7,7 @@ import { changeAccount, changeDialect, createSubscription, getSubscription } fro
 import { createDirectory, type Directory, type Tenancy } from '../config/directory.ts';
 import { change, type Management } from '../config/management.ts';
 import type { DialectRules, Dialects, ReportEvents } from '../model/dialect.ts';
+import { indexInBatch, messageIdInBatch, messagesOfBatch } from '../model/ids.ts';
 import { messageStatus } from '../model/statuses.ts';
 import { audit } from '../watch/audit.ts';
 import { searchEvents } from './history.ts';
@@ -74,7 +75,7 @@ const pull = async (outbox: Outbox, dialect: string, limit = 5000) =>
 let batches = 900_000n;
 /** Messages that end now, as a node with this directory ends them. */
 async function end(directory: Directory, n: number): Promise<void> {
-  const first = ++batches * 32768n;
+  const first = messageIdInBatch(++batches, 0);
   await sql()`
     with ended as (
       insert into messages (id, account_id, day, subscription_id, phone, segments, status, code, price_e4, paid, cost_e4, final_at)
@@ -175,7 +176,8 @@ describe('a dialect more', () => {
 describe('what a node without dialects wrote', () => {
   const insert = (id: bigint, endpoint: bigint, route: number) => sql()`
     insert into parcels (account_id, kind, id, day, subscription_id, endpoint, route, at, due_at, indexes)
-    values (${accountId}, 2, ${id}, ${day}, ${subscriptionId}, ${endpoint}, ${route}, now(), now(), array[${id}::bigint % 32768]::smallint[])`;
+    values (${accountId}, 2, ${id}, ${day}, ${subscriptionId}, ${endpoint}, ${route}, now(), now(),
+            array[${indexInBatch(sql(), sql()`${id}::bigint`)}])`;
 
   it('is owed in the one dialect that its medium had', async () => {
     await insert(1n, subscriptionId, 0);
@@ -206,7 +208,7 @@ describe('what a node without dialects wrote', () => {
     await speak('3yit');
     await end(newer.directory, 2);
     expect(await pull(newOutbox, '3yit')).toBe(2);
-    await sql()`update handovers set dialect = null where id / 32768 = ${batches}`;
+    await sql()`update handovers set dialect = null where id ${messagesOfBatch(sql(), batches)}`;
     await speak('pigeon');
     const filter = { subscriptionId, kind: 'report', fromDay: day, toDay: day, batchId: batches } as const;
     expect(await newOutbox.replay(accountId, filter)).toBe(2);

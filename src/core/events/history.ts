@@ -6,6 +6,7 @@ import type { Fragment, Sql } from '../../db/db.ts';
 import type { Directory } from '../config/directory.ts';
 import { belowId, type Page, pageOf, type PageRequest } from '../config/management.ts';
 import type { Dialects } from '../model/dialect.ts';
+import { batchIdOf, messageRangeOf, messagesOfBatch } from '../model/ids.ts';
 import { usualForm } from '../model/numbers.ts';
 import { type EventKind, eventKind, type EventKindName, eventKindName } from '../model/statuses.ts';
 import { type Destination, destinationOf, isKept, parcelsFrom, pushAgain, urlOf, wholeAccount } from './owed.ts';
@@ -46,7 +47,7 @@ export async function replay(
   const wanted = sql`
     account_id = ${accountId} and kind = ${kind} and day between ${fromDay}::date and ${toDay}::date
     and (${subscriptionId}::bigint is null or subscription_id = ${subscriptionId})
-    and (${batchId ?? null}::bigint is null or id between ${(batchId ?? 0n) * 32768n} and ${(batchId ?? 0n) * 32768n + 32767n})`;
+    and (${batchId ?? null}::bigint is null or id ${messagesOfBatch(sql, batchId ?? 0n)})`;
   // Parcels that have failed, or were kept because the dialect has no pull. Without a URL they stay as they are.
   const named = sql`${wanted} and (${ids}::bigint[] is null or id = any(${ids}::bigint[]))`;
   const kept = await pushAgain(sql, directory.dialects, to, named, at);
@@ -151,14 +152,14 @@ export async function searchEvents(
   const { kind: kindName, phone, batchId, ...rest } = filter;
   const search = { ...rest, dialects, accountId, kind: eventKind[kindName] };
   const wanted = page.limit + 1;
-  const low = batchId === null ? 0n : batchId * 32768n;
   const below = belowId(page);
-  let high = batchId === null || below <= low + 32767n ? below - 1n : low + 32767n;
+  const [low, last] = batchId === null ? [0n, below] : messageRangeOf(batchId);
+  let high = below <= last ? below - 1n : last;
   const found: EventRow[] = [];
   if (phone === null) {
     while (found.length < wanted) {
       const next = await nextOf(sql, search, low, high, wanted);
-      if (next.low === null || next.high === null) break;
+      if (!next) break;
       const range = sql`id between ${next.low} and ${next.high}`;
       found.push(...(await eventRows(sql, search, null, range, next.high < high ? next.high : high, wanted)));
       high = next.low - 1n;
@@ -207,8 +208,10 @@ async function nextOf(sql: Sql, search: EventSearch, low: bigint, high: bigint, 
        where ${fits(sql, search)} and id between ${low} and ${high} and ${state === null || state === 'handed_over'}
        order by id desc limit ${wanted})),
     summed as (select id, sum(n) over (order by id desc) as n from newest order by id desc limit ${wanted})
-    select coalesce(max(id) filter (where n >= ${wanted}), min(id)) / 32768 * 32768 as low, max(id) / 32768 * 32768 + 32767 as high from summed`;
-  return row;
+    select coalesce(max(id) filter (where n >= ${wanted}), min(id)) as low, max(id) as high from summed`;
+  return row.low === null || row.high === null
+    ? null
+    : { low: messageRangeOf(batchIdOf(row.low))[0], high: messageRangeOf(batchIdOf(row.high))[1] };
 }
 
 type EventRow = Omit<Event, 'kind' | 'phone' | 'route' | 'code' | 'costE4'> & { route: number };

@@ -4,6 +4,7 @@ import { type Platform, startAimPlatform } from '../../../test/kit/aim-platform.
 import { plainNumbers } from '../../../test/kit/platform.ts';
 import { dialects } from '../../http/dialects/registry.ts';
 import { shanghaiDay } from '../../std/shanghai.ts';
+import { batchIdOf, chunkCapacity, chunkIdOf, indexInBatch, messageIdInBatch, messageIdOf, messagesOfBatch } from '../model/ids.ts';
 import { audit } from '../watch/audit.ts';
 import type { Tenancy } from '../config/directory.ts';
 import type { ReportEvents } from '../model/dialect.ts';
@@ -168,13 +169,13 @@ describe('a replay', () => {
     const [phone, other] = [3, 4].map((n) => BigInt(`86${mobiles[n]}`));
     expect(await replay({ batchId, phone })).toBe(1);
     expect(await replay({ batchId, phone })).toBe(0);
-    const ids = [batchId * 32768n + 4n, batchId * 32768n + (599n % 500n) + 512n, batchId * 32768n + 9_999n];
+    const ids = [messageIdInBatch(batchId, 4), messageIdOf(chunkIdOf(batchId, 1), 599 - chunkCapacity), messageIdInBatch(batchId, 9_999)];
     expect(await replay({ ids })).toBe(2);
     expect(await replay({ batchId, phone: other, ids: [ids[1] ?? 0n] })).toBe(0);
     expect(await audit(platform.app.management.db)).toEqual([]);
     expect((await drained()).sort()).toEqual([3, 4, 599].map((n) => mobiles[n] ?? '').sort());
 
-    const { timeline } = await getMessage(sql(), accountId, batchId * 32768n + 3n);
+    const { timeline } = await getMessage(sql(), accountId, messageIdInBatch(batchId, 3));
     expect(timeline.map(({ what, detail }) => `${what} ${detail}`).slice(-2)).toEqual([
       'report_pulled by the customer',
       'report_pulled by the customer, replay 1',
@@ -211,7 +212,7 @@ it('pages show every event once, newest first, whether it waits, was handed over
   const batches = [await ended(900), await ended(1), await ended(700)];
   await outbox.pullReports(tenancy, '3yit', 1000);
   const [first] = batches;
-  await replay({ batchId: first?.batchId, ids: [5, 6, 700].map((n) => (first?.batchId ?? 0n) * 32768n + BigInt(n)) });
+  await replay({ batchId: first?.batchId, ids: [5, 6, 700].map((n) => messageIdInBatch(first?.batchId ?? 0n, n)) });
   const all = new Set(batches.map(({ batchId }) => batchId));
   const walk = async (more: Partial<EventFilter>, limit: number) => {
     const found: { id: bigint; state: string }[] = [];
@@ -221,7 +222,7 @@ it('pages show every event once, newest first, whether it waits, was handed over
       found.push(...page.data);
       cursor = page.next;
     }
-    return found.filter(({ id }) => all.has(id / 32768n));
+    return found.filter(({ id }) => all.has(batchIdOf(id)));
   };
   const every = await walk({}, 37);
   expect(every).toHaveLength(1601);
@@ -246,7 +247,7 @@ describe('the audit', () => {
 
   it('sees what was made twice, what is lost, and what was handed over twice', async () => {
     const { batchId } = await ended(10);
-    const own = sql()`account_id = ${accountId} and kind = 1 and id / 32768 = ${batchId}`;
+    const own = sql()`account_id = ${accountId} and kind = 1 and id ${messagesOfBatch(sql(), batchId)}`;
     expect(
       await broken(
         () => sql()`
@@ -254,7 +255,7 @@ describe('the audit', () => {
           select account_id, kind, id + 3, day, subscription_id, endpoint, route, at, due_at, '{3}' from parcels where ${own}`,
       ),
     ).toEqual([`${check}: replays 0 0`]);
-    expect(await broken(() => sql()`delete from parcels where ${own} and id % 32768 = 3`)).toEqual([]);
+    expect(await broken(() => sql()`delete from parcels where ${own} and ${indexInBatch(sql(), sql()`id`)} = 3`)).toEqual([]);
     expect(await broken(() => sql()`update parcels set indexes = indexes[1:9] where ${own}`)).toEqual([`${check}: none`]);
     await sql()`update parcels set indexes = indexes || 9::smallint where ${own}`;
     await drained();
@@ -265,7 +266,7 @@ describe('the audit', () => {
           select account_id, kind, id + 1, day, subscription_id, replay, at, handed_at, '{1}' from handovers where ${own}`,
       ),
     ).toEqual([`${check}: replays 0 0`]);
-    await sql()`delete from handovers where ${own} and id % 32768 = 1`;
+    await sql()`delete from handovers where ${own} and ${indexInBatch(sql(), sql()`id`)} = 1`;
     expect(await broken(() => sql()`update handovers set replay = 1 where ${own}`)).toEqual([`${check}: replays 1`]);
     expect(await broken(() => sql()`update handovers set replay = 0 where ${own}`)).toEqual([]);
   });

@@ -14,7 +14,7 @@ import { groupBy } from '../../std/group.ts';
 import type { Directory, Tenancy } from '../config/directory.ts';
 import type { Medium } from '../model/configuration.ts';
 import type { Dialects, ReplyEvent, ReportEvents } from '../model/dialect.ts';
-import { batchIdOf } from '../model/ids.ts';
+import { batchIdOf, batchOf, indexInBatch, messageIdInBatch, messageInBatch } from '../model/ids.ts';
 import { type EventKind, eventKind, type EventKindName } from '../model/statuses.ts';
 import { type Carried, repliesOf, reportsOf } from './told.ts';
 
@@ -106,13 +106,15 @@ export const reportsFrom = (sql: Sql, to: readonly Destination[]) => {
  */
 export const parcelsFrom = (sql: Sql, kind: EventKind, to: readonly Destination[], events: Fragment, dueAt: Date | null) => sql`
   insert into parcels (account_id, kind, id, day, subscription_id, written_dialect, endpoint, route, at, due_at, replay, indexes)
-  select account_id, ${kind}::smallint, batch_id * 32768 + indexes[n], day, sets.subscription_id, coalesce(sets.dialect, t.dialect),
-         coalesce(t.owner, sets.subscription_id), case when t.is_pushed then ${route.push}::smallint else ${route.pull}::smallint end,
+  select account_id, ${kind}::smallint, ${messageInBatch(sql, sql`batch_id`, sql`indexes[n]`)}, day, sets.subscription_id,
+         coalesce(sets.dialect, t.dialect), coalesce(t.owner, sets.subscription_id),
+         case when t.is_pushed then ${route.push}::smallint else ${route.pull}::smallint end,
          at, coalesce(${dueAt}::timestamptz, at), replay, indexes[n : n + coalesce(most, ${eventsPerParcel}::int) - 1]
   from (
-    select account_id, id / 32768 as batch_id, day, subscription_id, dialect, at, replay, array_agg((id % 32768)::smallint order by id) as indexes
+    select account_id, ${batchOf(sql, sql`id`)} as batch_id, day, subscription_id, dialect, at, replay,
+           array_agg(${indexInBatch(sql, sql`id`)} order by id) as indexes
     from (${events}) as events
-    group by account_id, id / 32768, day, subscription_id, dialect, at, replay) as sets
+    group by account_id, ${batchOf(sql, sql`id`)}, day, subscription_id, dialect, at, replay) as sets
   left join unnest(${to.map(({ subscriptionId }) => subscriptionId)}::bigint[], ${to.map(({ dialect }) => dialect)}::text[],
                    ${to.map(({ owner }) => owner)}::bigint[], ${to.map(({ isPushed }) => isPushed)}::boolean[],
                    ${to.map(({ reportsPerParcel }) => (kind === eventKind.report ? reportsPerParcel : 1))}::int[])
@@ -160,7 +162,7 @@ const insertOne = (
 ) => sql`
   insert into parcels (account_id, kind, id, day, subscription_id, written_dialect, endpoint, route, at, due_at, indexes)
   values (${accountId}, ${kind}, ${id}, ${day}, ${subscriptionId}, ${dialect}, ${owner}, ${isPushed ? route.push : route.pull}, ${at}, ${at},
-          array[${id}::bigint % 32768]::smallint[])`;
+          array[${indexInBatch(sql, sql`${id}::bigint`)}])`;
 
 // ── taking ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -195,7 +197,7 @@ export async function take(sql: Sql, { accountId, kind, which, order, isOne }: W
     for (const { indexes, ...parcel } of found) {
       if (left === 0) break;
       if (indexes.length > left) await cut(sql, accountId, kind, parcel.id, left);
-      const eventIds = indexes.slice(0, left).map((index) => batchIdOf(parcel.id) * 32768n + BigInt(index));
+      const eventIds = indexes.slice(0, left).map((index) => messageIdInBatch(batchIdOf(parcel.id), index));
       taken.push({ ...parcel, size: eventIds.length, eventIds });
       left -= eventIds.length;
     }
@@ -208,8 +210,8 @@ export async function take(sql: Sql, { accountId, kind, which, order, isOne }: W
 const cut = (sql: Sql, accountId: bigint, kind: EventKind, id: bigint, size: number) => sql`
   with rest as (
     insert into parcels (account_id, kind, id, day, subscription_id, written_dialect, endpoint, route, at, due_at, tries, replay, indexes)
-    select account_id, kind, id / 32768 * 32768 + indexes[${size + 1}], day, subscription_id, dialect, endpoint, route, at, due_at, tries, replay,
-           indexes[${size + 1} : ]
+    select account_id, kind, ${messageInBatch(sql, batchOf(sql, sql`id`), sql`indexes[${size + 1}]`)}, day, subscription_id,
+           dialect, endpoint, route, at, due_at, tries, replay, indexes[${size + 1} : ]
     from parcels where account_id = ${accountId} and kind = ${kind} and id = ${id})
   update parcels set indexes = coalesce(indexes[ : ${size}], '{}') where account_id = ${accountId} and kind = ${kind} and id = ${id}`;
 

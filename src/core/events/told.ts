@@ -4,6 +4,7 @@
  */
 import type { Fragment, Sql } from '../../db/db.ts';
 import type { AuditEvent, ReplyEvent, ReportEvents } from '../model/dialect.ts';
+import { batchOf, firstOfItsBatch, indexInBatch, messageInBatch } from '../model/ids.ts';
 import { usualForm } from '../model/numbers.ts';
 import { type EventKind, eventKind } from '../model/statuses.ts';
 
@@ -19,11 +20,11 @@ export interface Carried {
 export async function reportsOf(sql: Sql, { accountId, days, ids }: Carried, each: boolean): Promise<(ReportEvents & { id: bigint })[]> {
   const rows = await sql<(ReportEvents & { id: bigint; phones: string[]; forms: (string | null)[] | null })[]>`
     with alike as (
-      select min(id) as id, id / 32768 as batch_id, code, cost_e4, final_at, min(sent_at) as sent_at, array_agg(phone::text) as phones,
-             case when count(form) > 0 then array_agg(form) end as forms
+      select min(id) as id, ${batchOf(sql, sql`id`)} as batch_id, code, cost_e4, final_at, min(sent_at) as sent_at,
+             array_agg(phone::text) as phones, case when count(form) > 0 then array_agg(form) end as forms
       from messages
       where account_id = ${accountId} and day between ${days[0]} and ${days[1]} and id = any(${ids}::bigint[])
-      group by id / 32768, code, cost_e4, final_at ${each ? sql`, id` : sql``})
+      group by ${batchOf(sql, sql`id`)}, code, cost_e4, final_at ${each ? sql`, id` : sql``})
     select a.id, a.batch_id as "batchId", coalesce(b.ext, '') as ext, a.code, a.cost_e4 as "costE4", a.final_at as at,
            coalesce(a.sent_at, b.created_at, a.final_at) as "sentAt", a.phones, a.forms
     from alike a left join batches b on b.account_id = ${accountId} and b.id = a.batch_id`;
@@ -50,15 +51,15 @@ export const auditsOf = (sql: Sql, { accountId, ids }: Carried) => sql<AuditEven
  */
 export const opened = (sql: Sql, table: Fragment, wanted: Fragment, ids: readonly bigint[] | null) =>
   ids === null
-    ? sql`(select *, id / 32768 * 32768 + unnest(indexes) as event_id from ${table} where ${wanted}) as p`
+    ? sql`(select *, ${messageInBatch(sql, batchOf(sql, sql`id`), sql`unnest(indexes)`)} as event_id from ${table} where ${wanted}) as p`
     : sql`
       (select own.*, event_id
        from unnest(${ids}::bigint[]) as event_id, lateral (
          select * from ${table} where ${wanted} and id = event_id and cardinality(indexes) = 1
          union all
          select * from ${table}
-         where ${wanted} and id between event_id / 32768 * 32768 and event_id and cardinality(indexes) > 1
-           and (event_id % 32768)::smallint = any(indexes)) as own) as p`;
+         where ${wanted} and id between ${firstOfItsBatch(sql, sql`event_id`)} and event_id and cardinality(indexes) > 1
+           and ${indexInBatch(sql, sql`event_id`)} = any(indexes)) as own) as p`;
 
 /** The events about a number: reports of messages to it, or replies from it. An audit has no number. */
 export async function eventsOf(

@@ -7,7 +7,7 @@ import { dispatchBodies, markCancelled } from '../queue/batches.ts';
 import type { Directory } from '../config/directory.ts';
 import { Denial, found } from '../config/management.ts';
 import { record } from '../outcome/messages.ts';
-import { messageIdOf } from '../model/ids.ts';
+import { chunksOfBatch, messageIdOf } from '../model/ids.ts';
 import { messageStatus } from '../model/statuses.ts';
 import { removePlanned } from '../queue/queue.ts';
 import { cancelReview } from './review.ts';
@@ -24,7 +24,7 @@ export async function cancelBatch(sql: Sql, directory: Directory, accountId: big
 
   const chunks = await sql<{ id: bigint }[]>`
     select id from chunks
-    where account_id = ${accountId} and id between ${batchId * 64n} and ${batchId * 64n + 63n} and not intercepted`;
+    where account_id = ${accountId} and id ${chunksOfBatch(sql, batchId)} and not intercepted`;
   const channels = [...directory.channels()].map(({ id }) => id).sort((a, b) => (a < b ? -1 : 1));
   const removed = await removePlanned(sql, channels, accountId, batchId);
   const waiting = await cancelReview(sql, directory, accountId, batchId, { code: cancelledCode }, at);

@@ -9,7 +9,7 @@ import { shanghaiDay } from '../../std/shanghai.ts';
 import { type ChunkBody, insertChunks } from '../queue/batches.ts';
 import type { Directory, Tenancy } from '../config/directory.ts';
 import { type Outcome, record } from '../outcome/messages.ts';
-import { chunkCapacity, chunkIdOf, messageIdOf } from '../model/ids.ts';
+import { chunkCapacity, chunkIdOf, chunksPerBatch, messageIdOf } from '../model/ids.ts';
 import { Refusal } from '../model/refusals.ts';
 import { messageStatus } from '../model/statuses.ts';
 import type { Phone } from '../numbers/number-plan.ts';
@@ -41,8 +41,6 @@ export interface Slice extends Price {
   readonly indexes: readonly number[];
 }
 
-/** Chunk numbers of a batch. */
-const mostChunks = 64;
 const free: Price = { segments: 0, priceE4: 0n };
 
 /**
@@ -123,7 +121,7 @@ export function rowsOf(
   at: Date,
 ): Placed {
   const { phones, written, values, verdicts } = judged;
-  if (firstNumber + slices.length > mostChunks) throw new Refusal('invalid', `这些号码分属的线路过多(${slices.length}),请分批提交`);
+  if (firstNumber + slices.length > chunksPerBatch) throw new Refusal('invalid', `这些号码分属的线路过多(${slices.length}),请分批提交`);
   const accountId = tenancy.account.id;
   const subscriptionId = tenancy.subscription.id;
   const phoneOf = (index: number): bigint => phones[index]?.e164 ?? 0n;
@@ -155,7 +153,7 @@ export function rowsOf(
       codes: judgements?.map((verdict) => verdict?.code ?? '') ?? null,
       verdicts: judgements?.map((verdict) => ({ rule: verdict?.rule, ...verdict?.entry })) ?? null,
     });
-    if (channelId !== null) queue.push({ channelId, chunkId: id, n: indexes.length });
+    if (channelId !== null) queue.push({ channelId, chunkId: id, day, n: indexes.length });
     if (kind !== 'ended') return;
     indexes.forEach((index, position) =>
       ended.push({

@@ -12,6 +12,7 @@ import { addDays, shanghaiDay } from '../../std/shanghai.ts';
 import { optOut } from '../catalogue/blocklists.ts';
 import type { Directory, Tenancy } from '../config/directory.ts';
 import type { Channel } from '../model/configuration.ts';
+import { batchOf } from '../model/ids.ts';
 import { parseNumber } from '../model/numbers.ts';
 import { insertReply } from '../events/owed.ts';
 
@@ -100,7 +101,7 @@ export function createInbound({ db, directory, clock }: { db: Db; directory: Dir
         where account_id = ${account.id} and phone = ${phone} and subscription_id = ${subscription.id}
           and day between ${addDays(today, -directory.settings().replyWithinDays)} and ${today} and channel_id is not null
         order by id desc limit 50) m
-      join batches b on b.account_id = ${account.id} and b.id = m.id / 32768
+      join batches b on b.account_id = ${account.id} and b.id = ${batchOf(sql, sql`m.id`)}
       order by m.id desc`;
     const match = rows.find(
       ({ channelId, ext }) => (directory.channel(channelId)?.accessNumber ?? '') + subscription.extension + ext === to,

@@ -3,7 +3,7 @@ import { clientOf, numberOf, type Platform, startPlatform } from '../../../test/
 import { dispatchBodies } from '../queue/batches.ts';
 import { balanceOf } from '../money/ledger.ts';
 import { type Outcome, record } from './messages.ts';
-import { messageIdOf } from '../model/ids.ts';
+import { chunkIdOf, messageIdOf } from '../model/ids.ts';
 import { messageStatus } from '../model/statuses.ts';
 
 let platform: Platform;
@@ -21,7 +21,7 @@ it('outcomes recorded again after an unknown commit move no money twice, also wh
   const app = await platform.startApp({ roles: ['api'] });
   const client = clientOf(app, customer);
   const { msgId } = await client.submit([0, 1, 2, 3].map((n) => numberOf('0007', n)));
-  const chunkId = BigInt(msgId) * 64n;
+  const chunkId = chunkIdOf(BigInt(msgId), 0);
   const [body] = await dispatchBodies(db.sql, accountId, [chunkId]);
   if (!body) throw new Error('no chunk');
   const outcomes = body.phones.map(

@@ -10,7 +10,7 @@ import type { Sql } from '../../db/db.ts';
 import { addDays } from '../../std/shanghai.ts';
 import type { Directory } from '../config/directory.ts';
 import { type Conclusion, conclude } from '../money/ledger.ts';
-import { batchIdOf } from '../model/ids.ts';
+import { batchIdOf, batchOf, messagesOfBatch, messagesOfChunk } from '../model/ids.ts';
 import { isFinal, type MessageStatus, messageStatus } from '../model/statuses.ts';
 import { destinations, reportsFrom } from '../events/owed.ts';
 import { learnPorted } from '../numbers/portability.ts';
@@ -126,7 +126,7 @@ async function presentOf(sql: Sql, outcomes: readonly Outcome[]): Promise<Readon
 export async function recordedOf(sql: Sql, accountId: bigint, chunkId: bigint, day: string): Promise<ReadonlySet<bigint>> {
   const rows = await sql<{ id: bigint }[]>`
     select id from messages
-    where account_id = ${accountId} and day = ${day} and id between ${chunkId * 512n} and ${chunkId * 512n + 511n}`;
+    where account_id = ${accountId} and day = ${day} and id ${messagesOfChunk(sql, chunkId)}`;
   return new Set(rows.map(({ id }) => id));
 }
 
@@ -199,11 +199,11 @@ async function end(
       where account_id = ${accountId} and day between ${days[0]} and ${days[1]} and id = any(${ids}::bigint[])
         and status = ${messageStatus.sent}
       returning id, day, subscription_id, cost_e4, price_e4, paid)
-    select subscription_id as "subscriptionId", id / 32768 as "batchId", day, array_agg(id) as ids,
+    select subscription_id as "subscriptionId", ${batchOf(sql, sql`id`)} as "batchId", day, array_agg(id) as ids,
            coalesce(min(id) filter (where not paid), 0) as seq,
            coalesce(sum(price_e4) filter (where not paid and cost_e4 > 0), 0)::bigint as "settledE4",
            coalesce(sum(price_e4) filter (where not paid and cost_e4 = 0), 0)::bigint as "releasedE4"
-    from ended group by subscription_id, id / 32768, day`;
+    from ended group by subscription_id, ${batchOf(sql, sql`id`)}, day`;
 }
 
 /**
@@ -403,18 +403,16 @@ export async function expire(sql: Sql, directory: Directory, day: string, overdu
   return total;
 }
 
-/** Whether any message of a day is queued, or waits for its report. Reads the day once. */
-export async function hasUnfinished(sql: Sql, day: string): Promise<boolean> {
-  const [row] = await sql<[{ unfinished: boolean }]>`
-    with queued as materialized (select account_id, chunk_id from dispatch_queue)
-    select exists (select 1 from queued q join chunks c on c.id = q.chunk_id and c.account_id = q.account_id where c.day = ${day})
-        or exists (select 1 from messages where day = ${day} and status < ${messageStatus.delivered}) as unfinished`;
-  return row.unfinished;
+/** Whether any message of a day waits for its report. Reads the day once. */
+export async function isAwaitingReports(sql: Sql, day: string): Promise<boolean> {
+  const [row] = await sql<[{ awaiting: boolean }]>`
+    select exists (select 1 from messages where day = ${day} and status < ${messageStatus.delivered}) as awaiting`;
+  return row.awaiting;
 }
 
 /** Forgets the late reports of these batches. */
 export async function purgeLateReports(sql: Sql, accountId: bigint, batchIds: readonly bigint[]): Promise<void> {
   await sql`
     delete from late_reports l using unnest(${batchIds}::bigint[]) as b(id)
-    where l.account_id = ${accountId} and l.id between b.id * 32768 and b.id * 32768 + 32767`;
+    where l.account_id = ${accountId} and l.id ${messagesOfBatch(sql, sql`b.id`)}`;
 }

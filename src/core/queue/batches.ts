@@ -7,7 +7,7 @@
  */
 import type { Sql } from '../../db/db.ts';
 import { groupBy } from '../../std/group.ts';
-import { batchIdOf } from '../model/ids.ts';
+import { batchIdOf, batchOf, batchOfChunk, chunkIdOf, chunkNumberOf, chunksOfBatch, messageRangeOf } from '../model/ids.ts';
 import { Refusal, RepeatedRequest, type RequestSubject } from '../model/refusals.ts';
 import type { ContentKindName, Receipt, RequestKey, StoredPackage } from '../model/submission.ts';
 import { usualForm } from '../model/numbers.ts';
@@ -111,7 +111,7 @@ export async function dispatchBodies(sql: Sql, accountId: bigint, chunkIds: read
   return sql<DispatchBody[]>`
     select c.id, c.account_id as "accountId", c.subscription_id as "subscriptionId", c.day, c.segments::int, c.price_e4 as "priceE4",
            c.phones, c.forms, coalesce(b.kind, case when b.package is null then 'card' else 'package' end) as kind, b.content, b.package, b.ext
-    from chunks c join batches b on b.id = c.id / 64 and b.account_id = ${accountId}
+    from chunks c join batches b on b.id = ${batchOfChunk(sql, sql`c.id`)} and b.account_id = ${accountId}
     where c.account_id = ${accountId} and c.id = any(${chunkIds}::bigint[])`;
 }
 
@@ -132,15 +132,15 @@ export async function reviewChunks(sql: Sql, accountId: bigint, batchId: bigint)
   return sql<ReviewChunk[]>`
     select c.id, c.phones, c.forms, c.parameters, c.segments::int, c.price_e4 as "priceE4", b.send_at as "sendAt"
     from chunks c join batches b on b.account_id = ${accountId} and b.id = ${batchId}
-    where c.account_id = ${accountId} and c.id between ${batchId * 64n} and ${batchId * 64n + 63n} and c.review
+    where c.account_id = ${accountId} and c.id ${chunksOfBatch(sql, batchId)} and c.review
     order by c.id`;
 }
 
 /** The highest chunk number that a batch has used. */
 export async function lastChunkNumber(sql: Sql, accountId: bigint, batchId: bigint): Promise<number> {
   const [row] = await sql<{ last: bigint | null }[]>`
-    select max(id) as last from chunks where account_id = ${accountId} and id between ${batchId * 64n} and ${batchId * 64n + 63n}`;
-  return Number((row?.last ?? batchId * 64n) % 64n);
+    select max(id) as last from chunks where account_id = ${accountId} and id ${chunksOfBatch(sql, batchId)}`;
+  return chunkNumberOf(row?.last ?? chunkIdOf(batchId, 0));
 }
 
 /** Removes chunks whose recipients go on in others; none of them may have a message row. */
@@ -159,13 +159,16 @@ export type FrozenDay = Readonly<Record<string, readonly [count: number, costE4:
  * all accounts.
  */
 export async function freezeDay(sql: Sql, day: string, from: bigint, messages: number, at: Date): Promise<bigint | null> {
+  const [first] = messageRangeOf(from);
   const [last] = await sql<{ id: bigint }[]>`
-    select id from messages where day = ${day} and id >= ${from * 32768n} order by id offset ${messages} limit 1`;
+    select id from messages where day = ${day} and id >= ${first} order by id offset ${messages} limit 1`;
   const upTo = last ? batchIdOf(last.id) : null;
+  const end = upTo === null ? null : messageRangeOf(upTo)[1];
   await sql`
     with counted as (
-      select account_id, id / 32768 as batch_id, status, count(*) as n, coalesce(sum(cost_e4), 0)::bigint as cost from messages
-      where day = ${day} and id >= ${from * 32768n} and (${upTo}::bigint is null or id <= ${upTo}::bigint * 32768 + 32767)
+      select account_id, ${batchOf(sql, sql`id`)} as batch_id, status, count(*) as n, coalesce(sum(cost_e4), 0)::bigint as cost
+      from messages
+      where day = ${day} and id >= ${first} and (${end}::bigint is null or id <= ${end})
       group by 1, 2, 3),
     totals as (
       select account_id, batch_id, jsonb_build_object(${day}::text, jsonb_object_agg(status, jsonb_build_array(n, cost))) as totals
@@ -175,7 +178,7 @@ export async function freezeDay(sql: Sql, day: string, from: bigint, messages: n
         -- The last of its days. A card goes on opening as long as its template promises.
         case when not exists (
           select 1 from chunks c
-          where c.account_id = b.account_id and c.id between b.id * 64 and b.id * 64 + 63 and c.day <> ${day}
+          where c.account_id = b.account_id and c.id ${chunksOfBatch(sql, sql`b.id`)} and c.day <> ${day}
             and not coalesce(b.frozen ? c.day::text, false))
           then greatest(${at}::timestamptz, (
             select least(b.created_at + make_interval(days => p.link_days), p.valid_until) from templates p
@@ -207,7 +210,7 @@ export async function purgeable(sql: Sql, days: readonly string[], at: Date, lim
 export async function purgeBatches(sql: Sql, accountId: bigint, batchIds: readonly bigint[], at: Date): Promise<void> {
   await sql`
     delete from chunks c using unnest(${batchIds}::bigint[]) as b(id)
-    where c.account_id = ${accountId} and c.id between b.id * 64 and b.id * 64 + 63`;
+    where c.account_id = ${accountId} and c.id ${chunksOfBatch(sql, sql`b.id`)}`;
   await sql`
     update batches set content = '', package = null, purge_at = null, purged_at = ${at}
     where account_id = ${accountId} and id = any(${batchIds}::bigint[])`;
@@ -272,7 +275,7 @@ export async function purgeRequestIds(sql: Sql, at: Date, limit: number): Promis
 export async function rebuildReceipt(sql: Sql, accountId: bigint, batchId: bigint): Promise<Receipt> {
   const rows = await sql<{ phones: bigint[]; forms: (string | null)[] | null; codes: string[] }[]>`
     select phones, forms, codes from chunks
-    where account_id = ${accountId} and id between ${batchId * 64n} and ${batchId * 64n + 63n} and intercepted order by id`;
+    where account_id = ${accountId} and id ${chunksOfBatch(sql, batchId)} and intercepted order by id`;
   const intercepted = rows.flatMap(({ phones, forms, codes }) =>
     phones.map((phone, index) => ({ written: forms?.[index] ?? usualForm(phone), code: codes[index] ?? '' })),
   );

@@ -28,6 +28,7 @@ beforeAll(async () => {
 afterAll(() => management.stop());
 
 const at = new Date();
+const day = '2026-11-22';
 const take = (node: string, most = 1) =>
   management.db.transaction((sql) => takeLeases(sql, { channelId, connections: 2, most, node, leaseSeconds: 10 }));
 const claimWith = (lease: Lease) =>
@@ -38,7 +39,7 @@ const letExpire = ({ connection }: Lease) =>
 
 it('nothing is claimed or recorded under a lease that was taken by another node', async () => {
   const order = { accountId: 1n, subscriptionId: 1n, class: 1, readyAt: at, expiresAt: new Date(at.getTime() + 3600_000) };
-  await management.db.transaction((sql) => enqueue(sql, order, [{ channelId, chunkId: 64n, n: 10 }]));
+  await management.db.transaction((sql) => enqueue(sql, order, [{ channelId, chunkId: 64n, day, n: 10 }]));
   const [old] = await take('a');
   if (!old) throw new Error('no lease');
   await letExpire(old);
@@ -54,7 +55,7 @@ it('nothing is claimed or recorded under a lease that was taken by another node'
 
 it('a chunk that was claimed before is known as such, also if nothing of it was reserved', async () => {
   const order = { accountId: 1n, subscriptionId: 1n, class: 0, readyAt: at, expiresAt: new Date(at.getTime() + 3600_000) };
-  await management.db.transaction((sql) => enqueue(sql, order, [{ channelId, chunkId: 128n, n: 10 }]));
+  await management.db.transaction((sql) => enqueue(sql, order, [{ channelId, chunkId: 128n, day, n: 10 }]));
   const [lease] = await take('d');
   if (!lease) throw new Error('no lease');
   const claimNothing = () => management.db.transaction((sql) => claim(sql, { lease, class: 0, limit: 1, most: 500, budget: 0, at }));
@@ -91,7 +92,7 @@ async function leaseOf(channelId: bigint): Promise<Lease> {
 it('what was claimed under a lease that ran out is ready again, also if nobody ever takes that lease anew', async () => {
   const channelId = 8n;
   const lease = await leaseOf(channelId);
-  await management.db.transaction((sql) => enqueue(sql, order, [{ channelId, chunkId: 192n, n: 10 }]));
+  await management.db.transaction((sql) => enqueue(sql, order, [{ channelId, chunkId: 192n, day, n: 10 }]));
   expect(await claimWith(lease)).toHaveLength(1);
   const stateOf = async () =>
     (await management.db.sql`select state::int, reserved_upto::int from dispatch_queue where channel_id = ${channelId}`)[0];
@@ -106,7 +107,7 @@ it('what was claimed under a lease that ran out is ready again, also if nobody e
 it('a claim takes small chunks together and stops once it has enough messages', async () => {
   const channelId = 9n;
   const lease = await leaseOf(channelId);
-  const rows = [1, 1, 1, 400, 400, 400].map((n, index) => ({ channelId, chunkId: 256n + BigInt(index), n }));
+  const rows = [1, 1, 1, 400, 400, 400].map((n, index) => ({ channelId, chunkId: 256n + BigInt(index), day, n }));
   await management.db.transaction((sql) => enqueue(sql, order, rows));
   const claimMany = () => management.db.transaction((sql) => claim(sql, { lease, class: 1, limit: 128, most: 500, budget: 128, at }));
   const first = await claimMany();
@@ -160,11 +161,11 @@ it('what was planned is in nobody’s way, gets its place in line when it is due
     planned: readyAt > at,
   });
   const chunks = (accountId: bigint, count: number) =>
-    Array.from({ length: count }, (_, number) => ({ channelId, chunkId: accountId * 6400n + BigInt(number), n: 500 }));
+    Array.from({ length: count }, (_, number) => ({ channelId, chunkId: accountId * 6400n + BigInt(number), day, n: 500 }));
   // Account 1 plans a lot for later, account 2 sends a lot now.
   await enqueue(sql, order(1n, later), chunks(1n, 20));
   await enqueue(sql, order(2n, at), chunks(2n, 20));
-  await enqueue(sql, order(3n, later), [{ channelId, chunkId: 3n * 6400n, n: 500 }]);
+  await enqueue(sql, order(3n, later), [{ channelId, chunkId: 3n * 6400n, day, n: 500 }]);
   const claimed = async (limit: number, at: Date) => {
     const claims = await management.db.transaction((sql) => claim(sql, { lease, class: 1, limit, most: limit * 500, budget: 128, at }));
     return claims.map(({ accountId }) => accountId);

@@ -17,10 +17,13 @@
 import { createHash } from 'node:crypto';
 import { forEachOwner, planAnew, type Sql } from '../../db/db.ts';
 import { groupBy, groupInOrder } from '../../std/group.ts';
+import { chunksOfBatch } from '../model/ids.ts';
 
 export interface QueueRow {
   readonly channelId: bigint;
   readonly chunkId: bigint;
+  /** That its messages are recorded under. */
+  readonly day: string;
   readonly n: number;
 }
 
@@ -46,12 +49,13 @@ export async function enqueue(sql: Sql, order: QueueOrder, rows: readonly QueueR
     const line = planned ? sql`select 0::bigint as start` : lineOf(sql, channelId, order.accountId, total);
     return sql`
       with line as (${line})
-      insert into dispatch_queue (channel_id, chunk_id, account_id, subscription_id, n, class, rank, state, ready_at, expires_at, reserved_upto)
-      select ${channelId}, chunk_id, ${order.accountId}, ${order.subscriptionId}, n, ${order.class},
+      insert into dispatch_queue (channel_id, chunk_id, account_id, subscription_id, day, n, class, rank, state, ready_at, expires_at,
+                                  reserved_upto)
+      select ${channelId}, chunk_id, ${order.accountId}, ${order.subscriptionId}, day, n, ${order.class},
              case when ${planned}::boolean then 0 else line.start + o end, ${planned ? 2 : 0}::smallint, ${order.readyAt},
              ${order.expiresAt}, ${neverClaimed}::smallint
-      from line, unnest(${own.map(({ chunkId }) => chunkId)}::bigint[], ${own.map(({ n }) => n)}::smallint[], ${offsets}::bigint[])
-        as t(chunk_id, n, o)`;
+      from line, unnest(${own.map(({ chunkId }) => chunkId)}::bigint[], ${own.map(({ day }) => day)}::date[],
+                        ${own.map(({ n }) => n)}::smallint[], ${offsets}::bigint[]) as t(chunk_id, day, n, o)`;
   });
   await Promise.all(statements);
 }
@@ -96,7 +100,7 @@ export async function removePlanned(sql: Sql, channelIds: readonly bigint[], acc
     const rows = await sql<{ chunkId: bigint }[]>`
       delete from dispatch_queue
       where channel_id = ${channelId} and account_id = ${accountId} and state = 2
-        and chunk_id between ${batchId * 64n} and ${batchId * 64n + 63n}
+        and chunk_id ${chunksOfBatch(sql, batchId)}
       returning chunk_id as "chunkId"`;
     removed.push(...rows.map(({ chunkId }) => chunkId));
   }
@@ -395,6 +399,13 @@ export async function removeExpired(sql: Sql, expired: readonly Expired[]): Prom
       where channel_id = ${channelId} and chunk_id = any(${own.map(({ chunkId }) => chunkId)}::bigint[]) and state = 0`;
 }
 
+/** Whether chunks of a day wait, or are worked on. A sweep over all channels. */
+export async function isQueued(sql: Sql, day: string): Promise<boolean> {
+  const [row] = await sql<[{ queued: boolean }]>`
+    select exists (select 1 from dispatch_queue where day = ${day} or day is null) as queued`;
+  return row.queued;
+}
+
 // ── to another channel ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /** A chunk that nobody has claimed, and its place in line. */
@@ -438,10 +449,10 @@ export async function moveChunks(
   from: bigint,
   moves: readonly { readonly chunk: Waiting; readonly to: bigint }[],
 ): Promise<void> {
-  const taken = await sql<{ chunkId: bigint; readyAt: Date; expiresAt: Date; reservedUpto: number }[]>`
+  const taken = await sql<{ chunkId: bigint; day: string | null; readyAt: Date; expiresAt: Date; reservedUpto: number }[]>`
     delete from dispatch_queue
     where channel_id = ${from} and chunk_id = any(${moves.map(({ chunk }) => chunk.chunkId)}::bigint[]) and state = 0
-    returning chunk_id as "chunkId", ready_at as "readyAt", expires_at as "expiresAt", reserved_upto::int as "reservedUpto"`;
+    returning chunk_id as "chunkId", day, ready_at as "readyAt", expires_at as "expiresAt", reserved_upto::int as "reservedUpto"`;
   const rows = new Map(taken.map((row) => [row.chunkId, row]));
   const lines = [...groupBy(moves, ({ chunk, to }) => `${to}/${chunk.accountId}`).values()].flatMap((own) => {
     const [first] = own;
@@ -454,12 +465,14 @@ export async function moveChunks(
     const put = chunks.map((chunk) => ({ ...chunk, ...rows.get(chunk.chunkId) }));
     return sql`
       with line as (${lineOf(sql, to, accountId, total)})
-      insert into dispatch_queue (channel_id, chunk_id, account_id, subscription_id, n, class, rank, state, ready_at, expires_at, reserved_upto)
-      select ${to}, chunk_id, ${accountId}, subscription_id, n, class, line.start + o, 0, ready_at, expires_at, reserved_upto
-      from line, unnest(${put.map((c) => c.chunkId)}::bigint[], ${put.map((c) => c.subscriptionId)}::bigint[], ${put.map((c) => c.n)}::smallint[],
-                        ${put.map((c) => c.class)}::smallint[], ${offsets}::bigint[], ${put.map((c) => c.readyAt ?? null)}::timestamptz[],
+      insert into dispatch_queue (channel_id, chunk_id, account_id, subscription_id, day, n, class, rank, state, ready_at, expires_at,
+                                  reserved_upto)
+      select ${to}, chunk_id, ${accountId}, subscription_id, day, n, class, line.start + o, 0, ready_at, expires_at, reserved_upto
+      from line, unnest(${put.map((c) => c.chunkId)}::bigint[], ${put.map((c) => c.subscriptionId)}::bigint[],
+                        ${put.map((c) => c.day ?? null)}::date[], ${put.map((c) => c.n)}::smallint[], ${put.map((c) => c.class)}::smallint[],
+                        ${offsets}::bigint[], ${put.map((c) => c.readyAt ?? null)}::timestamptz[],
                         ${put.map((c) => c.expiresAt ?? null)}::timestamptz[], ${put.map((c) => c.reservedUpto ?? null)}::smallint[])
-        as t(chunk_id, subscription_id, n, class, o, ready_at, expires_at, reserved_upto)`;
+        as t(chunk_id, subscription_id, day, n, class, o, ready_at, expires_at, reserved_upto)`;
   });
   await Promise.all(statements);
 }

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { startManagement, type TestManagement } from '../../../test/kit/management.ts';
 import { createAccount, createSubscription } from '../catalogue/accounts.ts';
+import { chunkIdOf } from '../model/ids.ts';
 import { insertChunks } from './batches.ts';
 import { changeChannel, createChannel } from '../catalogue/channels.ts';
 import { changePool, createPool } from '../catalogue/pools.ts';
@@ -20,7 +21,8 @@ const [sick, wide, narrow] = [1n, 2n, 3n] as const;
 const mobile = 8613800138000n;
 const telecom = 8618900138000n;
 const at = new Date();
-let chunks = 0n;
+const day = '2026-11-22';
+let batches = 0n;
 
 beforeAll(async () => {
   office = await startManagement();
@@ -66,7 +68,7 @@ const force = (id: bigint, forcedHealth: 'unhealthy' | null) => change(office, (
 
 /** Puts a chunk of these recipients in line on the sick channel. */
 async function put(phones: bigint[]): Promise<bigint> {
-  const id = (chunks += 64n);
+  const id = chunkIdOf(++batches, 0);
   const { account, subscription } = tenancy;
   const common = { accountId: account.id, subscriptionId: subscription.id };
   await office.db.transaction(async (sql) => {
@@ -74,7 +76,7 @@ async function put(phones: bigint[]): Promise<bigint> {
       {
         id,
         ...common,
-        day: '2026-11-22',
+        day,
         segments: 1,
         priceE4: 1n,
         intercepted: false,
@@ -87,7 +89,7 @@ async function put(phones: bigint[]): Promise<bigint> {
       },
     ]);
     const expiresAt = new Date(at.getTime() + 3600_000);
-    await enqueue(sql, { ...common, class: 1, readyAt: at, expiresAt }, [{ channelId: sick, chunkId: id, n: phones.length }]);
+    await enqueue(sql, { ...common, class: 1, readyAt: at, expiresAt }, [{ channelId: sick, chunkId: id, day, n: phones.length }]);
   });
   return id;
 }

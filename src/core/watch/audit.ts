@@ -7,6 +7,7 @@
  */
 import type { Db, Sql } from '../../db/db.ts';
 import { eventsGivenUpBefore } from '../config/settings.ts';
+import { batchOf, batchOfChunk, chunkOf, indexInChunk, messageInBatch, messagesOfBatch } from '../model/ids.ts';
 
 export interface Disagreement {
   readonly check: string;
@@ -38,9 +39,11 @@ const owed = (sql: Sql, kind: 1 | 2 | 3) => sql`
          count(distinct replay) = count(*) and max(replay) = count(*) - 1
            and coalesce(min(replay) filter (where waits) = max(replay), true) as is_one
   from (
-    select account_id, id / 32768 * 32768 + unnest(indexes) as id, replay, true as waits from parcels where kind = ${kind}
+    select account_id, ${messageInBatch(sql, batchOf(sql, sql`id`), sql`unnest(indexes)`)} as id, replay, true as waits
+    from parcels where kind = ${kind}
     union all
-    select account_id, id / 32768 * 32768 + unnest(indexes), replay, false from handovers where kind = ${kind}) as passages
+    select account_id, ${messageInBatch(sql, batchOf(sql, sql`id`), sql`unnest(indexes)`)}, replay, false
+    from handovers where kind = ${kind}) as passages
   group by account_id, id`;
 const foundOf = (sql: Sql) => sql`coalesce('replays ' || owed.replays, 'none')`;
 
@@ -53,10 +56,10 @@ const checks: Record<string, Check> = {
 
   'what a batch holds is the price of its messages that have not ended': (sql, { days }) => sql<Omit<Disagreement, 'check'>[]>`
     with queued as (
-      select account_id, id / 64 as batch_id, sum(cardinality(phones) * price_e4)::bigint as price from chunks
+      select account_id, ${batchOfChunk(sql, sql`id`)} as batch_id, sum(cardinality(phones) * price_e4)::bigint as price from chunks
       where not intercepted and day = any(${days}::date[]) group by 1, 2),
     ended as (
-      select account_id, id / 32768 as batch_id, sum(price_e4)::bigint as price from messages
+      select account_id, ${batchOf(sql, sql`id`)} as batch_id, sum(price_e4)::bigint as price from messages
       where status >= 10 or paid group by 1, 2),
     ledger as (
       select account_id, batch_id, sum(held_e4)::bigint as held from ledger_entries where batch_id > 0 group by 1, 2)
@@ -67,7 +70,7 @@ const checks: Record<string, Check> = {
   'what a batch has cost is what its messages cost': (sql, { days }) => sql<Omit<Disagreement, 'check'>[]>`
     with cost as (
       select account_id, batch_id, sum(cost)::bigint as cost from (
-        select account_id, id / 32768 as batch_id, sum(cost_e4) as cost from messages where cost_e4 is not null group by 1, 2
+        select account_id, ${batchOf(sql, sql`id`)} as batch_id, sum(cost_e4) as cost from messages where cost_e4 is not null group by 1, 2
         union all
         select b.account_id, b.id, (n ->> 1)::bigint from batches b, jsonb_each(b.frozen) as d(day, totals), jsonb_each(totals) as s(status, n)
         where d.day <> all(${days}::text[])) kept_and_frozen
@@ -100,7 +103,7 @@ const checks: Record<string, Check> = {
     counted as (
       select d.account_id, d.batch_id, d.day, m.status, count(*) as n, coalesce(sum(m.cost_e4), 0)::bigint as cost
       from days d join messages m
-        on m.account_id = d.account_id and m.day = d.day and m.id between d.batch_id * 32768 and d.batch_id * 32768 + 32767
+        on m.account_id = d.account_id and m.day = d.day and m.id ${messagesOfBatch(sql, sql`d.batch_id`)}
       group by 1, 2, 3, 4)
     select 'batch ' || batch_id || ' on ' || day as subject, coalesce(counted.n, 0) || ' × ' || status || ', ' || coalesce(counted.cost, 0) as expected,
            coalesce(frozen.n, 0) || ' × ' || status || ', ' || coalesce(frozen.cost, 0) as found
@@ -108,18 +111,20 @@ const checks: Record<string, Check> = {
     where (frozen.n, frozen.cost) is distinct from (counted.n, counted.cost)`,
 
   'a chunk that has left the queue has a message for every recipient': (sql, { days }) => sql<Omit<Disagreement, 'check'>[]>`
-    with rows as (select account_id, id / 512 as chunk_id, count(*) as n from messages group by 1, 2),
+    with rows as (select account_id, ${chunkOf(sql, sql`id`)} as chunk_id, count(*) as n from messages group by 1, 2),
     queued as materialized (select chunk_id from dispatch_queue)
     select 'chunk ' || c.id as subject, cardinality(c.phones)::text as expected, coalesce(rows.n, 0)::text as found
     from chunks c left join rows on rows.account_id = c.account_id and rows.chunk_id = c.id
     where coalesce(rows.n, 0) <> cardinality(c.phones) and c.day = any(${days}::date[])
       and not exists (select 1 from queued q where q.chunk_id = c.id)
       and not (c.review and coalesce(rows.n, 0) = 0 and exists (
-        select 1 from review_items r where r.account_id = c.account_id and r.batch_id = c.id / 64 and r.state = 'pending'))`,
+        select 1 from review_items r
+        where r.account_id = c.account_id and r.batch_id = ${batchOfChunk(sql, sql`c.id`)} and r.state = 'pending'))`,
 
   'what waits for a person is what its item says': (sql) => sql<Omit<Disagreement, 'check'>[]>`
     with waiting as (
-      select account_id, id / 64 as batch_id, sum(cardinality(phones)) as n, sum(cardinality(phones) * price_e4)::bigint as held
+      select account_id, ${batchOfChunk(sql, sql`id`)} as batch_id, sum(cardinality(phones)) as n,
+             sum(cardinality(phones) * price_e4)::bigint as held
       from chunks where review group by 1, 2)
     select 'review item ' || r.batch_id as subject, r.recipients || ' held for ' || r.held_e4 as expected,
            coalesce(n, 0) || ' held for ' || coalesce(held, 0) as found
@@ -129,10 +134,11 @@ const checks: Record<string, Check> = {
   'no message is without its chunk': (sql) => sql<Omit<Disagreement, 'check'>[]>`
     select 'message ' || m.id as subject, 'a chunk' as expected, 'none' as found from messages m
     where not exists (
-      select 1 from chunks c where c.account_id = m.account_id and c.id = m.id / 512 and m.id % 512 < cardinality(c.phones))`,
+      select 1 from chunks c where c.account_id = m.account_id and c.id = ${chunkOf(sql, sql`m.id`)}
+        and ${indexInChunk(sql, sql`m.id`)} < cardinality(c.phones))`,
 
   'a batch has as many recipients as its chunks': (sql) => sql<Omit<Disagreement, 'check'>[]>`
-    with rows as (select account_id, id / 64 as batch_id, sum(cardinality(phones)) as n from chunks group by 1, 2)
+    with rows as (select account_id, ${batchOfChunk(sql, sql`id`)} as batch_id, sum(cardinality(phones)) as n from chunks group by 1, 2)
     select 'batch ' || b.id as subject, b.recipients::text as expected, coalesce(rows.n, 0)::text as found
     from batches b left join rows on rows.account_id = b.account_id and rows.batch_id = b.id
     where b.recipients <> coalesce(rows.n, 0) and b.purged_at is null`,

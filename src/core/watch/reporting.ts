@@ -11,7 +11,7 @@ import type { Page, PageRequest } from '../config/management.ts';
 import { belowId, found, keyOf, mapPage, pageOf } from '../config/management.ts';
 import type { EventKind, EventKindName, MessageStatus } from '../model/statuses.ts';
 import type { StoredPackage } from '../model/submission.ts';
-import { batchIdOf, chunkOfMessage, indexOf } from '../model/ids.ts';
+import { batchIdOf, chunkOfMessage, chunksOfBatch, indexOf, messageOf, messagesOfBatch } from '../model/ids.ts';
 import { eventKind, eventKindName, messageStatus } from '../model/statuses.ts';
 import { parseNumber, usualForm } from '../model/numbers.ts';
 import { opened } from '../events/told.ts';
@@ -94,10 +94,10 @@ export async function listBatches(
 export async function getBatch(sql: Sql, accountId: bigint, id: bigint): Promise<BatchDetail> {
   const [days] = await sql<[{ first: string; last: string }]>`
     select min(day) as first, max(day) as last from chunks
-    where account_id = ${accountId} and id between ${id * 64n} and ${id * 64n + 63n}`;
+    where account_id = ${accountId} and id ${chunksOfBatch(sql, id)}`;
   const counted = await sql<Count[]>`
     select day, status::int, count(*) as n, coalesce(sum(cost_e4), 0)::bigint as "costE4" from messages
-    where account_id = ${accountId} and id between ${id * 32768n} and ${id * 32768n + 32767n}
+    where account_id = ${accountId} and id ${messagesOfBatch(sql, id)}
       and day between ${days.first}::date and ${days.last}::date
     group by day, status`;
   // Read last: a day is frozen before it goes, so what was not there to be counted is frozen here.
@@ -198,17 +198,19 @@ export async function searchMessages(
       from messages m
       where m.account_id = ${accountId} and m.phone = ${e164} and m.day between ${fromDay}::date and ${toDay}::date
         and (m.phone <> 0 or m.form = ${phone})),
-    lined as materialized (select chunk_id, channel_id from dispatch_queue where account_id = ${accountId}),
+    lined as materialized (
+      select chunk_id, channel_id from dispatch_queue
+      where account_id = ${accountId} and (day is null or day between ${fromDay}::date and ${toDay}::date)),
     waiting as (
-      select c.id * 512 + array_position(c.phones, ${e164}) - 1 as id, c.day, c.subscription_id,
+      select ${messageOf(sql, sql`c.id`, sql`array_position(c.phones, ${e164}) - 1`)} as id, c.day, c.subscription_id,
              c.forms ->> (array_position(c.phones, ${e164}) - 1) as form, q.channel_id, c.segments, c.price_e4
       from lined q join chunks c on c.account_id = ${accountId} and c.id = q.chunk_id
       where c.account_id = ${accountId} and c.day between ${fromDay}::date and ${toDay}::date and c.phones @> array[${e164}]::bigint[]),
     held as (
-      select c.id * 512 + array_position(c.phones, ${e164}) - 1 as id, c.day, c.subscription_id,
+      select ${messageOf(sql, sql`c.id`, sql`array_position(c.phones, ${e164}) - 1`)} as id, c.day, c.subscription_id,
              c.forms ->> (array_position(c.phones, ${e164}) - 1) as form, null::bigint as channel_id, c.segments, c.price_e4
       from review_items r join chunks c
-        on c.account_id = ${accountId} and c.id between r.batch_id * 64 and r.batch_id * 64 + 63 and c.review
+        on c.account_id = ${accountId} and c.id ${chunksOfBatch(sql, sql`r.batch_id`)} and c.review
       where r.account_id = ${accountId} and r.state = 'pending' and c.day between ${fromDay}::date and ${toDay}::date
         and c.phones @> array[${e164}]::bigint[])
     select id, ${accountId}::bigint as "accountId", subscription_id as "subscriptionId", day, ${e164}::bigint as phone, form, status::int,

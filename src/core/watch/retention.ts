@@ -21,7 +21,8 @@ import { addDays, dayBegins, shanghaiDay } from '../../std/shanghai.ts';
 import { forgetBatches, forgettable, freezeDay, purgeable, purgeBatches } from '../queue/batches.ts';
 import { purgeInboundParts, purgeReplies } from '../outcome/inbound.ts';
 import { compact } from '../money/ledger.ts';
-import { hasUnfinished, purgeLateReports } from '../outcome/messages.ts';
+import { isAwaitingReports, purgeLateReports } from '../outcome/messages.ts';
+import { isQueued } from '../queue/queue.ts';
 import type { PlatformSettings } from '../model/configuration.ts';
 import { awaitedDays, giveUpEvents, hasWaiting, ownPartitions } from '../events/owed.ts';
 import { purgePushes } from '../events/pushed.ts';
@@ -145,7 +146,8 @@ export function createRetention({ db, dialects, clock }: { db: Db; dialects: Dia
     // One look over a whole day that nobody has read for months may take its time.
     const isUnfinished = await db.transaction(async (sql) => {
       await sql.unsafe('set local statement_timeout = 600000');
-      return hasUnfinished(sql, day);
+      // In this order: what leaves the queue in between has its messages by then.
+      return (await isQueued(sql, day)) || (await isAwaitingReports(sql, day));
     });
     if (isUnfinished) return 'unfinished';
     if (!(await freeze(day, isStopping))) return 'stopped';

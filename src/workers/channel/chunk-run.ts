@@ -167,7 +167,7 @@ export function createChunkRun(claim: Claim, body: DispatchBody, policy: RunPoli
         to: String(body.phones[index]),
         from: policy.from,
         content: policy.content(index),
-        reference: (Number(body.id % 128n) * 512 + index) % 65536,
+        reference: Number(messageIdOf(body.id, index) % 65536n),
         more: outcomes + begun < n,
         ...(before ? { only: openParts(before) } : {}),
       };

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { bomb, film, picture, sound } from '../../../../test/kit/media.ts';
 import { md5 } from '../../../../test/kit/customers.ts';
 import { apiKey, demoAccount, type MmsPlatform, signatureOf, startMmsPlatform } from '../../../../test/kit/mms-platform.ts';
+import { chunksOfBatch, messagesOfBatch } from '../../../core/model/ids.ts';
 
 let platform: MmsPlatform;
 let image: string;
@@ -252,7 +253,7 @@ describe('batchSend', () => {
     expect(json['code']).toBe('OK');
     expect(Number(before) - Number(await balanceOf(1018))).toBe(2);
     const rows = await sql()<{ code: string }[]>`
-      select code from messages where id / 32768 = ${BigInt(String(json['task_id']))} order by code`;
+      select code from messages where id ${messagesOfBatch(sql(), BigInt(String(json['task_id'])))} order by code`;
     expect(rows.map(({ code }) => code)).toEqual(['WL:CWHM', 'WL:KHLJ']);
   });
 
@@ -260,7 +261,7 @@ describe('batchSend', () => {
     const phone = Array.from({ length: 10_000 }, (_, index) => `139${String(index).padStart(8, '0')}`);
     const { json } = await send({ phone });
     const [row] = await sql()<{ n: number }[]>`
-      select sum(cardinality(phones))::int as n from chunks where id / 64 = ${BigInt(String(json['task_id']))}`;
+      select sum(cardinality(phones))::int as n from chunks where id ${chunksOfBatch(sql(), BigInt(String(json['task_id'])))}`;
     expect(row?.n).toBe(10_000);
   });
 
@@ -459,7 +460,7 @@ describe('planned sending', () => {
     expect((await batchOf(past['task_id']))?.sendAt).toBeNull();
     const { json } = await send({ send_time: inDays(29.9) });
     const [row] = await sql()<{ state: number; day: string }[]>`
-      select q.state::int, c.day from dispatch_queue q join chunks c on c.id = q.chunk_id where c.id / 64 = ${BigInt(String(json['task_id']))}`;
+      select state::int, day from dispatch_queue where chunk_id ${chunksOfBatch(sql(), BigInt(String(json['task_id'])))}`;
     expect(row).toEqual({ state: 2, day: inDays(29.9).slice(0, 10) });
     expect(await code(send({ send_time: inDays(30.1) }))).toBe('SendTimeInvalid');
   });
@@ -484,7 +485,7 @@ describe('planned sending', () => {
     const query = `events?accountId=${demoAccount}&batchId=${String(json['task_id'])}&${days}`;
     const events = (await platform.manage('GET', query)).json['data'];
     expect((events as { code: string }[]).map(({ code }) => code).sort()).toEqual(['CANCELED', 'CANCELED', 'WL:KHLJ']);
-    expect(await sql()`select 1 from dispatch_queue where chunk_id / 64 = ${BigInt(String(json['task_id']))}`).toEqual([]);
+    expect(await sql()`select 1 from dispatch_queue where chunk_id ${chunksOfBatch(sql(), BigInt(String(json['task_id'])))}`).toEqual([]);
   });
 
   it('cannot be cancelled when it was never planned, or is somebody else’s', async () => {
