@@ -10,7 +10,7 @@
  * subscription speaks then. It stays owed in that dialect, even if the subscription changes its dialect later.
  */
 import { type Db, type Fragment, planAnew, type Sql } from '../../db/db.ts';
-import { groupBy } from '../../std/group.ts';
+import { groupBy, groupInOrder } from '../../std/group.ts';
 import type { Directory, Tenancy } from '../config/directory.ts';
 import type { Medium } from '../model/configuration.ts';
 import type { Dialects, ReplyEvent, ReportEvents } from '../model/dialect.ts';
@@ -368,7 +368,7 @@ export async function giveUpEvents(sql: Sql, dialects: Dialects, day: string, al
   const found = await sql<{ accountId: bigint; id: bigint }[]>`
     select account_id as "accountId", id from parcels where ${which()} limit ${limit}`;
   let given = 0;
-  for (const [accountId, own] of byAccount(found)) {
+  for (const [accountId, own] of groupInOrder(found, (parcel) => parcel.accountId)) {
     const locked = await sql<{ id: bigint; kind: EventKind }[]>`
       select id, kind::int from parcels
       where account_id = ${accountId} and id = any(${own.map(({ id }) => id)}::bigint[]) and ${which()}
@@ -381,10 +381,6 @@ export async function giveUpEvents(sql: Sql, dialects: Dialects, day: string, al
   }
   return given;
 }
-
-/** The rows of each account, in the order of the accounts, so that two transactions lock accounts in the same order. */
-export const byAccount = <Row extends { readonly accountId: bigint }>(rows: readonly Row[]): [bigint, Row[]][] =>
-  [...groupBy(rows, ({ accountId }) => accountId)].sort(([a], [b]) => (a < b ? -1 : 1));
 
 /** Whether any event of a day still waits, whatever its state. */
 export async function hasWaiting(sql: Sql, day: string): Promise<boolean> {

@@ -8,13 +8,12 @@
  */
 import { performance } from 'node:perf_hooks';
 import { type Db, planAnew, type Sql } from '../../db/db.ts';
-import { groupBy } from '../../std/group.ts';
+import { groupBy, groupInOrder } from '../../std/group.ts';
 import type { Directory } from '../config/directory.ts';
 import type { AuditEvent, ReplyEvent, ReportEvents } from '../model/dialect.ts';
 import { type EventKind, eventKind, eventKindName } from '../model/statuses.ts';
 import {
   beginPush,
-  byAccount,
   carriedIn,
   type Endpoint,
   endPush,
@@ -146,7 +145,7 @@ export function createPushes({ db, directory, clock }: { db: Db; directory: Dire
 
   async function settleIn(sql: Sql, results: readonly PushResult[], attemptIds: readonly bigint[], at: Date): Promise<void> {
     const numbered = results.map((result, index) => ({ ...result, pushId: attemptIds[index] ?? 0n, accountId: result.endpoint.accountId }));
-    for (const [accountId, own] of byAccount(numbered)) {
+    for (const [accountId, own] of groupInOrder(numbered, (result) => result.accountId)) {
       await insertAttempts(sql, accountId, own, at);
       for (const [kind, same] of groupBy(own, ({ endpoint }) => eventKind[endpoint.kind])) {
         const claimIds = [...new Set(same.map(({ claimId }) => claimId))];
@@ -251,7 +250,7 @@ export function createPushes({ db, directory, clock }: { db: Db; directory: Dire
         const [, lost] = await Promise.all([planAnew(sql), query]);
         type Row = Parcel & Omit<Endpoint, 'kind'> & { kind: EventKind; claimId: bigint };
         const rows: Row[] = [];
-        for (const [accountId, own] of byAccount(lost))
+        for (const [accountId, own] of groupInOrder(lost, (parcel) => parcel.accountId))
           rows.push(
             ...(await sql<Row[]>`
               select id, account_id as "accountId", dialect, endpoint as owner, kind::int, tries::int, cardinality(indexes) as size,
