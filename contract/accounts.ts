@@ -1,4 +1,4 @@
-/** Accounts: customers, with what authenticates them and where their events go. */
+/** Accounts: customers, with their credentials and push URLs. */
 import { Type } from 'typebox';
 import { configId, name, named, optional, phone, pushUrl, strict, time } from './bricks.ts';
 
@@ -6,10 +6,10 @@ export const accountSchema = named('Account', {
   id: configId,
   name: Type.String(),
   apiId: Type.String(),
-  ipAllowList: Type.Array(Type.String(), { description: 'Addresses or CIDR ranges; empty: open.' }),
+  ipAllowList: Type.Array(Type.String(), { description: 'Addresses or CIDR ranges; empty: every address is allowed.' }),
   locked: Type.Boolean(),
   pushUrls: Type.Record(Type.String(), Type.String()),
-  exemptNumbers: Type.Array(Type.String(), { description: 'Numbers that no list and no cap stops.' }),
+  exemptNumbers: Type.Array(Type.String(), { description: 'Numbers to which no blocklist and no cap applies.' }),
   createdAt: time,
 });
 const accountSettings = {
@@ -20,5 +20,5 @@ const accountSettings = {
 };
 export const newAccount = strict({ name, ...optional(accountSettings) });
 export const accountChange = strict(optional({ name, ...accountSettings }));
-export const apiKeySchema = named('ApiKey', { apiKey: Type.String({ description: 'Shown only now.' }) });
+export const apiKeySchema = named('ApiKey', { apiKey: Type.String({ description: 'Shown only in this answer.' }) });
 export const createdAccountSchema = named('CreatedAccount', { ...accountSchema.properties, ...apiKeySchema.properties });

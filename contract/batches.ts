@@ -13,10 +13,13 @@ export const batchSchema = named('Batch', {
   package: nullable(Type.Object({ subject: Type.String(), frames })),
   recipients: Type.Integer({ description: 'Distinct numbers, intercepted ones included.' }),
   createdAt: time,
-  sendAt: nullable(Type.String({ format: 'date-time', description: 'When it was planned to be sent; null: at once.' })),
+  sendAt: nullable(Type.String({ format: 'date-time', description: 'The planned time; null: sent at once.' })),
   cancelledAt: nullable(time),
   purgedAt: nullable(
-    Type.String({ format: 'date-time', description: 'When its content and recipients went, past retention; its totals stay.' }),
+    Type.String({
+      format: 'date-time',
+      description: 'When its content and recipients were deleted at the end of retention; its totals stay.',
+    }),
   ),
 });
 const count = Type.Integer();

@@ -15,14 +15,16 @@ export const blockedNumberQuery = strict({ ...page, phone: Type.Optional(phone) 
 export const blockedNumbers = strict({ numbers: Type.Array(phone, { minItems: 1, maxItems: 10_000 }) });
 export const addedSchema = named('Added', { added: Type.Integer({ description: 'How many were not on the list before.' }) });
 export const removedSchema = named('Removed', { removed: Type.Integer({ description: 'How many were on the list.' }) });
-export const numberLines = file('One number a line, in any form; a first line `number` and empty lines are passed over.');
+export const numberLines = file('One number per line, in any usual form; a first line `number` and empty lines are skipped.');
 export const numberImportQuery = strict(
-  optional({ invalid: Type.Enum(['refuse', 'skip'], { description: 'refuse (the default): a line that is no number refuses the file.' }) }),
+  optional({
+    invalid: Type.Enum(['refuse', 'skip'], { description: 'refuse (the default): a line that is not a number refuses the whole file.' }),
+  }),
 );
 export const numberImportSchema = named('NumberImport', {
   rows: Type.Integer({ description: 'Lines that are numbers.' }),
   added: Type.Integer(),
-  present: Type.Integer({ description: 'Lines whose number was on the list, or came before.' }),
-  skipped: Type.Integer({ description: 'Lines that are no numbers, with invalid=skip.' }),
-  problems: Type.Array(Type.String(), { description: 'What was wrong with the first of them.' }),
+  present: Type.Integer({ description: 'Lines whose number was on the list already, or earlier in the file.' }),
+  skipped: Type.Integer({ description: 'Lines that are not numbers, with invalid=skip.' }),
+  problems: Type.Array(Type.String(), { description: 'What is wrong with the first skipped lines.' }),
 });

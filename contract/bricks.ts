@@ -1,4 +1,4 @@
-/** What the schemas of several things are made of: ids, money, times, pages, and whose a thing is. */
+/** Parts that several schemas share: ids, money, times, pages, and the account of a thing. */
 import { type Static, type TProperties, type TSchema, Type } from 'typebox';
 
 export const strict = <Properties extends TProperties>(properties: Properties) => Type.Object(properties, { additionalProperties: false });
@@ -7,10 +7,10 @@ export const optional = <Properties extends TProperties>(properties: Properties)
 export const nullable = <Schema extends TSchema>(schema: Schema) => Type.Union([schema, Type.Null()]);
 export const named = <Properties extends TProperties>($id: string, properties: Properties) => Type.Object(properties, { $id });
 
-/** A thing by its name, so that the OpenAPI document describes it once. */
+/** Refers to a schema by its name, so that the OpenAPI document describes it once. */
 export const ref = <Schema extends TSchema>(schema: Schema & { $id?: string }) => Type.Unsafe<Static<Schema>>(Type.Ref(`${schema.$id}#`));
 
-/** One page of a list of these. */
+/** One page of a list of such things. */
 export const listOf = <Schema extends TSchema>(schema: Schema) =>
   Type.Object({
     data: Type.Array(ref(schema)),
@@ -19,7 +19,7 @@ export const listOf = <Schema extends TSchema>(schema: Schema) =>
 
 export const configId = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER });
 export const recordId = Type.String({ pattern: '^[0-9]{1,18}$' });
-/** Shorter, since a message's id is its batch's times 32,768 and more. */
+/** Shorter than `recordId`, because a message's id is its batch's id times 32,768 and more. */
 export const batchId = Type.String({ pattern: '^[0-9]{1,14}$' });
 export const money = Type.String({
   description: 'In the unit of the product; two decimals, up to four where they are not zero.',
@@ -34,7 +34,7 @@ export const moneyWritten = Type.Union(
 export const time = Type.String({ format: 'date-time', examples: ['2026-07-16T09:30:05.000+08:00'] });
 export const day = Type.String({ pattern: '^2[0-9]{3}-[0-9]{2}-[0-9]{2}$', description: 'A calendar day in Asia/Shanghai, YYYY-MM-DD.' });
 export const name = Type.String({ minLength: 1, maxLength: 100 });
-export const phone = Type.String({ minLength: 1, maxLength: 32, description: 'In any form in which customers write numbers.' });
+export const phone = Type.String({ minLength: 1, maxLength: 32, description: 'In any usual form.' });
 export const digits = (maxLength: number) => Type.String({ pattern: `^[0-9]{1,${maxLength}}$` });
 export const pushUrl = nullable(Type.String({ maxLength: 2000, description: 'http or https; null or empty removes it.' }));
 
@@ -45,30 +45,30 @@ export const sendingWindow = nullable(
     { from: timeOfDay, to: timeOfDay, mode: Type.Enum(['intercept', 'review']) },
     {
       additionalProperties: false,
-      description: 'When batches may be sent, in Asia/Shanghai, and what becomes of them outside it; null: always.',
+      description: 'When batches may be sent, in Asia/Shanghai, and what happens to them at other times; null: always.',
     },
   ),
 );
 
-/** Where a number is, and with whom. */
+/** The place of a number: its carrier, province and city. */
 export const place = {
   carriers: Type.Array(Type.Enum(['mobile', 'unicom', 'telecom', 'broadcast', 'international']), {
-    description: 'Whose it is: one; or those it may be with, of a number that was ported to nobody knows whom.',
+    description: 'Its carrier; several if the number was ported and its new carrier is not known.',
   }),
   province: nullable(Type.String({ examples: ['广东'] })),
   city: nullable(Type.String({ examples: ['广州'] })),
 };
 
 export const page = {
-  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 500, description: 'Rows a page; 50 if left out.' })),
-  cursor: Type.Optional(Type.String({ maxLength: 500, description: 'The `next` of the page before.' })),
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 500, description: 'Rows per page; 50 if left out.' })),
+  cursor: Type.Optional(Type.String({ maxLength: 500, description: 'The `next` of the previous page.' })),
 };
 export const whose = {
   accountId: Type.Optional(
     Type.Integer({
       minimum: 1,
       maximum: Number.MAX_SAFE_INTEGER,
-      description: 'For the operator; a token of an account sees its own only.',
+      description: 'For the operator; an account’s token sees only its own.',
     }),
   ),
 };
@@ -86,5 +86,5 @@ export const medium = { medium: Type.Enum(['aim', 'mms', 'sms']), unit: Type.Enu
 /** Files are streamed and checked line by line. */
 export const file = (description: string) => Type.Unsafe<unknown>(Type.String({ description }));
 
-/** A number that a list may be narrowed to. */
+/** A number by which a list can be filtered. */
 export const optionalPhone = { phone: Type.Optional(phone) };

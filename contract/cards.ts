@@ -1,4 +1,4 @@
-/** The card of a template of smart SMS. What is in it beyond this, such as its placeholders, the platform checks itself. */
+/** The card of a smart SMS template. The platform itself checks what a schema cannot, such as placeholders. */
 import { Type } from 'typebox';
 
 const buttonSchema = Type.Object(

@@ -1,4 +1,4 @@
-/** The protocols that channels speak, and what each of them wants to know. The schemas of settings themselves belong to the program. */
+/** The channel kinds: protocols with their settings. The schemas of the settings themselves belong to the channels' code. */
 import { Type } from 'typebox';
 import { named, nullable } from './bricks.ts';
 
@@ -13,6 +13,9 @@ export const channelKindSchema = named('ChannelKind', {
   }),
   secret: Type.Object({ title: words }, { description: 'What the carrier calls the `secret` of a channel.' }),
   door: nullable(
-    Type.Object({ path: Type.String() }, { description: 'Where the carrier posts reports and replies to; {id} is the channel’s.' }),
+    Type.Object(
+      { path: Type.String() },
+      { description: 'The path to which the carrier posts reports and replies; {id} is the channel’s id.' },
+    ),
   ),
 });

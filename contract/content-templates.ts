@@ -1,4 +1,4 @@
-/** Content templates: texts that pass, stop, or go to a person. */
+/** Content templates: patterns of texts that pass, are intercepted, or go to review. */
 import { Type } from 'typebox';
 import { configId, named, nullable, optional, page, strict, time, whose } from './bricks.ts';
 
@@ -6,16 +6,16 @@ const contentVerdict = Type.Enum(['intercept', 'review', 'pass']);
 const templateText = Type.String({
   minLength: 1,
   maxLength: 2000,
-  description: 'Of a whole text; wildcards {N}, {name:N}, ${name:N}, $name:N$ stand for 1…N characters, 35 without N.',
+  description: 'Pattern of a whole text; the wildcards {N}, {name:N}, ${name:N}, $name:N$ stand for 1…N characters, 35 without N.',
   examples: ['【鸿雁】您的验证码是{6}，{:10}内有效。'],
 });
 const note = Type.String({ maxLength: 500 });
 export const contentTemplateSchema = named('ContentTemplate', {
   id: configId,
-  accountId: nullable(Type.Integer({ description: 'Null: the platform’s, for every account.' })),
+  accountId: nullable(Type.Integer({ description: 'Null: a template of the platform, for every account.' })),
   text: Type.String(),
   verdict: nullable(
-    Type.Enum(['intercept', 'review', 'pass'], { description: 'Null: an account’s, on which the operator has not decided.' }),
+    Type.Enum(['intercept', 'review', 'pass'], { description: 'Null: an account’s template on which the operator has not decided.' }),
   ),
   enabled: Type.Boolean(),
   note: Type.String(),

@@ -1,4 +1,4 @@
-/** Events: what is owed to customers, or was handed over. */
+/** Events: reports, replies and audits for customers, waiting or handed over. */
 import { Type } from 'typebox';
 import {
   batchId,
@@ -19,7 +19,7 @@ import {
 export const eventKind = Type.Enum(['report', 'reply', 'audit']);
 const eventState = Type.Enum(['waiting', 'failed', 'kept', 'handed_over'], {
   description:
-    'failed: pushed in vain as often as the dialect allows. kept: there was no URL to push it to, and nobody can pull it. Both wait for a replay.',
+    'failed: every push that the dialect allows has failed. kept: there was no push URL, and the dialect has no pull. Both stay until a replay.',
 });
 export const eventSchema = named('Event', {
   id: recordId,
@@ -27,9 +27,9 @@ export const eventSchema = named('Event', {
   batchId: nullable(batchId),
   subscriptionId: nullable(configId),
   state: eventState,
-  route: Type.Enum(['pull', 'push'], { description: 'How it is, or was, handed over.' }),
+  route: Type.Enum(['pull', 'push'], { description: 'How it is or was handed over.' }),
   pushId: nullable(recordId),
-  tries: Type.Integer({ description: 'How often a push of it was begun, since it last began to wait.' }),
+  tries: Type.Integer({ description: 'How many pushes of it have begun since it last began to wait.' }),
   dueAt: nullable(Type.String({ format: 'date-time', description: 'When it is pushed next.' })),
   phone: Type.String(),
   code: nullable(Type.String()),
@@ -51,13 +51,17 @@ export const eventQuery = strict({
 export const replayFilter = strict({
   ...whose,
   subscriptionId: Type.Optional(
-    Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'All of the account’s if left out.' }),
+    Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'All subscriptions of the account if left out.' }),
   ),
   kind: eventKind,
-  state: Type.Optional(Type.Enum(['any', 'failed'], { description: 'failed: only what has failed or was kept. any if left out.' })),
+  state: Type.Optional(
+    Type.Enum(['any', 'failed'], { description: 'failed: only events that have failed or were kept. any if left out.' }),
+  ),
   ...days,
   ...optionalPhone,
   batchId: Type.Optional(batchId),
   ids: Type.Optional(Type.Array(recordId, { minItems: 1, maxItems: 10_000 })),
 });
-export const replayedSchema = named('Replayed', { replayed: Type.Integer({ description: 'How many wait to be handed over again.' }) });
+export const replayedSchema = named('Replayed', {
+  replayed: Type.Integer({ description: 'How many events wait to be handed over again.' }),
+});

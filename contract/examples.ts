@@ -1,12 +1,12 @@
 /**
  * An example of every request of the management API, in the order of a story that begins on a fresh installation: an operator connects
- * a carrier, takes on a customer, and looks at what becomes of what the customer sends. Later examples refer to what earlier ones have
- * made. The OpenAPI document shows them; a test sends them all to the platform, in this order.
+ * a carrier, takes on a customer, and looks at the customer's messages. Later examples use the ids of earlier ones. The OpenAPI document
+ * shows them; a test sends them all to the platform, in this order.
  *
- * All are sent with the token of an operator.
+ * All are sent with the operator's token.
  */
 
-/** What else happens in the story: customers speak their own APIs, carriers theirs. */
+/** What else happens in the story, through the APIs of customers and carriers. */
 export const happenings = {
   cardSent: 'The customer has sent the coupon to three numbers, and everybody has got it. One person has answered.',
   strangerWrote: 'A person has written to a number of the platform that belongs to no subscription.',
@@ -20,18 +20,18 @@ export const happenings = {
 export interface Example {
   /** The `operationId`. */
   readonly operation: string;
-  /** What has happened since the example before. */
+  /** What has happened since the previous example. */
   readonly after?: keyof typeof happenings;
   readonly path?: Readonly<Record<string, string | number>>;
   readonly query?: Readonly<Record<string, string | number>>;
   readonly headers?: Readonly<Record<string, string>>;
-  /** JSON; or the text of a file. */
+  /** JSON, or the text of a file. */
   readonly body?: object | string;
-  /** The `id` of what is answered. */
+  /** The `id` in the answer. */
   readonly id?: string | number;
 }
 
-/** The ids that a fresh installation gives: of what is configured one after the other, lists that come with a thing included. */
+/** The ids that a fresh installation gives, in the order of the story; lists that are made together with a thing count too. */
 const ids = {
   cmppChannel: 600_001,
   mm7Channel: 600_002,
@@ -58,7 +58,7 @@ const ids = {
   sentMessage: '3276800032768',
 } as const;
 
-/** Of a picture of one dot. */
+/** The hash of a picture of one pixel. */
 const pictureSha256 = '6b7fa434f92a8b80aab02d9bf1a12e49ffcae424e4013a1c4f68b67e3d2bbcd0';
 
 export const examples: readonly Example[] = [
@@ -189,7 +189,7 @@ export const examples: readonly Example[] = [
   { operation: 'changeSignature', path: { id: ids.signature }, body: { registrations: { unicom: 'registered' } }, id: ids.signature },
   { operation: 'listSignatures', query: { accountId: ids.account } },
 
-  // The customer’s templates are decided on.
+  // It decides on the customer’s templates.
   {
     operation: 'createTemplate',
     body: {
@@ -235,7 +235,7 @@ export const examples: readonly Example[] = [
   },
   { operation: 'listPushes', after: 'decisionsPushed', query: { accountId: ids.account, kind: 'audit' } },
 
-  // It says which numbers must not be sent to, and how often others may be.
+  // It says which numbers must not get messages, and how many the others may get.
   { operation: 'ensureBlocklist', body: { kind: 'product', subjectId: ids.cardProduct }, id: ids.productList },
   { operation: 'addBlockedNumbers', path: { id: ids.productList }, body: { numbers: ['13800000021', '+86 138 0000 0022'] } },
   { operation: 'removeBlockedNumbers', path: { id: ids.productList }, body: { numbers: ['13800000022'] } },
@@ -253,7 +253,7 @@ export const examples: readonly Example[] = [
   { operation: 'listCaps', query: { scope: 'subscription', subjectId: ids.cardSubscription } },
   { operation: 'deleteCap', path: { id: ids.cap }, id: ids.cap },
 
-  // It says whose numbers are.
+  // It says which carriers numbers belong to.
   {
     operation: 'importNumberTable',
     query: { mode: 'extend', origin: '工信部 2026-07' },
@@ -267,7 +267,7 @@ export const examples: readonly Example[] = [
   { operation: 'removePortedNumbers', body: { numbers: ['13800000031'] } },
   { operation: 'clearPortedNumbers', body: { source: 'import' } },
 
-  // It says what may be sent.
+  // It says which texts may be sent.
   { operation: 'createWordList', body: { name: '金融', verdict: 'intercept' }, id: ids.wordList },
   { operation: 'changeWordList', path: { id: ids.wordList }, body: { verdict: 'review', enabled: true }, id: ids.wordList },
   { operation: 'addWords', path: { id: ids.wordList }, body: { words: ['贷款', '赌博'] } },
@@ -300,7 +300,7 @@ export const examples: readonly Example[] = [
     body: { subscriptionId: ids.cardSubscription, numbers: ['13800000001', '13800000021'], content: '【鸿雁】低息贷款 $url$' },
   },
 
-  // The customer sends, people answer, and an operator looks at what has become of it.
+  // The customer sends, people answer, and an operator looks at the result.
   { operation: 'listBatches', after: 'cardSent', query: { accountId: ids.account, subscriptionId: ids.cardSubscription } },
   { operation: 'getBatch', path: { id: ids.sentBatch }, id: ids.sentBatch },
   { operation: 'listMessages', query: { accountId: ids.account, phone: '13800000001' } },
@@ -312,18 +312,18 @@ export const examples: readonly Example[] = [
   { operation: 'replayEvents', body: { accountId: ids.account, kind: 'report', state: 'any', batchId: ids.sentBatch } },
   { operation: 'listLedgerEntries', query: { subscriptionId: ids.cardSubscription } },
 
-  // A person decides on what waits.
+  // A person decides on the batches in review.
   { operation: 'listReviews', after: 'loansOffered', query: { accountId: ids.account, state: 'pending' } },
   { operation: 'getReview', path: { id: ids.approvedBatch }, id: ids.approvedBatch },
   { operation: 'approveReview', path: { id: ids.approvedBatch }, id: ids.approvedBatch },
   { operation: 'rejectReview', path: { id: ids.rejectedBatch }, body: { reason: '不得宣传贷款' }, id: ids.rejectedBatch },
   { operation: 'deleteWordList', path: { id: ids.wordList }, id: ids.wordList },
 
-  // The customer thinks better of what it has planned.
+  // The customer cancels a planned batch.
   { operation: 'getBatchMedium', after: 'packagePlanned', path: { id: ids.plannedBatch, sha256: pictureSha256 } },
   { operation: 'cancelBatch', path: { id: ids.plannedBatch }, id: ids.plannedBatch },
 
-  // The operator sets what the platform runs by.
+  // The operator changes the platform’s settings.
   { operation: 'changeSettings', body: { optOutWords: ['TD', '退订'], retentionDays: 90, reviewWithinHours: null } },
   { operation: 'getSettings' },
 ];

@@ -1,4 +1,4 @@
-/** What a multimedia message consists of. */
+/** The frames of a multimedia message. */
 import { Type } from 'typebox';
 import { nullable } from './bricks.ts';
 

@@ -1,14 +1,14 @@
 /**
- * The JSON of the management API: one schema per thing, from which come the checks of requests, the shape of answers, the OpenAPI
- * document, and the types that the console and the SDK will share.
+ * The JSON of the management API. Each thing has one schema. The checks of requests, the shape of answers, the OpenAPI document, and the
+ * types that the console and the SDK will share all come from it.
  *
- * The rules, the same everywhere:
- * - ids of what is configured (accounts, products, subscriptions, channels, pools, templates, signatures, blocklists, caps) are JSON numbers;
- *   ids of what is recorded (batches, messages, events, replies, pushes) are strings of digits, since messages outgrow exact numbers;
+ * The same rules hold everywhere:
+ * - ids of configuration (accounts, products, subscriptions, channels, pools, templates, signatures, blocklists, caps) are JSON numbers;
+ *   ids of records (batches, messages, events, replies, pushes) are strings of digits, because message ids outgrow exact JSON numbers;
  * - money is a string in the product's unit (yuan or messages) with two decimals, up to four where they are not zero: `"99999.95"`,
  *   `"0.0625"`, `"188888.00"`; requests may also write a number or fewer decimals;
  * - times are ISO 8601 with the offset of Asia/Shanghai, days are calendar days there;
- * - requests may hold only what is named here; null is written out in answers, never left out.
+ * - requests may hold only the properties named here; answers write null out and never leave a property out.
  */
 import type { TSchema } from 'typebox';
 import { accountSchema, apiKeySchema, createdAccountSchema } from './accounts.ts';
@@ -65,7 +65,7 @@ export * from './templates.ts';
 export * from './word-lists.ts';
 export { provinces } from './provinces.ts';
 
-/** Everything that has a name of its own in the OpenAPI document. */
+/** The schemas that have a name in the OpenAPI document. */
 export const namedSchemas: readonly TSchema[] = [
   problemSchema,
   settingsSchema,

@@ -1,4 +1,4 @@
-/** Messages: what became of a batch for each of its numbers. */
+/** Messages: one for each number of a batch, with its outcome. */
 import { Type } from 'typebox';
 import { batchId, configId, day, days, money, named, nullable, page, phone, recordId, strict, time, whose } from './bricks.ts';
 
@@ -22,7 +22,7 @@ const messageProperties = {
   day,
   phone: Type.String({ description: 'As the customer wrote it.' }),
   status: Type.Enum([...statusNames]),
-  code: nullable(Type.String({ description: 'The final code, as reports have it.' })),
+  code: nullable(Type.String({ description: 'The final code, as in reports.' })),
   channelId: nullable(configId),
   segments: Type.Integer(),
   price: money,
@@ -36,10 +36,10 @@ export const messageDetailSchema = named('MessageDetail', {
   carrierId: nullable(Type.String()),
   parts: Type.Array(
     Type.Object({ number: Type.Integer(), channelId: configId, carrierId: nullable(Type.String()), code: nullable(Type.String()) }),
-    { description: 'The segments of a message of several.' },
+    { description: 'The segments, if the message has several.' },
   ),
   verdict: Type.Unknown({
-    description: 'Which rule of screening fired, and which entry of it; null unless intercepted or held for review.',
+    description: 'The rule of screening that fired, and its entry; null unless the message was intercepted or in review.',
   }),
   timeline: Type.Array(Type.Object({ at: time, what: Type.String(), detail: Type.String() })),
 });

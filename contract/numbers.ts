@@ -1,4 +1,4 @@
-/** What is known of numbers: where they are, who ported them, which lists they are on. */
+/** Numbers: their carrier and place, ported numbers, and the blocklists they are on. */
 import { Type } from 'typebox';
 import { blocklistKind } from './blocklists.ts';
 import { configId, file, named, nullable, optional, page, phone, place, ref, strict, time } from './bricks.ts';
@@ -8,8 +8,8 @@ export const numberParams = Type.Object({ number: phone });
 const portedSource = Type.Enum(['import', 'learned']);
 export const portedNumberSchema = named('PortedNumber', {
   phone: Type.String(),
-  carrier: nullable(Type.Enum(['mobile', 'unicom', 'telecom', 'broadcast'], { description: 'As imported; null: nobody has said.' })),
-  notCarriers: Type.Array(mainlandCarrier, { description: 'Who has said that it is not theirs.' }),
+  carrier: nullable(Type.Enum(['mobile', 'unicom', 'telecom', 'broadcast'], { description: 'As imported; null: not known.' })),
+  notCarriers: Type.Array(mainlandCarrier, { description: 'Carriers that have said the number is not theirs.' }),
   source: portedSource,
   changedAt: time,
 });
@@ -17,27 +17,27 @@ export const portedQuery = strict({ ...optional({ source: portedSource, phone })
 export const portedClearing = strict({ source: portedSource });
 const mode = Type.Enum(['extend', 'replace'], { description: 'extend is the default.' });
 export const portedImportQuery = strict(optional({ mode }));
-export const portedLines = file('number,carrier; the carrier as mobile, unicom, telecom, broadcast, or 移动, 联通, 电信, 广电.');
+export const portedLines = file('number,carrier per line; the carrier is mobile, unicom, telecom, broadcast, or 移动, 联通, 电信, 广电.');
 export const portedImportSchema = named('PortedImport', {
   rows: Type.Integer(),
-  added: Type.Integer({ description: 'Numbers of which nothing was known.' }),
-  changed: Type.Integer({ description: 'Numbers of which something else was known.' }),
+  added: Type.Integer({ description: 'Numbers that were not in the table.' }),
+  changed: Type.Integer({ description: 'Numbers that were in the table with other data.' }),
 });
 export const rangeImportQuery = strict(
-  optional({ mode, origin: Type.String({ maxLength: 200, description: 'Where the file is from, to remember.' }) }),
+  optional({ mode, origin: Type.String({ maxLength: 200, description: 'A note on where the file comes from.' }) }),
 );
-export const rangeLines = file('prefix,carrier,province,city; the prefix of 3 to 7 digits; an empty field says nothing.');
+export const rangeLines = file('prefix,carrier,province,city per line; the prefix has 3 to 7 digits; an empty field means not known.');
 export const numberTableSchema = named('NumberTable', {
   bundled: Type.Object({
     origin: Type.String(),
-    beginnings: Type.Integer({ description: 'Beginnings of seven digits whose place it knows.' }),
+    beginnings: Type.Integer({ description: 'Seven-digit prefixes whose place is known.' }),
   }),
   imported: nullable(
     Type.Object({
       origin: Type.String(),
       importedAt: time,
-      rows: Type.Integer({ description: 'Of the last file.' }),
-      replaces: Type.Boolean({ description: 'The bundled places are not used.' }),
+      rows: Type.Integer({ description: 'Rows of the last file.' }),
+      replaces: Type.Boolean({ description: 'True if the bundled places are not used.' }),
     }),
   ),
 });

@@ -1,17 +1,20 @@
-/** What screening would make of a submission. */
+/** Previews: the verdict and price that a submission would get. */
 import { Type } from 'typebox';
 import { configId, named, nullable, optional, phone, place, strict, time } from './bricks.ts';
 
 export const wouldBe = strict({
   subscriptionId: configId,
   numbers: Type.Array(phone, { minItems: 1, maxItems: 10_000 }),
-  content: Type.String({ maxLength: 40_000, description: 'As it would be sent, signature included; of a multimedia message its texts.' }),
+  content: Type.String({
+    maxLength: 40_000,
+    description: 'The text as it would be sent, with its signature; for a multimedia message, its texts.',
+  }),
   ...optional({ title: Type.String({ maxLength: 200 }), sendAt: time }),
 });
 const previewVerdict = { rule: Type.Integer(), code: Type.String(), verdict: Type.Enum(['intercept', 'review']) };
 export const previewSchema = named('ScreeningPreview', {
   rules: Type.Array(Type.Object({ ...previewVerdict, entry: Type.Unknown(), recipients: Type.Integer() }), {
-    description: 'What each rule says by itself, in their order; a rule with nothing to say is left out.',
+    description: 'The verdict of each rule by itself, in the order of the rules; a rule without a verdict is left out.',
   }),
   recipients: Type.Array(
     Type.Object({
@@ -21,8 +24,8 @@ export const previewSchema = named('ScreeningPreview', {
       verdict: Type.Enum(['pass', 'intercept', 'review']),
       ...place,
     }),
-    { description: 'What the first rule that fires makes of each number, without repeats.' },
+    { description: 'The result for each distinct number, by the first rule that fires.' },
   ),
   segments: Type.Integer(),
-  price: Type.String({ description: 'What would be held, in the unit of the product.' }),
+  price: Type.String({ description: 'The money that the batch would hold, in the unit of the product.' }),
 });

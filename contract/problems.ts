@@ -1,4 +1,4 @@
-/** How the management API says that something is wrong. */
+/** The form of an error in the management API. */
 import { Type } from 'typebox';
 import { named } from './bricks.ts';
 

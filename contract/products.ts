@@ -1,4 +1,4 @@
-/** Products: what an account can subscribe to, and the rules of sending that come with it. */
+/** Products: what an account can subscribe to, with the rules for sending. */
 import { Type } from 'typebox';
 import { configId, medium, name, named, nullable, optional, sendingWindow, strict, time } from './bricks.ts';
 
@@ -6,16 +6,16 @@ const productSettings = {
   poolId: nullable(configId),
   signatureRequired: Type.Boolean(),
   strictSignatures: Type.Boolean({ description: 'A signature must also be registered with the carrier of the number.' }),
-  templatesOnly: Type.Boolean({ description: 'Only what a content template lets pass is sent.' }),
+  templatesOnly: Type.Boolean({ description: 'Only texts that a content template lets pass are sent.' }),
   sendingWindow,
-  chargeOn: Type.Enum(['delivered', 'accepted'], { description: 'delivered: any other final state gives the money back.' }),
+  chargeOn: Type.Enum(['delivered', 'accepted'], { description: 'delivered: any other final status releases the hold.' }),
   inDoubt: Type.Enum(['resend', 'give_up'], { description: 'What to do with a message that may or may not have been sent.' }),
   ttlHours: Type.Integer({ minimum: 1, maximum: 72 }),
   limits: strict(
     optional({
-      packageKiB: Type.Integer({ minimum: 1, maximum: 2048, description: 'Texts and media of an MMS; 1,900 if left out.' }),
+      packageKiB: Type.Integer({ minimum: 1, maximum: 2048, description: 'Limit of the texts and media of an MMS; 1,900 if left out.' }),
       frames: Type.Integer({ minimum: 1, maximum: 60, description: '15 if left out.' }),
-      textCharacters: Type.Integer({ minimum: 1, maximum: 10_000, description: 'Of the text of a frame; 2,000 if left out.' }),
+      textCharacters: Type.Integer({ minimum: 1, maximum: 10_000, description: 'Limit of the text of one frame; 2,000 if left out.' }),
     }),
   ),
 };

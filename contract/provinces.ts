@@ -1,4 +1,4 @@
-/** What carriers divide the mainland into. */
+/** The provinces into which carriers divide the mainland. */
 export const provinces = [
   '北京',
   '天津',

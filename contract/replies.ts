@@ -1,4 +1,4 @@
-/** What people wrote back. */
+/** Replies: messages from people to an access number. */
 import { Type } from 'typebox';
 import { batchId, configId, named, nullable, ofSubscription, optionalPhone, page, recordId, strict, time, whose } from './bricks.ts';
 
@@ -7,8 +7,8 @@ export const replySchema = named('Reply', {
   subscriptionId: nullable(configId),
   channelId: configId,
   phone: Type.String(),
-  dest: Type.String({ description: 'The number the person wrote to.' }),
-  ext: Type.String({ description: 'The same less the channel’s access number.' }),
+  dest: Type.String({ description: 'The access number to which the person wrote.' }),
+  ext: Type.String({ description: 'The extension: `dest` without the channel’s access number.' }),
   content: Type.String(),
   batchId: nullable(batchId),
   optOut: Type.Boolean(),

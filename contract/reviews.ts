@@ -1,18 +1,18 @@
-/** Batches that wait for the decision of a person. */
+/** Batches that wait for a person's decision. */
 import { Type } from 'typebox';
 import { configId, money, named, nullable, page, strict, time, whose } from './bricks.ts';
 
 const reviewState = Type.Enum(['pending', 'approved', 'rejected', 'expired', 'cancelled']);
 export const reviewSchema = named('ReviewItem', {
-  id: Type.String({ pattern: '^[0-9]{1,14}$', description: 'The batch’s.' }),
+  id: Type.String({ pattern: '^[0-9]{1,14}$', description: 'The id of the batch.' }),
   accountId: configId,
   subscriptionId: configId,
   templateId: nullable(configId),
   content: Type.String(),
-  code: Type.String({ description: 'What the messages end with if it is rejected.' }),
+  code: Type.String({ description: 'The final code of the messages if the batch is rejected.' }),
   rule: Type.Integer(),
-  entry: Type.Unknown({ description: 'Which entry of the rule fired.' }),
-  recipients: Type.Integer({ description: 'Messages that wait.' }),
+  entry: Type.Unknown({ description: 'The entry of the rule that fired.' }),
+  recipients: Type.Integer({ description: 'How many messages wait.' }),
   held: money,
   state: reviewState,
   reason: nullable(Type.String()),

@@ -6,38 +6,38 @@ const keptDays = (description: string) => Type.Integer({ minimum: 1, maximum: 36
 const platformSettings = {
   optOutWords: Type.Array(Type.String({ minLength: 1, maxLength: 20 }), {
     maxItems: 100,
-    description: 'Whole texts by which a person wants no more; compared trimmed, without case, full-width letters folded.',
+    description: 'Replies that opt a person out. The whole text must match; outer spaces, case and full-width letters do not matter.',
   }),
-  reportWithinHours: Type.Integer({ minimum: 1, maximum: 72, description: 'A message without a report for so long has expired.' }),
-  replyWithinDays: Type.Integer({ minimum: 1, maximum: 30, description: 'How far back the message that a reply answers is looked for.' }),
+  reportWithinHours: Type.Integer({ minimum: 1, maximum: 72, description: 'A message expires if no report comes within this time.' }),
+  replyWithinDays: Type.Integer({ minimum: 1, maximum: 30, description: 'How old a message may be to count as the one a reply answers.' }),
   rowsPerPull: Type.Integer({ minimum: 1, maximum: 10_000 }),
   rowsPerPush: Type.Integer({ minimum: 1, maximum: 5000 }),
   failuresPerMinute: Type.Integer({
     minimum: 1,
     maximum: 10_000,
-    description: 'Failed credentials, for each address and sp_id or api_id.',
+    description: 'Wrong credentials for each pair of address and sp_id or api_id.',
   }),
   addressFailuresPerMinute: Type.Integer({
     minimum: 1,
     maximum: 1_000_000,
-    description: 'Failed credentials of an address, whatever it tries; then nothing of it is listened to for the rest of the minute.',
+    description: 'Wrong credentials of one address for all accounts together; after that, it is refused for the rest of the minute.',
   }),
   pushDelaysSeconds: Type.Array(Type.Number({ minimum: 0.01, maximum: 86_400 }), {
     maxItems: 10,
-    description: 'Pauses before an MMS push that was not taken comes again; when they are used up it has failed.',
+    description: 'Pauses before each retry of an MMS push that was not accepted; after the last retry, the event has failed.',
   }),
   pushConcurrency: Type.Integer({ minimum: 1, maximum: 256, description: 'MMS pushes to one URL at the same time.' }),
-  reviewWithinHours: Type.Integer({ minimum: 1, maximum: 720, description: 'What waits for a person that long is rejected.' }),
+  reviewWithinHours: Type.Integer({ minimum: 1, maximum: 720, description: 'A batch that is in review for longer is rejected.' }),
   foreignNumberCodes: Type.Array(Type.String({ minLength: 1, maxLength: 20 }), {
     maxItems: 100,
-    description: 'Codes by which a carrier says that a number is not its own: it is then taken for ported.',
+    description: 'Codes by which a carrier says that a number is not its own; the number then counts as ported.',
   }),
   retentionDays: keptDays(
-    'Messages, events, replies and pushes older than so many days are dropped; a day with unfinished messages or waiting events stays.',
+    'Messages, events, replies and pushes are deleted after this many days; a day with unfinished messages or waiting events stays.',
   ),
-  waitingDays: keptDays('An event that nobody has taken for so many days is given up; counts as retentionDays if that is more.'),
+  waitingDays: keptDays('An event that is not handed over within this many days is given up. If retentionDays is more, that counts.'),
   batchDays: keptDays(
-    'The totals of a batch, and its entries in the ledger, are kept so many days; the entries then become one a day. Counts as retentionDays if that is more.',
+    'How many days the totals and the ledger entries of a batch are kept; after that, the entries of each day become one. If retentionDays is more, that counts.',
   ),
 };
 export const settingsSchema = named('Settings', platformSettings);

@@ -11,7 +11,7 @@ export const signatureSchema = named('Signature', {
   name: Type.String(),
   registrations: Type.Unsafe<Readonly<Partial<Record<string, Static<typeof registration>>>>>({
     ...registrations(registration),
-    description: 'How far each carrier is with it; one that is not named has not been asked.',
+    description: 'The state of the registration with each carrier; a carrier that is not named has not been asked.',
   }),
   createdAt: time,
 });

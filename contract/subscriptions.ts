@@ -16,13 +16,13 @@ import {
 } from './bricks.ts';
 
 const rateLimit = strict({
-  perSecond: Type.Integer({ minimum: 1, maximum: 100_000, description: 'Recipients, over time.' }),
-  burst: Type.Integer({ minimum: 1, maximum: 1_000_000, description: 'Recipients at once, after a pause.' }),
+  perSecond: Type.Integer({ minimum: 1, maximum: 100_000, description: 'Recipients per second, on average.' }),
+  burst: Type.Integer({ minimum: 1, maximum: 1_000_000, description: 'Recipients that may be sent at once after a pause.' }),
 });
 const dialect = Type.String({
   maxLength: 50,
   description:
-    'The API by which the customer sends, and the form in which reports and replies are told. Left out of a new subscription: the usual one of the medium.',
+    'The API that the customer uses, and the form of its reports and replies. If a new subscription leaves it out, it gets the default of the medium.',
 });
 export const subscriptionSchema = named('Subscription', {
   id: configId,
@@ -46,7 +46,7 @@ const subscriptionSettings = {
   dialect,
   sendingWindow,
   unmatched: Type.Enum(['pass', 'intercept', 'review'], {
-    description: 'What becomes of a text that no content template and no word list matches.',
+    description: 'What happens to a text that no content template and no word list matches.',
   }),
   class: Type.Enum([0, 1]),
   pushUrls: strict(optional({ report: pushUrl, reply: pushUrl })),
@@ -62,7 +62,7 @@ export const newSubscription = strict({
 export const subscriptionChange = strict(optional({ price: moneyWritten, ...subscriptionSettings }));
 export const createdSubscriptionSchema = named('CreatedSubscription', {
   ...subscriptionSchema.properties,
-  password: nullable(Type.String({ description: 'Shown only now; null where the product has none.' })),
+  password: nullable(Type.String({ description: 'Shown only in this answer; null if the product has none.' })),
 });
 export const payment = strict({ amount: moneyWritten, note: Type.Optional(Type.String({ maxLength: 500 })) });
 export const paymentHeaders = Type.Object({

@@ -1,5 +1,5 @@
 /**
- * The composition root: builds every part and hands each what it needs. Read it to see what exists.
+ * The composition root: builds every part and gives it its dependencies. Read it to see which parts exist.
  */
 import { randomBytes } from 'node:crypto';
 import os from 'node:os';
@@ -45,9 +45,9 @@ import { createPusher } from './workers/pusher.ts';
 import { createReceiver, type Receiver } from './workers/receiver.ts';
 import { createRecent } from './workers/recent.ts';
 
-/** Most connections to PostgreSQL, by what they are for. */
+/** The most connections to PostgreSQL, by purpose. */
 const pools = { requests: 10, carriers: 6, figures: 1 } as const;
-/** One more listens for notifications. docs/operating.md says so too. */
+/** The total; one more connection listens for notifications. docs/operating.md names this number too. */
 export const connectionsPerNode = pools.requests + pools.carriers + pools.figures + 1;
 
 export interface AppOptions {
@@ -55,11 +55,11 @@ export interface AppOptions {
   readonly database?: DbOptions;
   /** Keys of the secret box, see `std/secret-box.ts`. */
   readonly secretKeys: string;
-  /** What `$url$` becomes, without the code. */
+  /** The URL that `$url$` in a text becomes, without the code. */
   readonly linkBase: string;
   readonly roles: Config['roles'];
   readonly host: string;
-  /** 0: any free one. */
+  /** 0: any free port. */
   readonly port: number;
   readonly server: Pick<ServerOptions, 'tls' | 'trustedProxies' | 'loopbackHostOnly' | 'graceMs' | 'limits'>;
   /** Address of /metrics; null: none. */
@@ -67,20 +67,20 @@ export interface AppOptions {
   /** Private ranges that customers' push servers may be in. */
   readonly pushAllow: readonly string[];
   readonly log: Log;
-  /** Business time; tests set it. */
+  /** The time of the business rules; tests set it. */
   readonly clock?: () => Date;
-  /** Runs once the configuration can be read and before anything works: the sandbox seeds its demo data here. */
+  /** Runs after the configuration is readable and before any work starts. The sandbox stores its demo data here. */
   prepare?(management: Management): Promise<void>;
-  /** More paths for the listener: the sandbox's own. */
+  /** Further parts for the listener: the sandbox's own paths. */
   readonly parts?: readonly HttpPart[];
 }
 
 export interface App {
   readonly port: number;
-  /** Of /metrics; null: none. */
+  /** The port of /metrics; null: none. */
   readonly metricsPort: number | null;
   readonly management: Management;
-  /** Gives everything back that others may take, answers what has come, and closes the database at last. */
+  /** Gives back leases and claims, answers the requests under way, and closes the database last. */
   stop(): Promise<void>;
 }
 
@@ -98,9 +98,9 @@ export async function createApp(options: AppOptions): Promise<App> {
       },
     });
   const db = openPool('requests', 'hongyan');
-  // Carriers' work has connections of its own: however many requests wait for the others, leases are renewed and outcomes recorded.
+  // The carriers' work has its own pool, so that leases are renewed and outcomes recorded even while requests fill the other pool.
   const carrierDb = openPool('carriers', 'hongyan carriers');
-  // So has whoever watches: figures are wanted most when everything else waits.
+  // The metrics have their own pool, because operators need figures most when everything else waits.
   const figuresDb = openPool('figures', 'hongyan figures');
   const room = await connectionRoom(db.sql);
   if (room.left < connectionsPerNode)
@@ -142,7 +142,7 @@ export async function createApp(options: AppOptions): Promise<App> {
     log,
     count: metrics.count,
   });
-  /** A report on its way to the receiver tells of its channel, too. */
+  /** Passes a report to the receiver; the health of its channel counts it too. */
   const onReport: Receiver['onReport'] = (channelId, report, acknowledge) => {
     health.watch(channelId).reported(report.delivered);
     receiver.onReport(channelId, report, acknowledge);
@@ -221,7 +221,7 @@ export async function createApp(options: AppOptions): Promise<App> {
 
   const port = await server.listen({ host: options.host, port: options.port });
   const metricsPort = options.metrics && (await metrics.listen(options.metrics));
-  // Carriers post to the listener, so the receiver runs wherever there is one.
+  // Carriers also post to the listener, so the receiver runs wherever the listener does.
   if (roles.includes('dispatch') || roles.includes('api')) {
     health.start();
     receiver.start();
@@ -236,7 +236,7 @@ export async function createApp(options: AppOptions): Promise<App> {
     metricsPort,
     management,
     async stop() {
-      // Other nodes may have the connections while this one still answers requests.
+      // Other nodes can lease the connections while this one still answers requests.
       await Promise.all([
         server.stop(),
         roles.includes('dispatch') ? dispatcher.stop() : undefined,

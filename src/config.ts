@@ -1,7 +1,7 @@
-// The settings of a process: what must be known before PostgreSQL can be asked. What an operator changes while the platform
-// runs is a row in the database instead. This is the only reader of the environment.
+// The settings of a process: those that must be known before PostgreSQL can be reached. Settings that an operator changes while the
+// platform runs are in the database instead. Only this file reads the environment.
 //
-// One table below says everything about each setting; docs/configuration.md is made from it.
+// One table below describes each setting completely; docs/configuration.md is made from it.
 import ipaddr from 'ipaddr.js';
 import { type LogLevel, logLevels } from './log.ts';
 import { createSecretBox } from './std/secret-box.ts';
@@ -18,12 +18,12 @@ export interface Config {
   readonly dataDir: string;
   /** If undefined, a PostgreSQL of our own is started in the data directory. */
   readonly databaseUrl: string | undefined;
-  /** What createSecretBox takes. Always there for `start`; the sandbox makes its own. */
+  /** The keys for `createSecretBox`. Always set for `start`; the sandbox makes its own. */
   readonly secretKey: string | undefined;
-  /** Without a slash at the end. Always there for `start`; elsewhere derived from the port unless that is 0. */
+  /** Without a slash at the end. Always set for `start`; elsewhere derived from the port unless that is 0. */
   readonly publicUrl: string | undefined;
   readonly linkBase: string | undefined;
-  /** Paths of PEM files: both or neither. */
+  /** Paths of PEM files; both are set or neither is. */
   readonly tlsCert: string | undefined;
   readonly tlsKey: string | undefined;
   /** Addresses or CIDR ranges. */
@@ -31,21 +31,21 @@ export interface Config {
   readonly connectionsPerAddress: number;
   readonly requestsPerAddress: number;
   readonly metricsAddress: { readonly host: string; readonly port: number } | undefined;
-  /** How long a node that stops still takes requests. */
+  /** How long a stopping node still accepts requests. */
   readonly stopGraceSeconds: number;
   readonly roles: readonly Role[];
   readonly logLevel: LogLevel;
   /** Addresses or CIDR ranges. */
   readonly pushAllow: readonly string[];
-  /** For the simulated carriers, in their order; those beyond the list take a free one. */
+  /** The ports of the simulated carriers, in order; carriers beyond the list take free ports. */
   readonly sandboxCarrierPorts: readonly number[];
 }
 
 interface Setting<T> {
   variable: `HONGYAN_${string}`;
-  /** The value of an unset variable, as one would write it. Without one, the setting is undefined when unset. */
+  /** The value of an unset variable, as it would be written. Without a fallback, an unset setting is undefined. */
   fallback?: string;
-  /** Throws if the text is malformed; the message completes "must be …" and does not repeat the value, which may be secret. */
+  /** Throws if the text is malformed. The message completes "must be …" and does not contain the value, which may be secret. */
   parse(text: string): T;
   about: string;
 }
@@ -160,7 +160,7 @@ const settings: { readonly [Key in keyof Config]: Setting<Config[Key]> } = {
 
 const loopback = ['127.0.0.0/8', '::1/128'];
 
-/** Reads the settings for a command. Throws one Error that names every problem at once; its message contains no value. */
+/** Reads the settings for a command. Throws one Error that names all problems; its message contains no value. */
 export function readConfig(environment: Readonly<Record<string, string | undefined>>, command: Command): Config {
   const problems: string[] = [];
   const known = new Set<string>(Object.values(settings).map(({ variable }) => variable));
@@ -196,7 +196,7 @@ export function readConfig(environment: Readonly<Record<string, string | undefin
   return Object.freeze({
     ...values,
     host: isSandbox ? '127.0.0.1' : values.host,
-    // Several sandboxes may run side by side, and nobody watches them.
+    // Several sandboxes may run side by side, and nobody monitors them.
     metricsAddress: isSandbox && !isSet('metricsAddress') ? undefined : values.metricsAddress,
     logLevel: isSandbox && !isSet('logLevel') ? 'warn' : values.logLevel,
     publicUrl,
@@ -224,7 +224,7 @@ ${rows.join('\n')}
 `;
 }
 
-// --- forms of values; what they throw completes "must be …"
+// --- forms of values; their error messages complete "must be …"
 
 function port(text: string): number {
   if (!/^\d{1,5}$/.test(text) || Number(text) > 65535) throw new Error('a port number from 0 to 65535');

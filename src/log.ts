@@ -1,10 +1,10 @@
-// The log: one JSON object a line on stderr. It is read by people who must not see what customers send, so phone numbers are
-// masked wherever they stand, and values under telling names are censored. Callers log ids, not contents, all the same.
+// The log: one JSON object per line on stderr. Its readers must not see customers' data, so phone numbers are masked everywhere, and
+// values under sensitive names are censored. Even so, callers log ids and not contents.
 import { pino } from 'pino';
 
 export type Log = pino.Logger;
 
-/** What pino's levels are called; `silent` switches the log off. */
+/** The names of pino's levels; `silent` switches the log off. */
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 export type LogLevel = (typeof logLevels)[number];
 
@@ -14,7 +14,7 @@ const phoneNumber = /(?<![\d.])(?:(\+?86)?(1[3-9]\d)\d{4}(\d{4})|(\+\d{3})\d{2,8
 const maxDepth = 6;
 const maxElements = 50;
 
-/** Creates the log. Give it another destination to read what it writes. */
+/** Creates the log. Tests pass a destination of their own to read the lines. */
 export function createLog(level: LogLevel, destination: pino.DestinationStream = pino.destination({ fd: 2, sync: true })): Log {
   const log = pino(
     {
@@ -23,12 +23,12 @@ export function createLog(level: LogLevel, destination: pino.DestinationStream =
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }), log: redactAll, bindings: redactAll },
       serializers: { err: (redacted: unknown) => redacted },
-      // Messages do not pass the formatters. They are strings, so masking the finished line keeps it JSON.
+      // Messages do not pass through the formatters. They are strings, so the finished line stays JSON when it is masked.
       hooks: { streamWrite: mask },
     },
     destination,
   );
-  // Children do not inherit the formatter of bindings, but they do inherit this.
+  // Children do not inherit the formatter of bindings, but they inherit this method.
   const child: (this: Log, bindings: pino.Bindings, options?: pino.ChildLoggerOptions) => Log = log.child;
   return Object.assign(log, {
     child(this: Log, bindings: pino.Bindings, options?: pino.ChildLoggerOptions) {
@@ -71,7 +71,7 @@ function redact(value: unknown, depth: number): unknown {
   return redactObject(value, depth + 1);
 }
 
-/** Only what names the fault. PostgreSQL's `detail` and the driver's `parameters`, for instance, quote rows. */
+/** Keeps only the properties that identify the fault. Others quote rows, such as PostgreSQL's `detail` and the driver's `parameters`. */
 function redactError(error: Error, depth: number): Record<string, unknown> {
   const { code, constraint_name: constraint }: Error & { code?: unknown; constraint_name?: unknown } = error;
   return {

@@ -1,5 +1,5 @@
 /**
- * The process: command line → settings → app → run until told to stop. The only file with effects at import.
+ * The process: command line → settings → app → run until a signal stops it. Only this file has effects when it is imported.
  */
 import fs from 'node:fs';
 import path from 'node:path';
@@ -144,7 +144,7 @@ const limitsOf = ({ connectionsPerAddress, requestsPerAddress }: Config) => ({ c
 
 const embeddedFolder = (config: Config): string => path.join(config.dataDir, 'postgres');
 
-/** The database of the settings: the operator's, or one of our own in the data directory. */
+/** The database that the settings name: the operator's, or our own in the data directory. */
 async function openDatabase(config: Config, log: Log): Promise<{ url: string; stop(): Promise<void> }> {
   if (config.databaseUrl !== undefined) return { url: config.databaseUrl, stop: async () => {} };
   const dataDir = embeddedFolder(config);
@@ -152,7 +152,7 @@ async function openDatabase(config: Config, log: Log): Promise<{ url: string; st
   return { url: postgres.url('postgres'), stop: postgres.stop };
 }
 
-/** Runs a command over the database alone; beside a running installation it uses that one's server. */
+/** Runs a command that needs only the database. If an installation is running, it uses that installation's server. */
 async function withDatabase(command: 'migrate' | 'audit' | 'restored' | 'token', work: (db: Db) => Promise<void>): Promise<void> {
   const config = readConfig(process.env, command);
   const running = config.databaseUrl === undefined ? runningUrl(embeddedFolder(config), 'postgres') : null;
@@ -167,7 +167,7 @@ async function withDatabase(command: 'migrate' | 'audit' | 'restored' | 'token',
   }
 }
 
-/** A second signal ends the process at once; nothing is lost by that, only left in doubt. */
+/** A second signal ends the process at once. Nothing is lost by that, but some messages may be in doubt. */
 function stopOnSignal(log: Log, stop: () => Promise<void>): void {
   let stopping = false;
   for (const signal of ['SIGINT', 'SIGTERM'] as const)

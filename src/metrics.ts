@@ -1,8 +1,8 @@
 /**
- * Figures for the operator, in Prometheus' format, on an address of their own so that they are never public by accident.
+ * Figures for the operator, in Prometheus' format. They have an address of their own, so that they are never public by accident.
  *
- * Counters and histograms are this process's own. What the tables hold is the same on every node, and read by a `Source` whenever somebody
- * asks; if it cannot be read in time, its figures are left out rather than shown as zero, and `hongyan_database_up` says so.
+ * Counters and histograms belong to this process. Figures of the tables are the same on every node; a `Source` reads them at each scrape.
+ * If that takes too long, these figures are left out rather than shown as zero, and `hongyan_database_up` is 0.
  */
 import http from 'node:http';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
@@ -49,7 +49,7 @@ interface Sample {
   readonly value: number;
 }
 
-/** Figures that are asked for. */
+/** Figures that are read at each scrape. */
 interface Source {
   readonly described: Readonly<Record<string, { readonly help: string; readonly labels: readonly string[] }>>;
   read(): Promise<{ readonly figures: readonly (Sample & { readonly name: string })[]; readonly ageSeconds: number }>;
@@ -58,16 +58,16 @@ interface Source {
 export interface Metrics {
   count(what: keyof typeof counted, n: number, labels?: Labels): void;
   time(what: keyof typeof timed, labels: Labels, seconds: number): void;
-  /** A gauge of this process, asked for its lines whenever somebody looks. */
+  /** Adds a gauge of this process; `lines` is called at each scrape. */
   gauge(name: string, help: string, labels: readonly string[], lines: () => readonly Sample[]): void;
   /** Adds the figures of the whole installation. */
   include(source: Source): void;
-  /** Returns the port: a free one for 0. */
+  /** Returns the port; 0 takes a free one. */
   listen(address: { readonly host: string; readonly port: number }): Promise<number>;
   close(): Promise<void>;
 }
 
-/** How long figures of the tables may keep an answer waiting; a scrape usually has ten seconds. */
+/** How long an answer waits for the figures of the tables; a scrape usually has a time-out of ten seconds. */
 const sourceTimeoutMs = 5000;
 
 const snake = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);

@@ -1,98 +1,98 @@
-// The door to PostgreSQL, and the only importer of the driver (postgres.js).
+// The access to PostgreSQL. Only this file imports the driver (postgres.js).
 //
-// It owns: how values cross the border (bigint both ways, `date` as 'YYYY-MM-DD', arrays in one fast form), time-outs,
-// transactions with their retries, wake-ups, and naming the errors a caller may want to tell apart.
-// It does not own: any SQL about our tables. That is hand-written in the core module that writes the table.
+// It owns the conversion of values (bigint both ways, `date` as 'YYYY-MM-DD', arrays in one fast form), time-outs, transactions with their
+// retries, notifications, and the functions that distinguish errors.
+// It does not own SQL about our tables. That SQL is hand-written in the core module that writes the table.
 //
-// Habits of postgres.js 3.4.9 that are worked around here, each met by killing the server under load (see db.test.ts):
-// - It sends its ROLLBACK even over a connection that is gone, which ends the process with an uncaught TypeError.
-//   So a dead transaction is abandoned rather than rolled back; the server has done that.
-// - A connection that died with a write pending never recovers, and queries that come between a socket's `error` and its
-//   `close` are forgotten. So after a lost connection the whole pool is replaced, and the old one ended within seconds.
-// - Its parser of arrays does not know null.
+// It works around these faults of postgres.js 3.4.9, each found by killing the server under load (see db.test.ts):
+// - The driver sends its ROLLBACK even over a lost connection, which ends the process with an uncaught TypeError.
+//   So a transaction whose connection is lost is abandoned; the server has rolled it back.
+// - A connection that died with a write pending never recovers, and queries between a socket's `error` and its `close` never end.
+//   So after a lost connection the whole pool is replaced, and the old pool is ended within seconds.
+// - Its parser of arrays does not handle null.
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
 import postgres from 'postgres';
 import { groupInOrder } from '../std/group.ts';
 
-/** What may stand in a `${…}`. Arrays need a cast that names the element: `any(${ids}::bigint[])`. */
+/** A value in a `${…}`. Arrays need a cast that names the element type: `any(${ids}::bigint[])`. */
 export type SqlValue = Scalar | readonly Scalar[] | readonly (readonly Scalar[])[] | Json | Fragment;
 
 type Scalar = string | number | bigint | boolean | Date | Uint8Array | null;
 type Json = postgres.Parameter<postgres.JSONValue>;
 type Rows = readonly (object | undefined)[];
-/** A piece of a statement, or a statement that has not been awaited. */
+/** A part of a statement, or a statement that has not been awaited. */
 export type Fragment = postgres.PendingQuery<Record<string, unknown>[]>;
 
 /**
- * A tagged template that runs SQL, the same for the pool and for a transaction, so core functions take either:
+ * A tagged template that runs SQL. It is the same for the pool and for a transaction, so core functions take either:
  * ``const [row] = await sql<{ id: bigint }[]>`select id from batches where id = ${id}` ``.
  *
- * The type of the rows is a claim of the caller. int8 arrives as bigint, also from `count(*)`; `sum` of bigint is numeric
- * and arrives as a string, so cast it: `sum(n)::bigint`. Times keep milliseconds only, and 'infinity' has no Date.
- * Arrays become one PostgreSQL array literal; bigint and number arrays are joined without quoting, which is as fast as
- * passing the joined literal `'{1,2,3}'` oneself (that works too). A query inside a `${…}` becomes part of the outer one.
+ * The caller asserts the type of the rows; nothing checks it. int8 arrives as bigint, also from `count(*)`. `sum` of bigint is numeric and
+ * arrives as a string, so cast it: `sum(n)::bigint`. Times keep only milliseconds, and there is no Date for 'infinity'.
+ * An array becomes one PostgreSQL array literal. Arrays of bigint and number are joined without quoting, which is as fast as passing the
+ * literal `'{1,2,3}'` (that works too). A query inside a `${…}` becomes part of the outer query.
  */
 export interface Sql {
   <Result extends Rows = Record<string, unknown>[]>(
     text: TemplateStringsArray,
     ...values: readonly SqlValue[]
   ): postgres.PendingQuery<Result>;
-  /** Runs SQL made from a string: for DDL with computed names. Without values it may hold several statements. */
+  /** Runs SQL from a string, for DDL with computed names. Without values it may contain several statements. */
   unsafe<Result extends Rows = Record<string, unknown>[]>(text: string, values?: readonly SqlValue[]): Promise<Result>;
   /** Passes a value as json or jsonb. (A JSON string passed plainly to a jsonb parameter would be encoded twice.) */
   json(value: unknown): Json;
 }
 
-/** Which results of a transaction are worth finding out about. */
+/** The results of a transaction for which an unknown commit is resolved by asking the database. */
 type FindOut<T> = boolean | ((result: T) => boolean);
 
 /** A pool of connections to the one database. */
 export interface Db {
   sql: Sql;
   /**
-   * Runs `fn` in one transaction and commits. Serialisation failures and deadlocks run `fn` again a few times, so what it
-   * does outside `sql` must bear repetition. If the connection breaks while committing, the outcome is not known and the
-   * error says so: see `isUnknownCommit`. Database errors thrown inside must leave `fn`: the transaction is spoilt.
+   * Runs `fn` in one transaction and commits. After a serialisation failure or a deadlock it runs `fn` again, a few times, so the effects
+   * of `fn` outside `sql` must be repeatable. If the connection breaks during the commit, the outcome is not known and the error says so:
+   * see `isUnknownCommit`. A database error inside `fn` must leave `fn`, because the transaction is aborted.
    *
-   * `findOut`: then asks the database what became of it, for as long as that may take after a restart, and returns or fails accordingly.
-   * For results that cannot be had again under a key of their own (`true`: for all of them); it costs a trip to the server and a
-   * transaction number.
+   * With `findOut`, an unknown commit is resolved: it asks the database, for as long as a restart may take, and returns or fails
+   * accordingly. Use it for results that have no key by which a retry could find them (`true`: for all results). It costs a round trip
+   * and a transaction id.
    */
   transaction<T>(fn: (sql: Sql) => Promise<T>, options?: { readonly findOut?: FindOut<T> }): Promise<T>;
-  /** Calls `fn` on every notification, re-listening after a lost connection. Some will be missed: a hint, never the data. */
+  /** Calls `fn` on every notification, and listens again after a lost connection. Some are missed, so use one as a hint, never as data. */
   listen(channel: string, fn: (payload: string) => void): Promise<() => Promise<void>>;
-  /** Wakes listeners, in a transaction of its own: NOTIFY takes a lock of the whole server at commit. */
+  /** Wakes the listeners. It uses its own transaction, because NOTIFY takes a server-wide lock at commit. */
   notify(channel: string, payload?: string): Promise<void>;
-  /** Transactions that wait for a connection or have one. */
+  /** The number of transactions that wait for a connection or have one. */
   transactions(): number;
-  /** How many connections it may have, beside the one that listens. */
+  /** The most connections of the pool, without the one that listens. */
   readonly max: number;
   /** Lets running queries finish for up to five seconds, then closes every connection. */
   end(): Promise<void>;
 }
 
 export interface DbOptions {
-  /** Most connections at once; one more is used while something listens. */
+  /** The most connections at once; listening uses one more. */
   max?: number;
   applicationName?: string;
   /** 0 switches the limit off, for migrations and the audit. */
   statementTimeoutMs?: number;
-  /** Told of every transaction: how long it waited for its connection, and how long it then took. */
+  /** Called after every transaction, with how long it waited for its connection and how long it then took. */
   observe?(outcome: 'committed' | 'failed', waitedMs: number, tookMs: number): void;
 }
 
 const maxAttempts = 6;
 const statementTimeoutMs = 60_000;
 const endTimeoutSeconds = 5;
-/** A server that was killed is back within that time, unless something worse has happened. */
+/** A killed server is usually back within this time. */
 const findOutMs = 30_000;
-/** How long queries on the other connections may go on after one was lost; usually the server is gone and all are. */
+/** How long queries on the other connections may go on after one connection is lost. Usually the server is gone, and all are lost. */
 const retireSeconds = 2;
 
 const types = {
   bigint: { to: 20, from: [20], serialize: (value: bigint) => value.toString(), parse: (text: string) => BigInt(text) },
-  // A Date would be midnight in the process's time zone. `timestamp` (1114) is not used; a string shows the mistake.
+  // A Date would be midnight in the process's time zone. `timestamp` (1114) is not used; as a string, a mistake is easy to see.
   plainDate: { to: 1082, from: [1082, 1114], serialize: (value: string) => value, parse: (text: string) => text },
   bigints: array([1016], (text) => BigInt(text)),
   numbers: array([1007, 1005, 1021, 1022], Number),
@@ -102,33 +102,33 @@ const types = {
   bytes: array([1001], (text) => Buffer.from(text.slice(2), 'hex')),
 };
 
-/** The types of arrays by their numbers in PostgreSQL. Others arrive as PostgreSQL's text. */
+/** A type for arrays with these OIDs. Other arrays arrive as PostgreSQL's text. */
 function array(from: [number, ...number[]], parse: (text: string) => unknown) {
   return { to: from[0], from, serialize: (literal: string) => literal, parse: (text: string) => parseArray(text, parse) };
 }
 
 type Driver = postgres.Sql<{ bigint: bigint }>;
 
-/** Opens a pool; connections are made when first needed, so this neither waits nor fails. */
+/** Creates a pool. Connections are opened when they are first needed, so this does not wait and cannot fail to connect. */
 export function createDb(url: string, options: DbOptions = {}): Db {
   if (!/^postgres(ql)?:\/\//.test(url)) throw new Error('the database URL must begin with postgres:// or postgresql://');
   const timeout = options.statementTimeoutMs ?? statementTimeoutMs;
   const driverOptions = {
-    types: types as unknown as { bigint: (typeof types)['bigint'] }, // all that our tag passes through as it is
+    types: types as unknown as { bigint: (typeof types)['bigint'] }, // of these types, our tag passes only bigint on unchanged
     fetch_types: false,
     connect_timeout: 10,
-    backoff: () => 0.1 + Math.random() / 5, // seconds. Its own grows to 20, and new queries would wait that long to learn that they fail.
-    max_lifetime: null, // so that every close we have not asked for means a lost connection
+    backoff: () => 0.1 + Math.random() / 5, // seconds; the driver's default grows to 20, and a new query would fail only after that time
+    max_lifetime: null, // so every close that we did not ask for means a lost connection
     onnotice: () => {},
     connection: {
       application_name: options.applicationName ?? 'hongyan',
       TimeZone: 'UTC',
       statement_timeout: timeout,
       lock_timeout: Math.min(timeout, 20_000),
-      // Far below the time of a lease: a node that is stopped in the middle of a transaction must not hold up who takes over from it.
+      // Far below the time of a lease: a node that hangs inside a transaction must not block the node that takes over its work.
       idle_in_transaction_session_timeout: 5000,
-      // Before PostgreSQL 18 the price of a plan step that is switched off (see `planAnew`) counts, and is above what makes a server
-      // that has LLVM compile the statement: 150 ms for each claim.
+      // Before PostgreSQL 18, a plan step that is switched off (see `planAnew`) adds a cost so high that a server with LLVM compiles the
+      // statement, which takes 150 ms for each claim.
       jit: 'off',
     },
   };
@@ -139,7 +139,7 @@ export function createDb(url: string, options: DbOptions = {}): Db {
   let pool = createPool();
   const listener = postgres(url, { ...driverOptions, max: 1 });
 
-  /** One generation of connections. The first one lost retires it: what runs on the others may finish, new queries go to a new pool. */
+  /** Makes one generation of connections. Losing the first of them retires it: running queries may finish, new ones go to a new pool. */
   function createPool(): Driver {
     let hasConnected = false;
     const created = postgres(url, {
@@ -196,7 +196,7 @@ export function createDb(url: string, options: DbOptions = {}): Db {
     }
   }
 
-  /** Asks until the transaction is over and the server there to say how; throws if that takes too long. */
+  /** Asks until the server is back and the transaction has ended. Throws if that takes too long. */
   async function wasCommitted(transactionId: string): Promise<boolean> {
     for (const last = performance.now() + findOutMs; ; ) {
       try {
@@ -216,7 +216,7 @@ export function createDb(url: string, options: DbOptions = {}): Db {
     transactions: () => underWay,
     max,
     async listen(channel, fn) {
-      let isListening = true; // the driver's own way to stop works only until it has had to listen again
+      let isListening = true; // the driver's `unlisten` no longer works once it has listened again
       const listening = await listener.listen(channel, (payload) => isListening && fn(payload));
       return async () => {
         isListening = false;
@@ -247,22 +247,22 @@ async function attemptTransaction<T>(pool: Driver, fn: (sql: Sql) => Promise<T>,
         const value = await fn(sql);
         if (isOver) throw new ConnectionLost();
         if (typeof findOut === 'function' ? findOut(value) : findOut) {
-          // A number is asked for even if this server has none assigned: on a sharded database the rows were written by another one.
+          // Asks for an id even if this server has assigned none: on a sharded database, another server may have written the rows.
           const [row] = await connection<{ id: string | null }[]>`select pg_current_xact_id()::text as id`;
           transactionId = row?.id ?? null;
           if (isOver) throw new ConnectionLost();
         }
         result = { value };
       } catch (error) {
-        // If it was this connection that broke, `begin` fails within the same turn of the event loop, and we must never come
-        // back: the driver would send its ROLLBACK over the dead connection.
+        // If this connection broke, `begin` fails within the same turn of the event loop. Then this callback must never end, because the
+        // driver would send its ROLLBACK over the dead connection.
         if (isConnectionLoss(error)) await sleep(20);
         if (isOver) await new Promise<never>(() => {});
         throw error;
       }
     });
   } catch (error) {
-    isOver = true; // also if the connection broke while fn was not waiting for a query
+    isOver = true; // needed if the connection broke while `fn` was not waiting for a query
     const wasCommitting = result !== undefined;
     if (wasCommitting && (isConnectionLoss(error) || codeOf(error) === '40003'))
       throw new UnknownCommit(error, transactionId, result?.value);
@@ -272,7 +272,7 @@ async function attemptTransaction<T>(pool: Driver, fn: (sql: Sql) => Promise<T>,
   return result.value;
 }
 
-/** Builds our tag around the driver's, which is asked for at each call because it may have been replaced. */
+/** Builds our tag around the driver's. It gets the driver at each call, because the pool may have been replaced. */
 function wrap(driver: () => postgres.ISql<{ bigint: bigint }>): Sql {
   const sql = <Result extends Rows>(text: TemplateStringsArray, ...values: readonly SqlValue[]) =>
     driver()<Result & (object | undefined)[]>(text, ...values.map(toParameter));
@@ -290,7 +290,7 @@ function wrap(driver: () => postgres.ISql<{ bigint: bigint }>): Sql {
   );
 }
 
-/** The driver takes the type of an array from its first element, so `${[1n]}::bigint[]` would fail: arrays go as literals. */
+/** Turns arrays into literals. The driver takes an array's type from its first element, so `${[1n]}::bigint[]` would fail. */
 function toParameter(value: SqlValue): postgres.ParameterOrFragment<bigint> {
   return Array.isArray(value)
     ? arrayLiteral(value as readonly (Scalar | readonly Scalar[])[])
@@ -311,7 +311,7 @@ function arrayElement(value: Scalar | readonly Scalar[]): string | number | bigi
   throw new TypeError(`a value of type ${typeof value} cannot be an element of an SQL array`);
 }
 
-/** The array in PostgreSQL's text form: `{1,NULL,"a \\"word\\""}`, and nested. */
+/** Reads an array in PostgreSQL's text form, also a nested one: `{1,NULL,"a \\"word\\""}`. */
 function parseArray(text: string, parse: (element: string) => unknown): unknown[] {
   if (!/["{]/.test(text.slice(1))) {
     const inside = text.slice(1, -1);
@@ -342,7 +342,7 @@ class ConnectionLost extends Error {
 }
 
 class UnknownCommit extends Error {
-  /** Of the transaction, where somebody wanted to be able to find out about it, and what it would have returned. */
+  /** The id of the transaction, if `findOut` asked for it, and the result that the transaction would have returned. */
   readonly transactionId: string | null;
   readonly value: unknown;
 
@@ -354,20 +354,20 @@ class UnknownCommit extends Error {
 }
 
 /**
- * For the rest of this transaction, plans statements by what the tables hold now, and in the order of an index rather than by sorting. A
- * queue is empty most of the time: a plan made then and kept reads and sorts all of it once it is full, and statistics of another hour lead
- * to the same (with 300,000 rows a claim took 290 and 110 ms instead of 2). Planning anew costs a tenth of a millisecond, so it is asked for
- * where a queue is worked, and nowhere else. Send it along with the first statement (`Promise.all`), not before it.
+ * For the rest of this transaction, plans each statement by the present content of the tables, and prefers the order of an index to
+ * sorting. A queue is empty most of the time. A plan that was made then and kept reads and sorts the whole queue once it is full; old
+ * statistics have the same effect (with 300,000 rows a claim took 290 and 110 ms instead of 2). Planning again costs a tenth of a
+ * millisecond, so only the code that works a queue asks for it. Send it together with the first statement (`Promise.all`), not before it.
  */
 export async function planAnew(sql: Sql): Promise<void> {
   await sql`select set_config('plan_cache_mode', 'force_custom_plan', true), set_config('enable_sort', 'off', true)`;
 }
 
 /**
- * The second half of a sweep over all accounts, or all channels: runs `statement` for what each of them has of the rows that were `found`
- * without a lock, one after the other, and returns all the rows that come back. A sharded database locks rows of one account or channel
- * in a statement, and everybody who locks those of several takes them in this order. The statement repeats the conditions of the search,
- * since a row may have changed since.
+ * The second half of a sweep over all accounts or channels. The first half has `found` rows without a lock. This runs `statement` for the
+ * rows of each account or channel, one after the other, and returns all resulting rows. On a sharded database a statement can lock rows of
+ * only one account or channel, and all code that locks rows of several does so in this order. The statement must repeat the conditions of
+ * the search, because a row may have changed.
  */
 export async function forEachOwner<Found, Row>(
   found: readonly Found[],
@@ -382,11 +382,11 @@ export async function forEachOwner<Found, Row>(
 export interface Room {
   /** Connections that this role may still open in this database. */
   readonly left: number;
-  /** What says so: max_connections, or a limit of the role or the database. */
+  /** The limit that applies: max_connections, or a limit of the role or the database. */
   readonly limit: string;
 }
 
-/** How many more connections the server would give us. Those that are open already, also our own, are taken off. */
+/** How many more connections the server would accept from us. All open connections are subtracted, also our own. */
 export async function connectionRoom(sql: Sql): Promise<Room> {
   const [row] = await sql<Room[]>`
     with sessions as (select datid, usesysid from pg_stat_activity where datid is not null and usesysid is not null),
@@ -409,24 +409,24 @@ export async function connectionRoom(sql: Sql): Promise<Room> {
   return row;
 }
 
-/** True if a transaction may or may not have been committed. Whoever retries must find out, or be idempotent by key. */
+/** True if it is not known whether the transaction was committed. A retry must find out first, or be idempotent by a key. */
 export function isUnknownCommit(error: unknown): boolean {
   return error instanceof UnknownCommit;
 }
 
-/** True if the database could not be reached or went away. Unless it is an unknown commit, nothing was committed. */
+/** True if the database was unreachable or the connection was lost. Unless it is an unknown commit, nothing was committed. */
 export function isConnectionLoss(error: unknown): boolean {
   if (error instanceof UnknownCommit) return true;
   const code = codeOf(error);
   return code !== undefined && (connectionLossCodes.has(code) || code.startsWith('08'));
 }
 
-/** True if a lock was not to be had within `lock_timeout`. */
+/** True if a lock was not available within `lock_timeout`. */
 export function isLockTimeout(error: unknown): boolean {
   return codeOf(error) === '55P03';
 }
 
-/** True if a row with this key exists already. A sharded database that inserts from a query passes on the words and not the code. */
+/** True if a row with this key exists already. A sharded database that inserts from a query passes on the message without the code. */
 export function isUniqueViolation(error: unknown): boolean {
   const code = codeOf(error);
   return (
@@ -436,9 +436,9 @@ export function isUniqueViolation(error: unknown): boolean {
 
 const connectionLossCodes = new Set(
   [
-    'CONNECTION_CLOSED CONNECTION_DESTROYED CONNECTION_ENDED CONNECT_TIMEOUT', // the driver's
-    'ECONNREFUSED ECONNRESET EPIPE ETIMEDOUT EHOSTUNREACH ENETUNREACH ENOTFOUND EAI_AGAIN', // the system's
-    '57P01 57P02 57P03 25P03', // the server's: shut down by an operator, by a crash, not ready, idle in transaction
+    'CONNECTION_CLOSED CONNECTION_DESTROYED CONNECTION_ENDED CONNECT_TIMEOUT', // of the driver
+    'ECONNREFUSED ECONNRESET EPIPE ETIMEDOUT EHOSTUNREACH ENETUNREACH ENOTFOUND EAI_AGAIN', // of the operating system
+    '57P01 57P02 57P03 25P03', // of the server: shut down by an operator, shut down by a crash, not ready, idle in transaction
   ].flatMap((codes) => codes.split(' ')),
 );
 

@@ -1,15 +1,15 @@
-// Starts a real PostgreSQL of our own from binaries that npm installed, so that the platform runs with nothing to set up.
+// Starts our own PostgreSQL server from binaries that npm installed, so that the platform runs without any setup.
 //
 // It owns one folder: `cluster/` (the database), `password`, `postgres.log`, `owner` (which process uses it) and, where the
 // installed binaries cannot be read by the account that runs the server, `bin/` (a copy of them).
 //
-// What may go wrong around it decides most of what is here:
-// - PostgreSQL refuses to run as root, so under root it runs as `postgres` or `nobody`, which must be able to enter and read.
+// Most of the code handles these conditions:
+// - PostgreSQL refuses to run as root. So under root it runs as `postgres` or `nobody`, which must be able to enter and read the folders.
 // - npm cannot pack symlinks, and the script that re-creates them is skipped under `--ignore-scripts`.
-// - Node may be killed at any instant. The server then lives on as an orphan; the next start stops it and starts its own.
-//   It may do so only if the process that started it is dead: that is what the `owner` file tells.
-// - A cluster is made under another name and renamed when finished, so a half-made one is never taken for a database.
-// - The server writes its log to a file, not to a pipe: a busy Node must not block it, nor the death of Node silence it.
+// - Node may be killed at any time. The server then goes on as an orphan; the next start stops it and starts a new one. A start may do so
+//   only if the process that started the old server is dead; the `owner` file tells which process that was.
+// - A cluster is made under another name and renamed when it is complete, so a half-made cluster is never used as a database.
+// - The server writes its log to a file, not to a pipe. So a busy Node cannot block it, and it still logs after Node has died.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { randomBytes, randomInt } from 'node:crypto';
 import fs from 'node:fs';
@@ -18,30 +18,30 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface EmbeddedOptions {
-  /** The folder that holds everything; made if missing. One process at a time may use it. */
+  /** The folder that holds everything; it is made if it is missing. Only one process at a time may use it. */
   dataDir: string;
-  /** A free one unless given. The server listens on 127.0.0.1 only. */
+  /** The port; a free one if left out. The server listens only on 127.0.0.1. */
   port?: number;
-  /** Over the defaults below. Only a test server may switch durability off. */
+  /** Settings that override the defaults below. Only a test server may switch durability off. */
   settings?: Record<string, string | number>;
   log: (message: string) => void;
-  /** Under root: accounts that may run the server; the first that exists does. */
+  /** Under root: the accounts that may run the server. The first one that exists is used. */
   accounts?: readonly string[];
 }
 
 export interface EmbeddedPostgres {
   pid: number;
   url(database: string): string;
-  /** Settles when the server ends, whoever ended it. Call `stop` even then: it gives the folder back. */
+  /** Settles when the server ends for any reason. Call `stop` even then, because it gives the folder back. */
   exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
-  /** Shuts the server down cleanly, disconnecting clients, and gives the folder back. May be called twice. */
+  /** Shuts the server down cleanly, disconnects clients, and gives the folder back. May be called twice. */
   stop(): Promise<void>;
 }
 
 /**
- * Durable (fsync and synchronous_commit stay on), and tuned for queue tables on a laptop: few checkpoints, vacuum that
- * comes early and often, plans for data that is in memory. The shipped binaries are built without lz4, so the log is not
- * compressed: pglz would cost more processor than it saves disk.
+ * The settings are durable (fsync and synchronous_commit stay on) and tuned for queue tables on a laptop: few checkpoints, early and
+ * frequent vacuum, plans for data in memory. The shipped binaries are built without lz4, so the WAL is not compressed: pglz would cost
+ * more processor time than the saved disk space is worth.
  */
 const defaultSettings: Record<string, string | number> = {
   listen_addresses: '127.0.0.1',
@@ -76,7 +76,7 @@ const stopTimeoutMs = 30_000;
 const maxLogBytes = 10_000_000;
 const advice = 'set HONGYAN_DATABASE_URL to use a PostgreSQL of your own';
 
-/** Starts the server, making the database cluster first if there is none, and returns once it accepts connections. */
+/** Starts the server and returns once it accepts connections. Makes the database cluster first if there is none. */
 export async function startEmbeddedPostgres(options: EmbeddedOptions): Promise<EmbeddedPostgres> {
   const dataDir = path.resolve(options.dataDir);
   const cluster = path.join(dataDir, 'cluster');
@@ -117,8 +117,8 @@ export async function startEmbeddedPostgres(options: EmbeddedOptions): Promise<E
 }
 
 /**
- * Stops the server of a folder whose owner died. Returns false, doing nothing, while its owner lives.
- * For whoever wants to remove the folder; a start does this by itself.
+ * Stops the server of a folder whose owner has died. Returns false and does nothing while the owner lives.
+ * Call it before removing the folder; a start does the same by itself.
  */
 export async function stopOrphan(dataDir: string, log: (message: string) => void): Promise<boolean> {
   let release: () => void;
@@ -133,8 +133,8 @@ export async function stopOrphan(dataDir: string, log: (message: string) => void
 }
 
 /**
- * The URL of the server that another process runs in this folder; null if none does. For commands that look into a running
- * installation, such as the audit.
+ * The URL of the server that another process runs in this folder; null if there is none. Commands that inspect a running installation
+ * use it, such as the audit.
  */
 export function runningUrl(folder: string, database: string): string | null {
   const dataDir = path.resolve(folder);
@@ -173,7 +173,7 @@ function usesGlibc(): boolean {
   return report?.header?.glibcVersionRuntime !== undefined;
 }
 
-/** The bin folder to run from: the installed one if the account can read it and it is complete, else a copy of our own. */
+/** The bin folder to run from: the installed one if it is complete and the account can read it, otherwise our own copy. */
 function readableBinaries(installed: string, dataDir: string, account: Account | undefined, log: (message: string) => void): string {
   const isReadable =
     !account ||
@@ -195,7 +195,7 @@ function readableBinaries(installed: string, dataDir: string, account: Account |
   return path.join(copy, 'bin');
 }
 
-/** Re-creates the links between library versions that npm dropped. Returns false if links are missing and the folder is read-only. */
+/** Re-creates the symlinks between library versions that npm dropped. Returns false if some are missing and the folder is read-only. */
 function restoreSymlinks(root: string): boolean {
   const list = path.join(root, 'pg-symlinks.json');
   if (!fs.existsSync(list)) return true;
@@ -230,7 +230,7 @@ interface Account {
   gid: number;
 }
 
-/** The account to run the server as; undefined means ourselves. */
+/** The account to run the server as; undefined means our own. */
 function serverAccount(wanted: readonly string[]): Account | undefined {
   if (process.getuid?.() !== 0) return undefined;
   const entries = fs
@@ -246,7 +246,7 @@ function serverAccount(wanted: readonly string[]): Account | undefined {
   );
 }
 
-/** The first path the account is kept out of: `file` itself for want of the given rights, or a folder above it. */
+/** The first path that the account cannot use: a folder above `file` that it cannot enter, or `file` itself without the given rights. */
 function firstClosed(file: string, account: Account, rights: number): string | undefined {
   if (!allows(file, account, rights)) return file;
   for (let folder = path.dirname(file); ; folder = path.dirname(folder)) {
@@ -261,7 +261,7 @@ function allows(file: string, { uid, gid }: Account, rights: number): boolean {
   return (stat.mode & needed) === needed;
 }
 
-/** Makes the folder and those above it that are missing, enterable (not listable) by the server's account whatever the umask. */
+/** Makes the folder and its missing parents. The server's account can enter them (not list them), whatever the umask is. */
 function makeEnterable(folder: string): void {
   const topmost = fs.mkdirSync(folder, { recursive: true });
   if (topmost === undefined) return;
@@ -279,7 +279,7 @@ function refuseForeignCluster(cluster: string, account: Account | undefined): vo
   }
 }
 
-/** Nothing of our own environment, which holds the secret key. */
+/** The server's environment. It gets nothing of ours, which holds the secret key. */
 function serverEnvironment(home: string): Record<string, string> {
   const environment = { LC_ALL: 'C', TZ: 'UTC', HOME: home, PATH: '/usr/bin:/bin' };
   return process.platform === 'win32' ? { ...environment, SystemRoot: 'C:\\Windows' } : environment;
@@ -287,13 +287,13 @@ function serverEnvironment(home: string): Record<string, string> {
 
 // --- one owner per folder
 
-/** Whether the process that an owner file names still lives: its number alone may have been given to another. */
+/** Whether the process that an owner file names still lives. The pid alone is not enough: it may belong to another process now. */
 function isOwnerAlive(owner: string): boolean {
   const [pid = '', ...birth] = owner.trim().split(' ');
   return birthOf(Number(pid)) === birth.join(' ');
 }
 
-/** Makes this process the owner of the folder, taking over from a dead one; throws if another lives. Returns how to give it back. */
+/** Makes this process the owner of the folder, also after a dead owner; throws if another owner lives. Returns the undo function. */
 function takeOwnership(dataDir: string): () => void {
   const file = path.join(dataDir, 'owner');
   const mine = `${process.pid} ${birthOf(process.pid) ?? ''}\n`;
@@ -312,7 +312,7 @@ function takeOwnership(dataDir: string): () => void {
     if (found === undefined) continue;
     if (isOwnerAlive(found))
       throw new Error(`${dataDir} is in use by process ${found.split(' ', 1)[0]}: stop it first, or choose another data folder`);
-    // Two may find the same dead owner. Moving the file away lets one win; who moved a newcomer's file puts it back.
+    // Two processes may find the same dead owner. Moving the file away lets one win; a process that moved a new owner's file restores it.
     const stale = `${file}.stale.${process.pid}`;
     try {
       fs.renameSync(file, stale);
@@ -333,8 +333,8 @@ function takeOwnership(dataDir: string): () => void {
 }
 
 /**
- * Something that tells a process from a later one with the same number (containers reuse numbers at every start);
- * undefined if there is no such process.
+ * A value that distinguishes a process from a later one with the same pid (containers reuse pids at every start); undefined if there is no
+ * such process.
  */
 function birthOf(pid: number): string | undefined {
   if (!isAlive(pid)) return undefined;
@@ -363,7 +363,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** Stops the server of this cluster if one runs. The caller owns the folder, so whoever started it is gone. */
+/** Stops the server of this cluster if one runs. The caller owns the folder, so the process that started the server is gone. */
 async function stopServerOf(cluster: string, log: (message: string) => void): Promise<void> {
   const pid = Number(readIfThere(path.join(cluster, 'postmaster.pid'))?.split('\n')[0]);
   if (!isServerOf(cluster, pid)) return;
@@ -388,7 +388,7 @@ function commandOf(pid: number): string {
     if (process.platform === 'linux') return fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
     if (process.platform !== 'win32') return execFileSync('ps', ['-o', 'command=', '-p', String(pid)], { encoding: 'utf8' });
   } catch {
-    // It ended in between.
+    // The process has ended since.
   }
   return '';
 }
@@ -453,8 +453,8 @@ interface Launched {
 }
 
 /**
- * Starts the server, trying again for some seconds if it fails for a passing reason: the free port was taken meanwhile, or
- * backends of a killed server still hold its shared memory.
+ * Starts the server. Retries for some seconds if the reason is temporary: another process took the free port, or backends of a killed
+ * server still use its shared memory.
  */
 async function launch(
   postgres: string,
@@ -487,7 +487,7 @@ async function launch(
   }
 }
 
-/** Line 8 of postmaster.pid says "ready": that needs no log text, no language and no connection. */
+/** Waits until line 8 of postmaster.pid says "ready". This needs no connection and does not depend on the language of the log. */
 async function untilReady(cluster: string, pid: number | undefined): Promise<'ready' | 'late'> {
   if (pid === undefined) return new Promise(() => {}); // could not be spawned; the error event tells why
   for (const end = Date.now() + readyTimeoutMs; Date.now() < end; await sleep(10)) {
@@ -505,8 +505,8 @@ function openLog(file: string): { fd: number; read(): string } {
 }
 
 /**
- * A port that nobody listens on, below those that systems take for outgoing connections: whoever listens there can go away, and come back
- * without finding it taken by somebody's connection.
+ * A free port below the range that systems use for outgoing connections. So a server that stops and starts again finds its port still
+ * free, and not taken by an outgoing connection.
  */
 export async function freePort(): Promise<number> {
   for (;;) {

@@ -1,6 +1,6 @@
-// Brings the schema up to the code: numbered SQL files in src/db/migrations, applied in order, never edited once applied.
+// Brings the schema up to date: applies the numbered SQL files in src/db/migrations in order. An applied file is never edited.
 //
-// It refuses rather than guesses: a changed file, a gap, or a database that has seen a newer version stops the start.
+// It refuses rather than guesses: a changed file, a gap, or a database of a newer version prevents the start.
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -15,17 +15,17 @@ interface Migration {
   checksum: string;
 }
 
-/** Any number will do, as long as every version of the code uses the same. */
+/** Any number works, as long as every version of the code uses the same one. */
 const lockKey = 0x686f6e67;
 
 /**
- * Applies what is missing, each file in a transaction of its own, and returns the names of the files applied.
- * Nodes that start together wait for each other. A file that fails leaves the ones before it applied.
+ * Applies the missing files, each in its own transaction, and returns their names. Nodes that start together wait for each other. If a
+ * file fails, the files before it stay applied.
  */
 export async function migrate(db: Db, folder: string = path.join(packageRoot(), 'src/db/migrations')): Promise<string[]> {
   const migrations = await readMigrations(folder);
   const applied: string[] = [];
-  // One transaction each; the lock is taken anew every time and what is missing is asked under it, so nodes may alternate.
+  // Each file has its own transaction, which takes the lock again and looks for the next missing file, so nodes may alternate.
   for (;;) {
     const name = await db.transaction((sql) => applyNext(sql, migrations));
     if (name === undefined) return applied;
@@ -74,7 +74,7 @@ async function readMigrations(folder: string): Promise<Migration[]> {
       if (version !== index + 1) {
         throw new Error(`${file}: migrations are named NNNN_name.sql and numbered from 0001 without a gap`);
       }
-      // Line endings must not matter: git may change them on checkout.
+      // Line endings must not change the checksum: git may convert them on checkout.
       const text = (await readFile(path.join(folder, file), 'utf8')).replaceAll('\r\n', '\n');
       return { version, name: file.slice(0, -'.sql'.length), text, checksum: createHash('sha256').update(text).digest('hex') };
     }),

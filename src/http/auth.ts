@@ -1,7 +1,8 @@
 /**
- * Who is calling: credentials, signatures, the IP allow-list, and a limit on guessing.
+ * Authentication: credentials, signatures, the IP allow-list, and a limit on guessing.
  *
- * Everything here decides from what it is given; which code answers a failure is the dialect's. Secrets are compared in constant time.
+ * The functions here decide only from their arguments; the dialect chooses the code that answers a failure. Secrets are compared in
+ * constant time.
  */
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import ipaddr from 'ipaddr.js';
@@ -11,26 +12,26 @@ type Range = ReturnType<typeof ipaddr.parseCIDR>;
 
 // ── credentials ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** True if the texts are equal; takes as long whatever they differ in but their length. */
+/** True if the texts are equal. The time depends only on their length. */
 function equal(given: string, expected: string): boolean {
   const [a, b] = [Buffer.from(given), Buffer.from(expected)];
   return a.length === b.length && timingSafeEqual(a, b);
 }
 
-/** True if `given` is the hex md5 of the text, in either case: of a password (AIM), or of what is signed (MMS). */
+/** True if `given` is the hex md5 of the text, in either case. The text is a password (AIM) or the signed text (MMS). */
 export function isMd5Of(given: string, text: string): boolean {
   return equal(given.toLowerCase(), createHash('md5').update(text).digest('hex'));
 }
 
 /**
  * True if `given` is the HMAC-SHA1 of the text under the password in one of the three encodings that clients use: base64 of the
- * digest, base64 of its hex text, or the hex text. A `+` that became a space on its way is taken as a `+`.
+ * digest, base64 of its hex text, or the hex text. A space counts as a `+`, because form decoding turns one into the other.
  */
 export function isSignature(given: string, text: string, password: string): boolean {
   const digest = createHmac('sha1', password).update(text).digest();
   const hex = digest.toString('hex');
   const signature = given.replaceAll(' ', '+');
-  // All three are compared, so that the time does not tell which one was close.
+  // All three are compared, so that the time does not reveal which one was close.
   const matches = [
     equal(signature, digest.toString('base64')),
     equal(signature, Buffer.from(hex).toString('base64')),
@@ -41,7 +42,7 @@ export function isSignature(given: string, text: string, password: string): bool
 
 // ── addresses ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** An address in its usual form, an IPv4 one inside IPv6 as IPv4; null if it is none. */
+/** An address in its usual form; IPv4 inside IPv6 becomes IPv4. Null if the text is not an address. */
 export function normaliseAddress(text: string): string | null {
   if (plainIpv4.test(text)) return text;
   const address = parseAddress(text);
@@ -51,9 +52,9 @@ export function normaliseAddress(text: string): string | null {
 const plainIpv4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}$/;
 
 function parseAddress(text: string): Address | null {
-  // ipaddr.js reads `127.1` and octal parts as addresses too; here only what is written in full is one.
+  // ipaddr.js also accepts `127.1` and octal parts; here an address must be written in full.
   if (!text.includes(':') && !plainIpv4.test(text)) return null;
-  // The zone of a link-local address (`fe80::1%eth0`) is this machine's business, no part of who calls.
+  // The zone of a link-local address (`fe80::1%eth0`) names an interface of this machine, not the caller.
   const unzoned = text.replace(/%.*$/, '');
   return ipaddr.isValid(unzoned) ? ipaddr.process(unzoned) : null;
 }
@@ -68,7 +69,7 @@ function parseRange(text: string): Range | null {
   const bits = text.slice(slash + 1);
   const parsed = parseAddress(address);
   if (!parsed || !/^\d{1,3}$/.test(bits)) return null;
-  // ::ffff:10.0.0.0/104 speaks of IPv4 addresses, as 10.0.0.0/8 does.
+  // ::ffff:10.0.0.0/104 is the same range as 10.0.0.0/8.
   const mapped = address.includes(':') && parsed.kind() === 'ipv4';
   const length = Number(bits) - (mapped ? 96 : 0);
   return length >= 0 && length <= (parsed.kind() === 'ipv4' ? 32 : 128) ? [parsed, length] : null;
@@ -76,7 +77,7 @@ function parseRange(text: string): Range | null {
 
 const isWithin = (address: Address, [base, bits]: Range): boolean => address.kind() === base.kind() && address.match(base, bits);
 
-/** Ranges by the list they were read from; a changed list is another array, so an old one's ranges go with it. */
+/** The parsed ranges of each list. A changed list is another array, so the old list's ranges are collected with it. */
 const parsedLists = new WeakMap<readonly string[], readonly Range[]>();
 
 function rangesOf(list: readonly string[]): readonly Range[] {
@@ -99,8 +100,8 @@ export function isListed(list: readonly string[], address: string): boolean {
 }
 
 /**
- * The caller's address. Who is not a trusted proxy is the caller itself, whatever `X-Forwarded-For` says; behind trusted proxies it
- * is the right-most hop that is none. A hop that is no address ends the search at the proxy that wrote it.
+ * The caller's address. A peer that is not a trusted proxy is the caller itself, whatever `X-Forwarded-For` says. Behind trusted proxies,
+ * the caller is the right-most hop that is not a trusted proxy. A hop that is not an address ends the search at the proxy that wrote it.
  */
 export function clientAddress(peer: string | undefined, forwardedFor: string | undefined, trustedProxies: readonly string[]): string {
   let address = normaliseAddress(peer ?? '') ?? '0.0.0.0';
@@ -114,7 +115,10 @@ export function clientAddress(peer: string | undefined, forwardedFor: string | u
   return address;
 }
 
-/** True if a `Host` header names this machine's loopback. A page of a stranger's that resolves its own name to 127.0.0.1 still says its own name here. */
+/**
+ * True if a `Host` header names this machine's loopback. A stranger's page may resolve its own name to 127.0.0.1, but its requests still
+ * carry that name here.
+ */
 export function isLoopbackHost(host: string | undefined): boolean {
   const name = /^(\[[0-9A-Fa-f:.]+\]|[^:[\]]+)(?::\d{1,5})?$/.exec(host ?? '')?.[1]?.toLowerCase();
   if (name === undefined) return false;
@@ -126,14 +130,14 @@ export function isLoopbackHost(host: string | undefined): boolean {
 // ── guessing ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 export interface FailureLimiter {
-  /** True if this caller has failed too often and is not to be listened to for the rest of the minute. */
+  /** True if this caller has failed too often; its requests are refused for the rest of the minute. */
   isBlocked(address: string, subject: string): boolean;
   failed(address: string, subject: string): void;
 }
 
 /**
- * Counts failed credentials by (address, subject) in windows of a minute that begin with the first failure. In memory and bounded:
- * what is forgotten, by a restart or because too many others failed, only gives a guesser a few more tries.
+ * Counts failed credentials by (address, subject) in windows of one minute that begin with the first failure. The counts are in memory
+ * and bounded. A restart, or too many other failures, loses some of them, which only gives a guesser a few more tries.
  */
 export function createFailureLimiter({
   clock,
@@ -159,7 +163,7 @@ export function createFailureLimiter({
         window.failures++;
         return;
       }
-      // A Map keeps the order of insertion, here that of the windows' ends: the first is the oldest.
+      // A Map keeps the order of insertion, so its first window is the oldest.
       windows.delete(key);
       for (const [oldest, { endsAt }] of windows) {
         if (endsAt > now && windows.size < maxEntries) break;
@@ -172,7 +176,7 @@ export function createFailureLimiter({
 
 const keyOf = (address: string, subject: string): string => `${networkOf(address)} ${subject}`;
 
-/** Whoever holds one IPv6 address holds its whole /64. The address in its usual form. */
+/** The address, or for IPv6 its /64, because one caller usually has the whole /64. Takes an address in its usual form. */
 export function networkOf(address: string): string {
   return address.includes(':') ? ipaddr.IPv6.networkAddressFromCIDR(`${address}/64`).toString() : address;
 }

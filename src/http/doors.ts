@@ -1,11 +1,11 @@
 /**
- * Where carriers that speak HTTP post to us: reports and replies. Hands the raw request to whoever speaks the protocol and sends back its
- * answer; knows nothing of what is inside.
+ * The HTTP doors, where carriers post reports and replies. This part passes the raw request to the channel's protocol and sends back its
+ * answer; it does not look inside.
  */
 import type { CarrierAnswer, CarrierPost, HttpDoor } from '../channels/channel.ts';
 import { type HttpPart, plainFailure } from './part.ts';
 
-/** `receive`: null if there is no such channel, or nobody may post to it. */
+/** `receive` returns null if there is no such channel, or if the channel has no door. */
 export function createDoorPart({
   prefix,
   maxOctets,
@@ -33,7 +33,7 @@ export function createDoorPart({
           const { status, contentType, body } = plainFailure('not_found', request.id);
           return reply.code(status).header('content-type', contentType).send(body);
         }
-        // Some ask without credentials first, to be told how.
+        // Some carriers first post without credentials to get the challenge; that is not a failure.
         if (answer.status === 401 && post.authorization !== undefined) request.countFailure();
         return reply.code(answer.status).headers(answer.headers).header('content-type', answer.contentType).send(answer.body);
       });

@@ -1,21 +1,21 @@
 /**
- * What the listener needs to know of each family of paths it serves, and what the rest of the program needs of a customer API.
+ * The interface between the listener and each family of paths that it serves.
  *
- * A part owns the paths at or below its prefix: its routes, and the form in which callers there are told of what goes wrong before or
- * beside those routes. A dialect (dialects/dialect.ts) brings one part or several.
+ * A part owns the paths at or below its prefix: it brings the routes, and the form of the answers that the listener gives there by itself.
+ * A dialect (dialects/dialect.ts) brings one part or several.
  */
 import type { FastifyInstance } from 'fastify';
 
-/** What the listener answers by itself. */
+/** The errors that the listener answers by itself. */
 export type Problem =
   | 'not_found'
   | 'method_not_allowed'
-  | 'too_large' // the body, over the route's limit
-  | 'malformed' // not HTTP, or a body that cannot be read as what it claims to be
-  | 'forbidden_host' // the sandbox is for this machine only
-  | 'too_many' // under way of this address, or wrong credentials of it
-  | 'unavailable' // starting, draining, or too much in hand
-  | 'fault'; // our own; nothing of it is told but the request's id
+  | 'too_large' // the body is over the route's limit
+  | 'malformed' // not HTTP, or a body that cannot be read as its content type
+  | 'forbidden_host' // the sandbox serves only this machine
+  | 'too_many' // the address has too many requests under way, or too many wrong credentials
+  | 'unavailable' // starting, draining, or too many bytes in hand
+  | 'fault'; // our own fault; the answer tells only the request's id
 
 export interface Answer {
   readonly status: number;
@@ -24,7 +24,7 @@ export interface Answer {
 }
 
 export interface HttpPart {
-  /** `/api`; of several parts the one with the longest prefix owns a path. */
+  /** For example `/api`. If several prefixes match a path, the longest one wins. */
   readonly prefix: string;
   /** Registers the routes, under their full paths. */
   routes(server: FastifyInstance): void | Promise<void>;
@@ -55,7 +55,7 @@ const englishProblem: Readonly<Record<Problem, string>> = {
   fault: 'The server has a fault; the operator can find it by the request id.',
 };
 
-/** The form of the management API, and of paths that are nobody's. */
+/** The error form of the management API, and of paths that no part owns. */
 export function plainFailure(problem: Problem, requestId: string): Answer {
   const message = problem === 'fault' ? `${englishProblem.fault} (${requestId})` : englishProblem[problem];
   return { status: problemStatus[problem], contentType: jsonType, body: JSON.stringify({ error: { code: problem, message } }) };

@@ -1,17 +1,18 @@
 /**
  * The HTTP listener: sockets, limits, time-outs, and the answers that no part gives itself.
  *
- * It is `starting` until `open` is called, then open, then draining once `stop` is called. Before it is open requests get the 503 of the
- * part that owns their path. While it drains, `/healthz` says 503 so that a load balancer sends no more, for a time of grace new
- * connections are still taken, and whatever has been taken is answered, with `Connection: close`. Everything a caller can make us hold
- * is bounded: connections, header size, time to send headers and body and to take the answer, body size per route, and the bodies of all
- * requests together; of each address, before anybody knows who calls, its connections, its requests under way, their bodies, and how
- * often it may show wrong credentials.
+ * It is `starting` until `open` is called, then open, then draining once `stop` is called. Until it is open, requests get the 503 of the
+ * part that owns their path. While it drains, `/healthz` answers 503, so that a load balancer sends nothing more. New connections are
+ * still accepted for a grace period, and every accepted request is answered, with `Connection: close`.
  *
- * A request is under way until its answer is sent or its connection gone, and until nobody works on it any more: who hangs up at once
- * has what it asked for counted all the same.
+ * Everything a caller can make us hold is bounded: connections, header size, the time to send headers and body, the time to take the
+ * answer, body size per route, and the bodies of all requests together. For each address, even before authentication: its connections,
+ * its requests under way, their bodies, and its wrong credentials.
  *
- * It knows no business and no vendor's codes: a part (see `dialect.ts`) brings its routes and its way of saying what went wrong.
+ * A request is under way until its answer is sent or its connection is gone, and its handler has finished. So a caller that hangs up at
+ * once does not escape the limits.
+ *
+ * The listener knows no business and no vendor's codes: a part (see `part.ts`) brings its routes and its form of errors.
  */
 import { randomBytes } from 'node:crypto';
 import http from 'node:http';
@@ -27,15 +28,15 @@ import { type Answer, type HttpPart, jsonType, plainFailure, type Problem } from
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Who calls, behind trusted proxies; an IPv4 address never in its IPv6 form. */
+    /** The caller's address, also behind trusted proxies; IPv4 is never in its IPv6 form. */
     clientAddress: string;
-    /** Tells the listener that the caller has shown wrong credentials. */
+    /** Tells the listener that the caller's credentials were wrong. */
     countFailure(): void;
   }
   interface FastifyContextConfig {
     /** Answered also while starting and draining. */
     always?: boolean;
-    /** Its body is worked on as it comes, so that little of it is ever held. */
+    /** The body is processed as it arrives, so that only a little of it is held. */
     isStreamed?: boolean;
   }
 }
@@ -43,37 +44,37 @@ declare module 'fastify' {
 export interface ServerOptions {
   readonly log: Logger;
   readonly tls?: { readonly cert: string | Buffer; readonly key: string | Buffer } | undefined;
-  /** Addresses or CIDR ranges whose `X-Forwarded-For` is believed. */
+  /** Addresses or CIDR ranges whose `X-Forwarded-For` is trusted. */
   readonly trustedProxies?: readonly string[];
   /** Refuses requests whose `Host` is not this machine's loopback: for the sandbox, against DNS rebinding. */
   readonly loopbackHostOnly?: boolean;
-  /** How long `stop` still takes new connections, for a load balancer to notice. */
+  /** How long `stop` still accepts new connections, so that a load balancer has time to notice. */
   readonly graceMs?: number;
-  /** Told of every answer: the prefix of the part that owns the path, the status, and the time since the headers came. */
+  /** Called for every answer, with the prefix of the part that owns the path, the status, and the time since the headers arrived. */
   answered?(part: string, status: number, ms: number): void;
-  /** Wrong credentials that an address may show in a minute, whosever they are, before it is not listened to for the rest of it. */
+  /** Wrong credentials of all accounts together that an address may send in a minute; then it is refused until the minute ends. */
   readonly failuresPerMinute?: () => number;
   readonly limits?: Partial<ServerLimits>;
 }
 
 interface ServerLimits {
   readonly connections: number;
-  /** Of one address: an IPv4 address or an IPv6 network (/64). A trusted proxy may have any number. */
+  /** An address is an IPv4 address or an IPv6 network (/64). A trusted proxy may have any number. */
   readonly connectionsPerAddress: number;
-  /** Requests of one address that are under way, behind trusted proxies too. */
+  /** Requests of one address that are under way. Addresses behind trusted proxies count too. */
   readonly requestsPerAddress: number;
-  /** Of a route that sets none. */
+  /** The limit of a route that sets none itself. */
   readonly bodyBytes: number;
-  /** Of all bodies that are being received or worked on; beyond it new ones get a 503. */
+  /** All bodies that are being received or processed, together; above it, new requests get a 503. */
   readonly bodyBytesInHand: number;
-  /** The same of one address. */
+  /** The same for one address. */
   readonly bodyBytesPerAddress: number;
   readonly headersTimeoutMs: number;
-  /** For headers and body together. */
+  /** The time to receive headers and body together. */
   readonly requestTimeoutMs: number;
-  /** For the answer to be taken, from its first byte on. */
+  /** The time the client has to take the answer, from its first byte. */
   readonly answerTimeoutMs: number;
-  /** Without a byte in either direction. */
+  /** The time without a byte in either direction. */
   readonly idleTimeoutMs: number;
   readonly keepAliveTimeoutMs: number;
   /** How long `stop` waits for requests under way. */
@@ -91,23 +92,23 @@ const defaultLimits: ServerLimits = {
   requestTimeoutMs: 60_000,
   answerTimeoutMs: 60_000,
   idleTimeoutMs: 120_000,
-  // Longer than the 60 s after which common proxies drop an idle connection, so that it is never us who closes one they are about to use.
+  // Common proxies drop an idle connection after 60 s. A longer time makes sure that we never close one that a proxy is about to use.
   keepAliveTimeoutMs: 72_000,
   drainTimeoutMs: 30_000,
 };
 
-/** Of a body that is streamed: what waits between socket and reader, generously. */
+/** How much of a streamed body may wait between socket and reader; a generous estimate. */
 const streamedBytes = 1 << 20;
-/** Between a connection's coming and its first request. */
+/** The time between a new connection and its first request. */
 const lingerMs = 50;
 
 export interface Server {
-  /** Adds a part; before `listen`. */
+  /** Adds a part. Call it before `listen`. */
   register(part: HttpPart): void;
   /** Binds the socket; returns the port (a free one for 0). Until `open` every request but /healthz gets a 503. */
   listen(address: { readonly host: string; readonly port: number }): Promise<number>;
   open(): void;
-  /** Waits for the time of grace, takes no more connections, lets what is under way finish, then closes every connection. */
+  /** Waits for the grace period, stops accepting connections, lets requests under way finish, then closes every connection. */
   stop(): Promise<void>;
 }
 
@@ -117,9 +118,9 @@ interface Held {
   readonly bodyBytes: number;
   readonly response: http.ServerResponse;
   isWorkedOn: boolean;
-  /** Answered, or without anybody to be answered. */
+  /** True once it is answered or its connection is gone. */
   isOver: boolean;
-  /** When its answer was first seen to be on its way. */
+  /** When its answer was first seen under way. */
   answeringSince: number | null;
 }
 
@@ -130,7 +131,7 @@ export function createServer(options: ServerOptions): Server {
   let state: 'starting' | 'open' | 'draining' = 'starting';
   const underWay = new Set<Held>();
   let bodyBytesInHand = 0;
-  /** What each network has under way. */
+  /** The requests and bytes that each network has under way. */
   const inHand = new Map<string, { requests: number; bodyBytes: number }>();
   const connections = new Map<string, number>();
   const failures = createFailureLimiter({ clock: () => new Date(), perMinute: failuresPerMinute });
@@ -138,7 +139,7 @@ export function createServer(options: ServerOptions): Server {
   let stopping: Promise<void> | undefined;
   const parts: HttpPart[] = [];
   const paths: { readonly pattern: RegExp; readonly methods: readonly string[] }[] = [];
-  /** What is under way on each socket, in its order. */
+  /** The requests under way on each socket, in order. */
   const onSocket = new WeakMap<Duplex, Set<Held>>();
 
   const idPrefix = randomBytes(3).toString('hex');
@@ -149,14 +150,14 @@ export function createServer(options: ServerOptions): Server {
     genReqId: () => `${idPrefix}-${(++requests).toString(36)}`,
     bodyLimit: limits.bodyBytes,
     routerOptions: { maxParamLength: 200 },
-    // Values are taken as they were sent: nothing is coerced, defaulted or dropped silently.
+    // Values are taken as they were sent: nothing is coerced, filled in or dropped.
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false, useDefaults: false } },
-    // A HEAD must not do what a GET does, such as hand out reports; a part that wants it says so.
+    // A HEAD must not have the effects of a GET, such as handing over reports. A part that wants HEAD routes adds them itself.
     exposeHeadRoutes: false,
     forceCloseConnections: true,
     serverFactory: (handler) => createListener(handler),
     clientErrorHandler: (error, socket) => answerBrokenRequest(error, socket, onSocket.get(socket)),
-    // Paths that cannot be decoded come here, past all hooks.
+    // A path that cannot be decoded comes here without passing the hooks.
     frameworkErrors: (_error, request, reply) => void answer(request, reply, 'not_found'),
   });
 
@@ -172,7 +173,7 @@ export function createServer(options: ServerOptions): Server {
     server.maxConnections = limits.connections;
     server.setTimeout(limits.idleTimeoutMs);
     server.on('connection', (socket: Socket) => admit(socket));
-    // An expectation that we do not know is none of ours; Node would refuse it in nobody's form.
+    // An unknown `Expect` header is ignored. Node would refuse it, but not in the form of the part.
     server.on('checkExpectation', handler);
     const watch = setInterval(giveUpOnIdlers, Math.min(5_000, limits.answerTimeoutMs / 2));
     server.once('close', () => clearInterval(watch));
@@ -193,7 +194,7 @@ export function createServer(options: ServerOptions): Server {
       else connections.delete(network);
     });
     if (count <= limits.connectionsPerAddress) return;
-    // Within TLS nobody could read it.
+    // With TLS, the client could not read a plain-text answer.
     if (tls) socket.destroy();
     else writeAnswer(socket, 429, 'too_many');
   }
@@ -208,7 +209,7 @@ export function createServer(options: ServerOptions): Server {
     own.bodyBytes += held.bodyBytes;
     bodyBytesInHand += held.bodyBytes;
     underWay.add(held);
-    // A response that waits for its turn on the connection is not told that the connection is gone.
+    // A pipelined response that waits for its turn gets no event when the connection closes.
     let requests = onSocket.get(socket);
     if (!requests) {
       const all = new Set<Held>();
@@ -260,7 +261,7 @@ export function createServer(options: ServerOptions): Server {
     };
   });
 
-  /** Ends connections whose other side does not take what it has asked for. */
+  /** Ends connections whose client does not take its answer. */
   function giveUpOnIdlers(): void {
     const now = performance.now();
     for (const held of underWay) {
@@ -294,8 +295,8 @@ export function createServer(options: ServerOptions): Server {
     const status = typeof error === 'object' && error !== null && 'statusCode' in error ? Number(error.statusCode) : 500;
     if (request.raw.destroyed && request.raw.errored) return (reply.hijack(), undefined); // The caller is gone.
     if (status === 413) {
-      // Fastify would close at once, and a client that is still sending would never see the answer. What comes is thrown away instead,
-      // for as long as a request may take.
+      // Fastify would close at once, and a client that is still sending would never see the answer. Instead, the rest of the body is
+      // discarded, for as long as a request may take.
       reply.removeHeader('connection');
       return answer(request, reply, 'too_large');
     }
@@ -323,7 +324,7 @@ export function createServer(options: ServerOptions): Server {
     const own = inHand.get(held.network);
     const isAlways = request.routeOptions.config.always === true;
 
-    // All of this before the body, which need not be read to be refused.
+    // All of this comes before the body: a refused request's body need not be read.
     if (state === 'draining') reply.header('connection', 'close');
     if (loopbackHostOnly && !isLoopbackHost(headers.host)) {
       answer(request, reply, 'forbidden_host');
@@ -342,7 +343,7 @@ export function createServer(options: ServerOptions): Server {
     }
   });
 
-  /** What a request may make us hold: what it announces, or what its route allows if it announces nothing. */
+  /** The bytes a request may make us hold: its announced length, or the route's limit if it announces none. */
   function bodyBytesOf({ headers, routeOptions }: FastifyRequest): number {
     const limit = routeOptions.config.isStreamed ? streamedBytes : (routeOptions.bodyLimit ?? limits.bodyBytes);
     if (headers['transfer-encoding'] !== undefined) return limit;
@@ -369,7 +370,7 @@ export function createServer(options: ServerOptions): Server {
     });
   }
   if (log.isLevelEnabled('debug')) {
-    // The route's pattern, not the path, and no query: those hold credentials, numbers and link codes.
+    // Logs the route's pattern, not the path or the query, because those hold credentials, numbers and link codes.
     fastify.addHook('onResponse', (request, reply, done) => {
       const { id, method, routeOptions } = request;
       log.debug(
@@ -393,15 +394,15 @@ export function createServer(options: ServerOptions): Server {
 
   async function drainAndClose(): Promise<void> {
     state = 'draining';
-    // At least what has connected already is accepted.
+    // Connections that have already reached the socket are still accepted.
     await sleep(Math.max(graceMs, lingerMs));
     const { server } = fastify;
-    // Idle connections end with this; those that are in use, or have not asked for anything yet, may finish.
+    // This ends idle connections. Connections that are in use, or have not sent a request yet, may finish.
     if (server.listening) server.close();
     const until = performance.now() + limits.drainTimeoutMs;
     do {
       await nothingUnderWay(until - performance.now());
-      // What reached a socket before the listener closed is still to be read from it.
+      // Requests that reached a socket before the listener closed are still to be read.
       await sleep(lingerMs);
     } while (underWay.size > 0 && performance.now() < until);
     await fastify.close();
@@ -441,15 +442,15 @@ function pathOf({ raw }: FastifyRequest): string {
   return path;
 }
 
-/** What arrived was not HTTP, or took too long to arrive: there is no request to answer, so the socket is written to directly. */
+/** Answers bytes that are not HTTP, or that arrived too slowly. There is no request to answer, so it writes to the socket directly. */
 function answerBrokenRequest(error: NodeJS.ErrnoException, socket: Duplex, underWay: Iterable<Held> = []): void {
-  // Within an answer that has begun, another status line would be read as part of it.
+  // If an answer has begun, the client would read another status line as part of it.
   const isAnswering = [...underWay].some(({ response }) => response.headersSent);
   if (error.code === 'ECONNRESET' || !socket.writable || isAnswering) socket.destroy();
   else writeAnswer(socket, error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : error.code === 'HPE_HEADER_OVERFLOW' ? 431 : 400, 'malformed');
 }
 
-/** The last thing that is said on this socket. */
+/** Writes the last answer on this socket and closes it. */
 function writeAnswer(socket: Duplex, status: number, problem: Problem): void {
   const { body } = plainFailure(problem, '');
   const head = `HTTP/1.1 ${status} ${http.STATUS_CODES[status]}\r\nContent-Type: ${jsonType}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n`;

@@ -1,9 +1,9 @@
-/** Says what is wrong with a value that does not fit its schema, as the management API says it: the path, a colon, and what is allowed. */
+/** Explains why a value does not fit its schema, in the form of the management API: the path, a colon, and what is allowed. */
 import type { TLocalizedValidationError } from 'typebox/error';
 
 /**
- * The first of these errors of a schema, after its path: `settings.spId: must match pattern …`. `whole` stands for the path where the
- * value itself is wrong.
+ * Explains the first of these errors, after its path: `settings.spId: must match pattern …`. If the whole value is wrong, `whole` stands
+ * for the path.
  */
 export function explain(errors: readonly TLocalizedValidationError[], whole: string): string {
   const first = errors.find(({ keyword }) => keyword !== 'boolean');
@@ -17,7 +17,7 @@ export function explain(errors: readonly TLocalizedValidationError[], whole: str
     case 'enum':
       return `${path}: must be one of ${first.params.allowedValues.map(String).join(', ')}`;
     default: {
-      // The alternatives of a union fail one after the other, at the same place.
+      // Each alternative of a union gives an error of its own at the same path.
       const reasons = errors.filter(({ instancePath, keyword }) => instancePath === first.instancePath && keyword !== 'anyOf');
       return `${path || whole}: ${[...new Set(reasons.map(({ message }) => message))].join(' or ')}`;
     }

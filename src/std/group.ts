@@ -10,7 +10,7 @@ export function groupBy<T, K>(items: Iterable<T>, key: (item: T) => K): Map<K, T
   return groups;
 }
 
-/** Groups items by an id, the lowest first: the order in which everybody locks rows of several accounts, or of several channels. */
+/** Groups items by an id, lowest id first. Rows of several accounts or channels are always locked in this order. */
 export function groupInOrder<T>(items: Iterable<T>, idOf: (item: T) => bigint): [id: bigint, items: T[]][] {
   return [...groupBy(items, idOf)].sort(([a], [b]) => (a < b ? -1 : 1));
 }

@@ -1,11 +1,11 @@
-// Finds the files we ship that are not code (SQL, migrations), from the sources and from dist/ alike.
+// Finds the shipped files that are not code (SQL, migrations), both from the sources and from dist/.
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 let found: string | undefined;
 
-/** The folder of our package.json. */
+/** The folder that holds our package.json. */
 export function packageRoot(): string {
   found ??= search(path.dirname(fileURLToPath(import.meta.url)));
   return found;

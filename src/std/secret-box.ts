@@ -1,15 +1,15 @@
-// Seals small secrets (API keys, passwords of channels) for storage: AES-256-GCM, so what was tampered with does not open.
+// Seals small secrets (API keys, passwords of channels) for storage with AES-256-GCM, so a sealed text that was changed does not open.
 //
-// The sealed text names its key, so keys can be rotated: put a new key in front, seal everything again, drop the old one.
-// No error carries a key or a plaintext.
+// The sealed text names its key, so keys can be rotated: put a new key in front, seal everything again, drop the old key.
+// No error contains a key or a plaintext.
 import { createCipheriv, createDecipheriv, createHash, randomBytes } from 'node:crypto';
 
 export interface SecretBox {
   /** Seals with the first key. The same text sealed twice gives different results. */
   seal(plaintext: string): string;
-  /** Opens what any of the keys has sealed; throws if none has, or if it was changed. */
+  /** Opens a text that any of the keys has sealed. Throws if none of them has, or if the text was changed. */
   open(sealed: string): string;
-  /** True if it was sealed with a key that is no longer the first. */
+  /** True if the text was sealed with a key that is not the first one now. */
   isOutdated(sealed: string): boolean;
 }
 
@@ -17,7 +17,7 @@ const keyBytes = 32;
 const ivBytes = 12;
 const tagBytes = 16;
 
-/** Takes one or several keys of 32 bytes, in hex or base64, separated by commas. The first one seals, all open. */
+/** Takes one or several keys of 32 bytes, in hex or base64, separated by commas. The first key seals, all keys open. */
 export function createSecretBox(keys: string): SecretBox {
   const ring = new Map(
     keys
@@ -61,14 +61,14 @@ export function generateKey(): string {
 
 function parseKey(text: string): Buffer {
   const key = /^[0-9a-f]{64}$/i.test(text) ? Buffer.from(text, 'hex') : Buffer.from(text, 'base64');
-  // Buffer.from skips what is not base64; encoding again shows whether it did.
+  // Buffer.from skips characters that are not base64; encoding the result again shows whether it did.
   const isExact = text.length === 64 || key.toString('base64url') === text.replace(/=+$/, '').replaceAll('+', '-').replaceAll('/', '_');
   if (key.length !== keyBytes || !isExact)
     throw new Error('a key must be 32 bytes in hex or base64, for example from: openssl rand -hex 32');
   return key;
 }
 
-/** Tells keys apart and tells nothing about them. */
+/** An id that distinguishes keys and reveals nothing about them. */
 function idOf(key: Buffer): string {
   return createHash('sha256').update('hongyan key id').update(key).digest('hex').slice(0, 8);
 }

@@ -1,8 +1,8 @@
 import { setImmediate } from 'node:timers/promises';
 
 /**
- * Runs long work of many short steps to its end without holding up the event loop: when a slice is used up, everybody else has a turn.
- * A generator yields wherever it may be interrupted.
+ * Runs long work of many short steps without blocking the event loop: after each slice of time, other work has a turn. The generator
+ * yields wherever it may be interrupted.
  */
 export async function inSlices<Result>(steps: Iterator<void, Result>, sliceMs = 8): Promise<Result> {
   for (;;) {

@@ -222,7 +222,7 @@ export function addSubscriptions(api: Api, deps: ConsoleDeps): void {
     {
       schema: {
         operationId: 'listLedgerEntries',
-        summary: 'What moved a subscription’s balance, newest first',
+        summary: 'Ledger entries of a subscription, newest first',
         tags,
         querystring: contract.ledgerQuery,
         response: { 200: listOf(contract.ledgerEntrySchema) },
@@ -235,14 +235,14 @@ export function addSubscriptions(api: Api, deps: ConsoleDeps): void {
   );
 }
 
-/** Of its own settings an account may change where its events are pushed to, nothing else. */
+/** An account may change only its own push URLs. */
 function ownPushUrlsOnly(caller: Caller, body: object): void {
   const others = Object.keys(body).filter((setting) => setting !== 'pushUrls');
   if (caller.role === 'account' && others.length > 0)
     throw new RequestError(403, 'forbidden', `${others.join(', ')}: for the operator only`);
 }
 
-/** Numbers of a request as the core has them. */
+/** The settings of a request, with the numbers in the core's form. */
 const accountSettingsOf = <Body extends { exemptNumbers?: string[] }>({ exemptNumbers, ...settings }: Body) => ({
   ...settings,
   ...(exemptNumbers && { exemptNumbers: exemptNumbers.map((written, at) => phoneOf(`exemptNumbers[${at}]`, written)) }),

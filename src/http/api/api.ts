@@ -1,11 +1,10 @@
 /**
- * The management API under /v1 as a whole: who calls, what a request must look like, and how an answer says that something is wrong.
- * The routes themselves are in the other files of this folder, by what they are about, the OpenAPI document in openapi.ts, the JSON in
- * contract/.
+ * The management API under /v1 as a whole: authentication, the checks of requests, and the form of errors. The routes are in the other
+ * files of this folder, by subject; the OpenAPI document is in openapi.ts, and the JSON in contract/.
  *
- * A caller shows a bearer token and is the operator or an account; that, and whether a route is the operator's only, is decided before
- * a body is read. Requests are checked against the contract as they are: nothing is coerced, dropped or filled in, but that a query and
- * a path, which are text, give numbers where the contract asks for them.
+ * A caller shows a bearer token and is the operator or an account. This is decided before the body is read, and so is whether only the
+ * operator may use the route. Requests are checked against the contract as they are: nothing is coerced, dropped or filled in. The one
+ * exception: queries and paths are text, so their digits become numbers where the contract asks for numbers.
  */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { FastifyBodyParser, FastifyInstance, FastifyReply, FastifyRequest, FastifySchemaCompiler } from 'fastify';
@@ -97,7 +96,7 @@ function answerError(error: unknown, request: FastifyRequest, reply: FastifyRepl
   const say = (status: number, code: string, message: string) => reply.code(status).send({ error: { code, message } });
   if (error instanceof RequestError) return say(error.status, error.code, error.message);
   if (error instanceof Denial) {
-    // What is wrong with a query is a bad request; a body that is well-formed and means nothing has a status of its own.
+    // An invalid query is a bad request (400). A well-formed body with invalid content gets 422.
     const statuses = { not_found: 404, conflict: 409, invalid: request.method === 'GET' ? 400 : 422, malformed: 400 };
     return say(statuses[error.code], error.code === 'malformed' ? 'invalid' : error.code, error.message);
   }
@@ -105,12 +104,12 @@ function answerError(error: unknown, request: FastifyRequest, reply: FastifyRepl
   if (statusCode === 415)
     return say(415, 'unsupported_media_type', `the body must be ${request.routeOptions.config.bodyType ?? 'application/json'}`);
   if (statusCode === 400) return say(400, 'malformed', message);
-  throw error; // The listener's own: too large, or a fault.
+  throw error; // The listener answers it: a body that is too large, or a fault.
 }
 
 // ── what a request must look like ────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** JSON that holds no `__proto__`. Nothing at all is no body: clients that always announce JSON may have nothing to say. */
+/** Reads JSON, but refuses `__proto__`. An empty text counts as no body, because some clients announce JSON with every request. */
 function readJson(api: Api): FastifyBodyParser<string> {
   const parse = api.getDefaultJsonParser('error', 'error');
   return (request, text, done) => (text === '' ? done(null, undefined) : parse(request, text, done));
@@ -127,7 +126,7 @@ const checkerOf: FastifySchemaCompiler<TSchema> = ({ schema, httpPart = 'body' }
   };
 };
 
-/** Queries and paths hold text only: digits become a number where the schema wants an integer. */
+/** Turns digits into a number where the schema wants an integer, because queries and paths hold only text. */
 function withNumbers(schema: TSchema, given: unknown): unknown {
   const properties = 'properties' in schema ? schema.properties : undefined;
   if (!isRecord(properties) || !isRecord(given)) return given;
@@ -141,7 +140,7 @@ function withNumbers(schema: TSchema, given: unknown): unknown {
 
 const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> => typeof value === 'object' && value !== null;
 
-/** A card has its own judge, who says what is wrong with it better than a union of schemas can. */
+/** Says what is wrong. A card has a check of its own, which explains an error better than a union of schemas can. */
 function problemOf(errors: readonly TLocalizedValidationError[], value: unknown, part: string): string {
   const first = errors.find(({ keyword }) => keyword !== 'boolean');
   if (first?.instancePath.startsWith('/card') && isRecord(value)) {
@@ -151,7 +150,7 @@ function problemOf(errors: readonly TLocalizedValidationError[], value: unknown,
   return explain(errors, part);
 }
 
-/** Where there is a text that PostgreSQL cannot store: with a NUL, or with half a surrogate pair. Looks at what the schema has let through. */
+/** The path of a text that PostgreSQL cannot store: one with a NUL or half a surrogate pair. The schema does not find these. */
 function unstorablePath(value: unknown, path: string): string | null {
   if (typeof value === 'string') return /[\0\p{Cs}]/u.test(value) ? path : null;
   if (!isRecord(value)) return null;

@@ -1,4 +1,4 @@
-/** The routes of the management API for lists of numbers that must not be sent to. Files of millions go through numbers.ts. */
+/** The routes of the management API for blocklists. numbers.ts imports files of millions of numbers. */
 import type { Static } from 'typebox';
 import * as blocklists from '../../core/catalogue/blocklists.ts';
 import { change, mapPage } from '../../core/config/management.ts';
@@ -17,7 +17,7 @@ export function addBlocklists(api: Api, deps: ConsoleDeps): void {
     {
       schema: {
         operationId: 'listBlocklists',
-        summary: 'Blocklists, by id; for an account those of its subscriptions and signatures',
+        summary: 'Blocklists, by id; an account sees those of its subscriptions and signatures',
         tags,
         querystring: contract.whosePageQuery,
         response: { 200: listOf(contract.blocklistSchema) },
@@ -33,7 +33,7 @@ export function addBlocklists(api: Api, deps: ConsoleDeps): void {
       config: operatorOnly,
       schema: {
         operationId: 'ensureBlocklist',
-        summary: 'The list of this kind for this subject, made if there is none; empty and system have no subject',
+        summary: 'Get or make the list of this kind for this subject; empty and system have no subject',
         tags,
         body: contract.newBlocklist,
         response: { 200: ref(contract.blocklistSchema) },
@@ -53,7 +53,7 @@ export function addBlocklists(api: Api, deps: ConsoleDeps): void {
     {
       schema: {
         operationId: 'listBlockedNumbers',
-        summary: 'Numbers on a list, or whether one is on it',
+        summary: 'Numbers on a list; with `phone`, only that number if it is on the list',
         tags,
         params: contract.idParams,
         querystring: contract.blockedNumberQuery,
@@ -71,7 +71,7 @@ export function addBlocklists(api: Api, deps: ConsoleDeps): void {
     {
       schema: {
         operationId: 'addBlockedNumbers',
-        summary: 'Put numbers onto a list',
+        summary: 'Add numbers to a list',
         tags,
         params: contract.idParams,
         body: contract.blockedNumbers,
@@ -89,7 +89,7 @@ export function addBlocklists(api: Api, deps: ConsoleDeps): void {
     {
       schema: {
         operationId: 'removeBlockedNumbers',
-        summary: 'Take numbers off a list',
+        summary: 'Remove numbers from a list',
         tags,
         params: contract.idParams,
         body: contract.blockedNumbers,

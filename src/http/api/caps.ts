@@ -1,4 +1,4 @@
-/** The routes of the management API for frequency caps. They are the operator's; what they count by is in core/screening/caps.ts. */
+/** The routes of the management API for frequency caps. Only the operator may use them. core/screening/caps.ts says how caps count. */
 import type { Static } from 'typebox';
 import * as caps from '../../core/screening/caps.ts';
 import { change, mapPage } from '../../core/config/management.ts';
@@ -41,7 +41,7 @@ export function addCaps(api: Api, deps: ConsoleDeps): void {
       config,
       schema: {
         operationId: 'createCap',
-        summary: 'Cap what one number may get of a subscription, a product or a signature',
+        summary: 'Limit how many messages of a subscription, product or signature one number may get',
         tags,
         body: contract.newCap,
         response: { 201: ref(contract.capSchema) },
@@ -62,7 +62,7 @@ export function addCaps(api: Api, deps: ConsoleDeps): void {
 
   api.delete(
     '/v1/caps/:id',
-    { config, schema: { operationId: 'deleteCap', summary: 'Remove a cap; answers with what it was', ...one } },
+    { config, schema: { operationId: 'deleteCap', summary: 'Delete a cap; the answer is the deleted cap', ...one } },
     async ({ params }) => capView(await change(deps, (sql) => caps.removeCap(sql, BigInt(params.id)))),
   );
 }

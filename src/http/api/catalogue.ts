@@ -22,7 +22,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     {
       schema: {
         operationId: 'listProducts',
-        summary: 'Products, by id; for an account those it subscribes to',
+        summary: 'Products, by id; an account sees those it subscribes to',
         tags,
         querystring: contract.pageQuery,
         response: { 200: listOf(contract.productSchema) },
@@ -133,7 +133,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
     },
   );
 
-  /** With what the channels are doing at this moment. */
+  /** The channels with their present state. */
   async function channelViews(channels: readonly channels.StoredChannel[]): Promise<Static<typeof contract.channelSchema>[]> {
     const activities = await reporting.channelActivity(
       db.sql,
@@ -148,7 +148,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
       config: operatorOnly,
       schema: {
         operationId: 'listChannelKinds',
-        summary: 'Kinds of channels: the protocols, and the settings that each of them takes',
+        summary: 'Channel kinds: the protocols and their settings',
         tags,
         response: { 200: Type.Object({ data: Type.Array(ref(contract.channelKindSchema)) }) },
       },
@@ -157,8 +157,8 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
   );
 
   for (const { settings } of channelKinds) api.addSchema(settings);
-  /** A channel's settings are checked by the core, once the protocol is known. The document says here what they may be. */
-  const settings = { oneOf: channelKinds.map((kind) => ref(kind.settings)), description: 'Of its protocol.' };
+  /** The core checks a channel's settings, because they depend on its protocol. This schema only documents them. */
+  const settings = { oneOf: channelKinds.map((kind) => ref(kind.settings)), description: 'The settings of its protocol.' };
   const documentedAs =
     (body: TObject): SwaggerTransform =>
     ({ schema, url }) => ({ url, schema: withExamples({ ...schema, body: { ...body, properties: { ...body.properties, settings } } }) });
@@ -250,7 +250,7 @@ export function addCatalogue(api: Api, deps: ConsoleDeps): void {
 
 const memberOf = <Member extends { channelId: number }>(member: Member) => ({ ...member, channelId: BigInt(member.channelId) });
 
-/** A body with the id of its pool as the core has it; one that names none changes none. */
+/** A body with the pool's id in the core's form. A body without a pool does not change the pool. */
 const withPool = <Body extends { poolId?: number | null }>({ poolId, ...settings }: Body) => ({
   ...settings,
   ...(poolId !== undefined && { poolId: poolId === null ? null : BigInt(poolId) }),

@@ -1,6 +1,6 @@
 /**
- * The routes of the management API for what texts are judged by: content templates and lists of sensitive words. They go by the rules of
- * shared.ts. A change is answered when this node judges by it.
+ * The routes of the management API for content templates and lists of sensitive words. They follow the rules of shared.ts. A change is
+ * answered once this node screens by it.
  */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import type { Static } from 'typebox';
@@ -35,7 +35,7 @@ function addContentTemplates(api: Api, deps: ConsoleDeps): void {
     {
       schema: {
         operationId: 'listContentTemplates',
-        summary: 'Content templates, newest first; for an account its own',
+        summary: 'Content templates, newest first; an account sees its own',
         tags,
         querystring: contract.contentTemplateQuery,
         response: { 200: listOf(contract.contentTemplateSchema) },
@@ -61,7 +61,7 @@ function addContentTemplates(api: Api, deps: ConsoleDeps): void {
     {
       schema: {
         operationId: 'createContentTemplate',
-        summary: 'Make a content template, the platform’s or an account’s; an account’s own token makes one that waits for the operator',
+        summary: 'Make a content template, the platform’s or an account’s; one that an account makes waits for the operator’s decision',
         tags,
         body: contract.newContentTemplate,
         response: { 201: ref(contract.contentTemplateSchema) },
@@ -84,7 +84,7 @@ function addContentTemplates(api: Api, deps: ConsoleDeps): void {
     {
       schema: {
         operationId: 'changeContentTemplate',
-        summary: 'Change a content template; another text by its account’s own token makes it wait for the operator again',
+        summary: 'Change a content template; if an account changes the text, it waits for the operator’s decision again',
         tags,
         body: contract.contentTemplateChange,
         ...answer,
@@ -99,7 +99,14 @@ function addContentTemplates(api: Api, deps: ConsoleDeps): void {
 
   api.delete(
     '/v1/content-templates/:id',
-    { schema: { operationId: 'deleteContentTemplate', summary: 'Delete a content template; answers what it was', tags, ...answer } },
+    {
+      schema: {
+        operationId: 'deleteContentTemplate',
+        summary: 'Delete a content template; the answer is the deleted one',
+        tags,
+        ...answer,
+      },
+    },
     async ({ caller, params }) => {
       const scope = scopeOf(caller);
       return contentTemplateView(await changeRules(deps, (sql) => content.deleteContentTemplate(sql, scope, BigInt(params.id))));
@@ -107,7 +114,7 @@ function addContentTemplates(api: Api, deps: ConsoleDeps): void {
   );
 }
 
-/** What a text is worth is the operator's to say. */
+/** An account may set only the text and the note; the operator decides the verdict. */
 function textAndNoteOnly(body: object): void {
   const others = Object.keys(body).filter((name) => name === 'verdict' || name === 'enabled');
   if (others.length > 0) throw new RequestError(403, 'forbidden', `${others.join(', ')}: for the operator only`);
@@ -115,7 +122,7 @@ function textAndNoteOnly(body: object): void {
 
 // ── lists of words ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A hundred thousand words are less than 2 MiB. */
+/** Generous: a hundred thousand words are less than 2 MiB. */
 const importBytes = 8 << 20;
 
 function addWordLists(api: Api, deps: ConsoleDeps): void {
@@ -176,7 +183,7 @@ function addWordLists(api: Api, deps: ConsoleDeps): void {
     '/v1/word-lists/:id',
     {
       config: operatorOnly,
-      schema: { operationId: 'deleteWordList', summary: 'Delete a list with its words; answers what it was', tags, ...answer },
+      schema: { operationId: 'deleteWordList', summary: 'Delete a list with its words; the answer is the deleted list', tags, ...answer },
     },
     async ({ params }) => wordListView(await changeRules(deps, (sql) => content.deleteWordList(sql, BigInt(params.id)))),
   );
@@ -187,7 +194,7 @@ function addWordLists(api: Api, deps: ConsoleDeps): void {
       config: operatorOnly,
       schema: {
         operationId: 'listWords',
-        summary: 'Words on a list in the order of their folded forms, or those that hold a text',
+        summary: 'Words on a list, by folded form; with `search`, those that contain the text',
         tags,
         params: contract.idParams,
         querystring: contract.wordQuery,
@@ -207,7 +214,7 @@ function addWordLists(api: Api, deps: ConsoleDeps): void {
       config: operatorOnly,
       schema: {
         operationId: 'addWords',
-        summary: 'Put words onto a list',
+        summary: 'Add words to a list',
         tags,
         params: contract.idParams,
         body: contract.newWords,
@@ -226,7 +233,7 @@ function addWordLists(api: Api, deps: ConsoleDeps): void {
       config: operatorOnly,
       schema: {
         operationId: 'removeWords',
-        summary: 'Take words off a list',
+        summary: 'Remove words from a list',
         tags,
         params: contract.idParams,
         body: contract.newWords,
@@ -249,7 +256,7 @@ function addWordLists(api: Api, deps: ConsoleDeps): void {
         bodyLimit: importBytes,
         schema: {
           operationId: 'importWords',
-          summary: 'Put many words onto a list, one a line',
+          summary: 'Add many words to a list, one word per line',
           tags,
           consumes: ['text/plain'],
           params: contract.idParams,

@@ -1,6 +1,6 @@
 /**
- * The routes of the management API for numbers: whose network they are on and where, which have been ported, and files of millions of
- * them. They go by the rules of shared.ts and are the operator's. Files are streamed: see core/config/imports.ts.
+ * The routes of the management API for numbers: their carrier and province, ported numbers, and files of millions of numbers. They follow
+ * the rules of shared.ts, and only the operator may use them. Files are streamed: see core/config/imports.ts.
  */
 import { Readable } from 'node:stream';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
@@ -41,7 +41,7 @@ function addLookup(api: Api, { db, directory, numberPlan }: ConsoleDeps): void {
       config: operatorOnly,
       schema: {
         operationId: 'getNumber',
-        summary: 'Whose a number is, where it is, and which lists it is on',
+        summary: 'The carrier and place of a number, and the blocklists it is on',
         tags: ['numbers'],
         params: contract.numberParams,
         response: { 200: ref(contract.numberSchema) },
@@ -78,7 +78,7 @@ function addNumberTable(api: Api, deps: ConsoleDeps): void {
     '/v1/number-table',
     {
       config: operatorOnly,
-      schema: { operationId: 'getNumberTable', summary: 'What is known of ranges of numbers, and since when', tags, response },
+      schema: { operationId: 'getNumberTable', summary: 'The tables of number ranges: how much they know, and since when', tags, response },
     },
     async () => tableView(deps),
   );
@@ -89,7 +89,7 @@ function addNumberTable(api: Api, deps: ConsoleDeps): void {
       config: operatorOnly,
       schema: {
         operationId: 'resetNumberTable',
-        summary: 'Forget what was imported: the bundled table alone counts again',
+        summary: 'Delete the imported ranges; only the bundled table counts again',
         tags,
         response,
       },
@@ -123,7 +123,7 @@ function addPortedNumbers(api: Api, deps: ConsoleDeps): void {
       config: operatorOnly,
       schema: {
         operationId: 'listPortedNumbers',
-        summary: 'Numbers that were ported to another carrier, in their own order',
+        summary: 'Numbers that were ported to another carrier, in order of the numbers',
         tags,
         querystring: contract.portedQuery,
         response: { 200: listOf(contract.portedNumberSchema) },
@@ -141,7 +141,7 @@ function addPortedNumbers(api: Api, deps: ConsoleDeps): void {
       config: operatorOnly,
       schema: {
         operationId: 'removePortedNumbers',
-        summary: 'Forget ported numbers',
+        summary: 'Delete ported numbers',
         tags,
         body: contract.blockedNumbers,
         response: removed,
@@ -156,7 +156,7 @@ function addPortedNumbers(api: Api, deps: ConsoleDeps): void {
       config: operatorOnly,
       schema: {
         operationId: 'clearPortedNumbers',
-        summary: 'Forget all that was learned, or all that was imported',
+        summary: 'Delete all ported numbers from one source: learned or imported',
         tags,
         body: contract.portedClearing,
         response: removed,
@@ -182,7 +182,7 @@ const portedView = ({
 
 // ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Some five million numbers, one a line. */
+/** About five million numbers, one per line. */
 const fileBytes = 96 << 20;
 const fileTypes = ['text/csv', 'text/plain'];
 
@@ -190,7 +190,7 @@ function addImports(api: Api, deps: ConsoleDeps): void {
   const { db, clock } = deps;
   let isImporting = false;
 
-  /** One file at a time on each node: it takes disk, and connections that others want. */
+  /** Imports one file at a time on each node, because an import uses disk and database connections that other requests need. */
   async function importing<Result>(body: unknown, work: (chunks: AsyncIterable<Uint8Array>) => Promise<Result>): Promise<Result> {
     if (!(body instanceof Readable)) throw new RequestError(400, 'invalid', 'body: required');
     try {
@@ -202,7 +202,7 @@ function addImports(api: Api, deps: ConsoleDeps): void {
         isImporting = false;
       }
     } finally {
-      // Whoever is still sending could not see the answer otherwise.
+      // A client that is still sending would otherwise not see the answer.
       body.resume();
     }
   }
@@ -225,7 +225,7 @@ function addImports(api: Api, deps: ConsoleDeps): void {
         ...route,
         schema: {
           operationId: 'importBlockedNumbers',
-          summary: 'Put a file of numbers, one a line, onto a list, all or nothing',
+          summary: 'Add a file of numbers to a list, one number per line, all or nothing',
           tags: ['blocklists'],
           consumes,
           params: contract.idParams,
@@ -248,7 +248,7 @@ function addImports(api: Api, deps: ConsoleDeps): void {
         ...route,
         schema: {
           operationId: 'importPortedNumbers',
-          summary: 'Say of many numbers whose they are now; or replace by it all that earlier files said',
+          summary: 'Import the present carriers of ported numbers; adds to earlier imports or replaces them',
           tags: ['numbers'],
           consumes,
           querystring: contract.portedImportQuery,
@@ -270,7 +270,7 @@ function addImports(api: Api, deps: ConsoleDeps): void {
         ...route,
         schema: {
           operationId: 'importNumberTable',
-          summary: 'Say whose ranges of numbers are and where; on top of what is known, or instead of the places that are',
+          summary: 'Import the carriers and places of number ranges; adds to the known places or replaces them',
           tags: ['numbers'],
           consumes,
           querystring: contract.rangeImportQuery,
@@ -290,7 +290,7 @@ function addImports(api: Api, deps: ConsoleDeps): void {
   });
 }
 
-/** What a sender may send; its stream stays open when nobody wants more of it. */
+/** The body up to its size limit. The stream stays open if the reader stops early. */
 async function* bounded(body: Readable): AsyncGenerator<Uint8Array> {
   let bytes = 0;
   for await (const chunk of body.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>) {

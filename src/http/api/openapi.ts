@@ -1,6 +1,6 @@
 /**
- * The OpenAPI document of the management API: made of the schemas of all routes and of the contract's examples, served to anyone. A copy
- * is committed beside the contract, as contract/openapi.json.
+ * The OpenAPI document of the management API, made from the schemas of all routes and the contract's examples. It is served without a
+ * token. A copy is committed beside the contract, as contract/openapi.json.
  */
 import swagger from '@fastify/swagger';
 import type { FastifySchema } from 'fastify';
@@ -11,22 +11,25 @@ import type { Api } from './shared.ts';
 
 const tags = [
   { name: 'accounts', description: 'Customers.' },
-  { name: 'subscriptions', description: 'Products that accounts may send with, at which price, and what they have paid.' },
-  { name: 'products and channels', description: 'What can be subscribed to, and which connections to carriers it is sent through.' },
-  { name: 'templates and signatures', description: 'What customers submit for approval before they send.' },
-  { name: 'blocklists', description: 'Numbers that must not be sent to.' },
-  { name: 'numbers', description: 'Whose numbers are, and where.' },
-  { name: 'content templates', description: 'Texts that pass, wait for a person, or are intercepted.' },
-  { name: 'sensitive words', description: 'Words that make a text wait for a person, or intercept it.' },
+  { name: 'subscriptions', description: 'Products that accounts use, with price and balance.' },
+  {
+    name: 'products and channels',
+    description: 'Products that accounts can subscribe to, and the channels to carriers that send their messages.',
+  },
+  { name: 'templates and signatures', description: 'Templates and signatures that customers submit for approval before they send.' },
+  { name: 'blocklists', description: 'Numbers that must not get messages.' },
+  { name: 'numbers', description: 'The carriers and places of numbers.' },
+  { name: 'content templates', description: 'Patterns of texts that pass, wait for a person, or are intercepted.' },
+  { name: 'sensitive words', description: 'Words for which a text waits for a person or is intercepted.' },
   { name: 'caps', description: 'How many messages one number may get.' },
-  { name: 'review', description: 'What waits for a person, and what screening would say.' },
-  { name: 'messages', description: 'What was submitted, what became of it, and what people answered.' },
-  { name: 'events', description: 'What is owed to customers, and how it was handed over.' },
-  { name: 'settings', description: 'What the whole platform runs by.' },
+  { name: 'review', description: 'Batches that wait for a person, and previews of screening.' },
+  { name: 'messages', description: 'Batches, messages with their outcomes, and replies.' },
+  { name: 'events', description: 'Events for customers, and the pushes that handed them over.' },
+  { name: 'settings', description: 'Settings of the whole platform.' },
   { name: 'meta', description: 'This document.' },
 ];
 
-/** To be called before the routes are added, of which the document tells. */
+/** Call this before the routes are added: the document holds only the routes that come later. */
 export async function addOpenApi(api: Api): Promise<void> {
   await api.register(swagger, {
     openapi: {
@@ -49,12 +52,12 @@ export async function addOpenApi(api: Api): Promise<void> {
       config: { forAnyone: true },
       schema: { operationId: 'getOpenApiDocument', summary: 'This document', tags: ['meta'], response: { 200: Type.Unknown() } },
     },
-    // Written once: it is for anyone, and large.
+    // The document is large and the same for everybody, so it is written once.
     async (_request, reply) => reply.type(jsonType).send((document ??= Buffer.from(JSON.stringify(api.swagger())))),
   );
 }
 
-/** The same schema with all examples of its body, and with one of each parameter. */
+/** The same schema with all examples of its body and one example of each parameter. */
 export function withExamples(schema: FastifySchema): FastifySchema {
   const own = examples.filter(({ operation }) => operation === schema.operationId);
   const bodies = own.flatMap(({ body }) => (body === undefined ? [] : [body]));

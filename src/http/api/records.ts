@@ -1,4 +1,4 @@
-/** The routes of the management API for what has happened: batches, messages, replies, events and pushes. */
+/** The routes of the management API for records: batches, messages, replies, events and pushes. */
 import type { Static } from 'typebox';
 import * as accounts from '../../core/catalogue/accounts.ts';
 import { cancelBatch } from '../../core/intake/cancellation.ts';
@@ -35,7 +35,7 @@ export function addRecords(api: Api, deps: ConsoleDeps): void {
   const { db, clock, directory, signals } = deps;
   const tags = ['messages'];
 
-  /** Whose batch: an account's token only ever means its own; the operator knows batches by number. */
+  /** The account of a batch. An account's token reaches only its own batches; the operator may name any batch. */
   const accountOfBatch = async (caller: Caller, batchId: bigint): Promise<bigint> =>
     caller.role === 'account' ? caller.accountId : reporting.accountOfBatch(db.sql, batchId);
 
@@ -44,7 +44,7 @@ export function addRecords(api: Api, deps: ConsoleDeps): void {
     {
       schema: {
         operationId: 'listBatches',
-        summary: 'Accepted requests of an account, newest first; the last 3 days unless told otherwise',
+        summary: 'Batches of an account, newest first; by default, of the last 3 days',
         tags,
         querystring: contract.batchQuery,
         response: { 200: listOf(contract.batchSchema) },
@@ -78,7 +78,7 @@ export function addRecords(api: Api, deps: ConsoleDeps): void {
     {
       schema: {
         operationId: 'getBatchMedium',
-        summary: 'A medium of a multimedia batch',
+        summary: 'One media file of a multimedia batch',
         tags,
         params: contract.batchMediaParams,
         response: mediaResponse,
@@ -97,7 +97,7 @@ export function addRecords(api: Api, deps: ConsoleDeps): void {
     {
       schema: {
         operationId: 'cancelBatch',
-        summary: 'Cancel a batch that was planned for later and has not begun; its messages end as CANCELED and cost nothing',
+        summary: 'Cancel a planned batch that has not begun; its messages end as CANCELED and cost nothing',
         tags,
         params: contract.batchParams,
         response: { 200: ref(contract.batchDetailSchema) },
@@ -117,7 +117,7 @@ export function addRecords(api: Api, deps: ConsoleDeps): void {
     {
       schema: {
         operationId: 'listMessages',
-        summary: 'An account’s messages to a number, newest first; the last 3 days unless told otherwise',
+        summary: 'An account’s messages to a number, newest first; by default, of the last 3 days',
         tags,
         querystring: contract.messageQuery,
         response: { 200: listOf(contract.messageSchema) },
@@ -180,7 +180,7 @@ export function addRecords(api: Api, deps: ConsoleDeps): void {
       config: operatorOnly,
       schema: {
         operationId: 'listUnassignedReplies',
-        summary: 'Replies that no extension claims, newest first',
+        summary: 'Replies that belong to no subscription, newest first',
         tags,
         querystring: contract.pageQuery,
         response: { 200: listOf(contract.replySchema) },
@@ -202,8 +202,7 @@ export function addEvents(api: Api, { db, directory, clock, outbox, signals }: C
     {
       schema: {
         operationId: 'listEvents',
-        summary:
-          'Reports, replies or audits owed to an account, waiting or handed over, newest first; the last 3 days unless told otherwise',
+        summary: 'Reports, replies or audits for an account, waiting or handed over, newest first; by default, of the last 3 days',
         tags,
         querystring: contract.eventQuery,
         response: { 200: listOf(contract.eventSchema) },
@@ -230,7 +229,7 @@ export function addEvents(api: Api, { db, directory, clock, outbox, signals }: C
     {
       schema: {
         operationId: 'replayEvents',
-        summary: 'Have events wait again that were handed over, have failed or were kept: to be pushed where there is a URL, else pulled',
+        summary: 'Replay events that were handed over, have failed or were kept; they are pushed if there is a URL, otherwise pulled',
         tags,
         body: contract.replayFilter,
         response: { 200: ref(contract.replayedSchema) },
@@ -262,7 +261,7 @@ export function addEvents(api: Api, { db, directory, clock, outbox, signals }: C
     {
       schema: {
         operationId: 'listPushes',
-        summary: 'Every try to push to an account, newest first, with what its server said',
+        summary: 'Pushes to an account, newest first, with the answers of its server',
         tags,
         querystring: contract.pushQuery,
         response: { 200: listOf(contract.pushSchema) },

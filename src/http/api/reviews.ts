@@ -1,4 +1,4 @@
-/** The routes of the management API for what waits for a person, and for what would become of a submission. */
+/** The routes of the management API for batches in review, and for previews of submissions. */
 import type { Static } from 'typebox';
 import * as accounts from '../../core/catalogue/accounts.ts';
 import { yuan } from '../../core/money/ledger.ts';
@@ -26,7 +26,7 @@ export function addReviews(api: Api, deps: ConsoleDeps): void {
       bodyLimit: 4 << 20,
       schema: {
         operationId: 'previewScreening',
-        summary: 'What would become of a submission: each rule’s verdict and the price; stores and counts nothing',
+        summary: 'Preview a submission: each rule’s verdict and the price; stores and counts nothing',
         tags,
         body: contract.wouldBe,
         response: { 200: ref(contract.previewSchema) },
@@ -47,7 +47,7 @@ export function addReviews(api: Api, deps: ConsoleDeps): void {
     {
       schema: {
         operationId: 'listReviews',
-        summary: 'Batches of which something waits, or has waited, for a person; newest first',
+        summary: 'Batches that are or were in review, newest first',
         tags,
         querystring: contract.reviewQuery,
         response: { 200: listOf(contract.reviewSchema) },
@@ -69,7 +69,7 @@ export function addReviews(api: Api, deps: ConsoleDeps): void {
       config: operatorOnly,
       schema: {
         operationId: 'approveReview',
-        summary: 'Let it pass, as far as lists, caps and channels let it now; again changes nothing',
+        summary: 'Approve; lists, caps and channels are checked again now. Repeating it changes nothing',
         tags,
         ...answer,
       },
@@ -83,7 +83,7 @@ export function addReviews(api: Api, deps: ConsoleDeps): void {
       config: operatorOnly,
       schema: {
         operationId: 'rejectReview',
-        summary: 'End its messages with the code that held them; the money goes back',
+        summary: 'Reject; its messages end with the code of the rule, and the hold is released',
         tags,
         body: contract.rejection,
         ...answer,

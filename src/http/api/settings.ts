@@ -1,4 +1,4 @@
-/** The routes of the management API for what the platform runs by. */
+/** The routes of the management API for the settings of the platform. */
 import { change } from '../../core/config/management.ts';
 import { changeSettings } from '../../core/config/settings.ts';
 import * as contract from '../../../contract/index.ts';
@@ -17,7 +17,12 @@ export function addSettings(api: Api, deps: ConsoleDeps): void {
     '/v1/settings',
     {
       config: operatorOnly,
-      schema: { operationId: 'getSettings', summary: 'What the platform runs by', tags, response: { 200: ref(contract.settingsSchema) } },
+      schema: {
+        operationId: 'getSettings',
+        summary: 'The settings of the platform',
+        tags,
+        response: { 200: ref(contract.settingsSchema) },
+      },
     },
     async () => settings(),
   );
@@ -28,7 +33,7 @@ export function addSettings(api: Api, deps: ConsoleDeps): void {
       config: operatorOnly,
       schema: {
         operationId: 'changeSettings',
-        summary: 'Change settings, on every node within a second; null goes back to the default',
+        summary: 'Change settings, on every node within a second; null restores the default',
         tags,
         body: contract.settingsChange,
         response: { 200: ref(contract.settingsSchema) },

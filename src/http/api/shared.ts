@@ -1,10 +1,10 @@
 /**
- * What the routes of the management API share. Each file beside this one has the routes of some things: for each route, what it takes
- * and gives (contract/), who may call it, and which function of the core does it; and at its end, how the core's rows become the
- * contract's JSON.
+ * Code that the routes of the management API share. Each file beside this one has the routes of one subject. For each route it names the
+ * schemas of request and answer (contract/), who may call it, and the function of the core that does the work. At its end it turns the
+ * core's rows into the contract's JSON.
  *
- * Whose things a request is about is decided by one of two: `scopeOf`, where the operator may mean everybody's, and `accountOf`, where
- * it must be one account. For the token of an account both are that account, and naming another is naming nothing.
+ * Two functions decide which account a request is about: `scopeOf`, where the operator may mean all accounts, and `accountOf`, where it
+ * must be one account. With an account's token both return that account; if the request names another one, the answer is "not found".
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
@@ -27,15 +27,15 @@ import { addDays, shanghaiDay, shanghaiTime } from '../../std/shanghai.ts';
 
 declare module 'fastify' {
   interface FastifyRequest {
-    /** Set before every route that is not for anyone. */
+    /** Set before every route that needs a token. */
     caller: TokenHolder;
   }
   interface FastifyContextConfig {
     /** Needs no token. */
     forAnyone?: boolean;
-    /** The token of an account is not enough. */
+    /** An account's token is not enough. */
     operatorOnly?: boolean;
-    /** What the body must be, where it is not JSON. */
+    /** The content type of the body, if it is not JSON. */
     bodyType?: string;
   }
 }
@@ -66,11 +66,11 @@ export class RequestError extends Error {
 
 export const operatorOnly = { operatorOnly: true };
 
-/** The account a request is limited to; null is everybody, which only the operator can mean. */
+/** The account a request is limited to; null means all accounts, which only the operator may see. */
 export function scopeOf(caller: Caller, accountId?: number): bigint | null {
   const named = accountId === undefined ? null : BigInt(accountId);
   if (caller.role === 'operator') return named;
-  // No word on whether there is such an account.
+  // The same answer whether that account exists or not.
   if (named !== null && named !== caller.accountId) throw new Denial('not_found', 'no such account');
   return caller.accountId;
 }
@@ -118,7 +118,7 @@ export const textOrNull = (id: bigint | null): string | null => (id === null ? n
 export const moneyOrNull = (amountE4: bigint | null): string | null => (amountE4 === null ? null : yuan(amountE4));
 export const timeOrNull = (at: Date | null): string | null => (at === null ? null : shanghaiTime(at));
 
-/** Nobody's and nowhere where it is no valid number. */
+/** The place of a number; empty if the number is not valid. */
 export const placeView = (phone: Phone | null) => ({
   carriers: [...(phone?.carriers ?? [])],
   province: phone?.province ?? null,
@@ -130,7 +130,7 @@ export const mediaResponse = {
   200: { description: 'The bytes, with their own type.', content: { '*/*': { schema: Type.Unknown() } } },
 };
 
-/** The bytes of a medium, if these frames name it. */
+/** Sends the bytes of a medium, if these frames name it. */
 export async function sendMedia(
   { db }: ConsoleDeps,
   reply: FastifyReply,
@@ -140,7 +140,7 @@ export async function sendMedia(
 ): Promise<Buffer> {
   const isNamed = frames.some(({ media }) => media?.sha256 === sha256);
   const { type, bytes } = found((isNamed ? await findMedia(db.sql, accountId, sha256) : null) ?? undefined, 'medium');
-  // It is what a customer sent: shown, never run.
+  // The bytes come from a customer, so browsers may show them but never run them.
   void reply.headers({
     'content-type': type,
     'x-content-type-options': 'nosniff',
@@ -152,7 +152,7 @@ export async function sendMedia(
 export const framesView = (frames: readonly StoredFrame[]) =>
   frames.map((frame) => ({ ...frame, media: frame.media && { ...frame.media } }));
 
-/** The longest range of days one request may look through. */
+/** The longest range of days in one request. */
 const maxDays = 31;
 
 /** The days asked for, or the last three. */

@@ -25,7 +25,7 @@ export function addTemplates(api: Api, deps: ConsoleDeps): void {
   const tags = ['templates and signatures'];
   const answer = { params: contract.idParams, response: { 200: ref(contract.templateSchema) } };
   const decided = (template: templates.StoredTemplate) => {
-    signals.emit('push'); // its owner may want to be told
+    signals.emit('push'); // the decision may be an event that waits for its push
     return templateView(template);
   };
 
@@ -63,7 +63,7 @@ export function addTemplates(api: Api, deps: ConsoleDeps): void {
     {
       schema: {
         operationId: 'getTemplateMedium',
-        summary: 'A medium of a multimedia template',
+        summary: 'One media file of a multimedia template',
         tags,
         params: contract.mediaParams,
         response: mediaResponse,
@@ -162,7 +162,7 @@ export function addTemplates(api: Api, deps: ConsoleDeps): void {
       config: operatorOnly,
       schema: {
         operationId: 'changeSignature',
-        summary: 'Note how far carriers are with a signature; null forgets one',
+        summary: 'Set how far carriers are with registering a signature; null removes a carrier',
         tags,
         params: contract.idParams,
         body: contract.signatureChange,

@@ -1,7 +1,7 @@
 /**
- * What a dialect is: a customer's way to speak to us, usually that of a vendor whose API its programs were written against. It says as data
- * what the core must know (`DialectRules`), has a code for whatever the core may refuse or stop, and brings its routes. Which there are is told
- * in registry.ts alone.
+ * A dialect is the API a customer uses, usually that of a vendor against which the customer's programs were written. It gives the core its
+ * rules as data (`DialectRules`), has a code for every refusal and every interception of the core, and brings its routes. registry.ts lists
+ * the dialects.
  */
 import type { Directory, Tenancy } from '../../core/config/directory.ts';
 import type { NewPackageTemplate } from '../../core/content/templates.ts';
@@ -14,24 +14,24 @@ import type { Receipt, RequestKey, StoredFrame, Submission } from '../../core/mo
 import type { HttpPart } from '../part.ts';
 
 export interface Dialect extends DialectRules {
-  /** What answers a refusal. */
+  /** The code in the answer to a refusal. */
   readonly refusals: Readonly<Record<RefusalCode, string | number>>;
-  /** What a customer reads where screening stopped a number. */
+  /** The status that a customer sees for a number that screening intercepted. */
   readonly statuses: Readonly<Record<ScreeningStatus, string>>;
-  /** Its calls. */
+  /** The routes of its calls. */
   parts(deps: DialectDeps): readonly HttpPart[];
 }
 
-/** What the calls of any dialect may need of the core. */
+/** The functions of the core that a dialect's calls may use. */
 export interface DialectDeps extends Pulls {
   readonly directory: Directory;
   submit(tenancy: Tenancy, submission: Submission): Promise<Receipt>;
-  /** Refuses a request id that has been used. */
+  /** Refuses a request id that has been used before. */
   checkRequest(accountId: bigint, request: RequestKey): Promise<void>;
   usablePackage(accountId: bigint, templateId: bigint): Promise<{ frames: readonly StoredFrame[]; signature: string }>;
   createTemplate(template: Omit<NewPackageTemplate, 'at'>): Promise<bigint>;
   balance(subscription: Subscription): Promise<bigint>;
   readonly clock: () => Date;
-  /** Counts for the operator. */
+  /** Counts for the metrics. */
   count(what: 'refused' | 'pulled', n: number, labels?: Readonly<Record<string, string>>): void;
 }

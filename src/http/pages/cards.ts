@@ -1,10 +1,10 @@
 /**
- * What a phone shows when its owner opens a short link: the card as a small page without any framework; and the same card as JSON for
- * handsets that draw it themselves (docs/api/aim.md).
+ * The page that a short link opens: the card as a small page without a framework. Handsets that draw the card themselves get it as JSON
+ * (docs/api/aim.md).
  *
- * A page trusts nothing it shows: every text is escaped, scripts and styles run only with the page's own nonce, and a click leaves
- * through `/<code>/<index of the button>`, never through an address in a parameter. A code that opens nothing gets a plain 404; who
- * asks for many such codes is asked to wait.
+ * A page trusts none of its content: every text is escaped, scripts and styles run only with the page's own nonce, and a click leaves
+ * through `/<code>/<index of the button>`, never through an address in a parameter. An unknown code gets a plain 404; an address that
+ * asks for many unknown codes is told to wait.
  */
 import { randomBytes } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
@@ -16,9 +16,9 @@ import { type HttpPart, jsonType, problemStatus } from '../part.ts';
 interface CardPagesDeps {
   readonly cards: Cards;
   readonly clock: () => Date;
-  /** The address that links begin with, e.g. `https://example.com/m`; its path is where the pages are. */
+  /** The URL that links begin with, e.g. `https://example.com/m`. The pages are served under its path. */
   readonly linkBase: string;
-  /** Codes that open nothing, per address, before it must wait; many phones share one address of their carrier's. */
+  /** How many unknown codes an address may ask for per minute. Many phones share one address of their carrier. */
   readonly missesPerMinute?: number;
 }
 
@@ -26,7 +26,7 @@ export function createCardPages({ cards, clock, linkBase, missesPerMinute = 100 
   const prefix = new URL(linkBase).pathname.replace(/\/+$/, '');
   const misses = createFailureLimiter({ clock, perMinute: () => missesPerMinute });
 
-  /** The card of the code in the path; if there is none, the answer is sent. */
+  /** The card of the code in the path. If there is none, sends the answer and returns null. */
   async function find(request: FastifyRequest<{ Params: { code: string } }>, reply: FastifyReply): Promise<OpenedCard | null> {
     const { clientAddress, params } = request;
     if (misses.isBlocked(clientAddress, '')) {
@@ -45,7 +45,7 @@ export function createCardPages({ cards, clock, linkBase, missesPerMinute = 100 
     prefix: prefix === '' ? '/' : prefix,
     routes(server) {
       server.addHook('onRequest', (_request, reply, done) => {
-        // A card is one person's: it may be neither kept nor told to the pages its buttons lead to.
+        // A card belongs to one person: nobody may cache it, and the pages behind its buttons must not see its address.
         reply.headers({
           'cache-control': 'private, no-store',
           'referrer-policy': 'no-referrer',
@@ -90,13 +90,13 @@ export function createCardPages({ cards, clock, linkBase, missesPerMinute = 100 
 
 const htmlType = 'text/html; charset=utf-8';
 
-/** Where a button leads; copying happens on the page and leads nowhere. */
+/** The URL of a button; undefined for a copy button, which works on the page itself. */
 function targetOf({ action, value }: Button): string | undefined {
   if (action === 'copy') return undefined;
   return action === 'url' ? value : `tel:${value.replace(/[ -]/g, '')}`;
 }
 
-/** What a handset that draws cards itself fetches: keys in the documented order. */
+/** The JSON for handsets that draw the card themselves, with its keys in the documented order. */
 function cardJson({ template, card, media, expiresAt }: OpenedCard): string {
   const { layout, ...rest } = card;
   const fields = Object.fromEntries(Object.entries(rest).filter(([name]) => name !== 'media'));
@@ -105,7 +105,7 @@ function cardJson({ template, card, media, expiresAt }: OpenedCard): string {
 
 // ── pages ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** HTML that was made by `html` and needs no more escaping. */
+/** HTML made by `html`, already escaped. */
 class Html {
   readonly text: string;
   constructor(text: string) {
@@ -115,7 +115,7 @@ class Html {
 
 const entities: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
 
-/** Fills a template; whatever is not `Html` itself is escaped, for text and quoted attributes alike. */
+/** Fills a template. Every value that is not `Html` is escaped, for text and for quoted attributes. */
 function html(strings: TemplateStringsArray, ...values: readonly (string | Html | readonly Html[])[]): Html {
   const written = values.map((value) => {
     if (value instanceof Html) return value.text;
@@ -128,7 +128,7 @@ function html(strings: TemplateStringsArray, ...values: readonly (string | Html 
 interface Page {
   readonly title: string;
   readonly body: Html;
-  /** Where pictures may come from: a CSP source list. */
+  /** The sources that pictures may come from, as a CSP source list. */
   readonly imageSources: string;
   readonly hasCopy: boolean;
 }
@@ -186,7 +186,7 @@ nav a:active,nav button:active{opacity:.8}
 .message p{margin:8px 0 0;color:#86909c}
 @media(prefers-color-scheme:dark){body{background:#17181c;color:#e8eaef}main{background:#232529;box-shadow:none}.text{color:#b4bac5}dl div{border-color:#33363c}nav a,nav button{background:#2b2e34;border-color:#3b3f47;color:#8fb0ff}nav :first-child{background:#2f6bff;border-color:#2f6bff;color:#fff}}`;
 
-/** Copies a button's value; older browsers without the clipboard API, or pages without TLS, get a text selected to be copied by hand. */
+/** Copies a button's value. Without the clipboard API (old browsers, no TLS) it copies a selection, or at least shows the value. */
 const script = `
 document.querySelectorAll('[data-copy]').forEach(function(b){var label=b.textContent;b.addEventListener('click',function(){
 var v=b.getAttribute('data-copy');function done(ok){b.textContent=ok?'已复制':v;setTimeout(function(){b.textContent=label},ok?1500:6000)}

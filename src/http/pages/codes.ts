@@ -1,6 +1,6 @@
 /**
- * What a code means: `/codes` lists all of them, `/codes/{code}` explains one, as a page for people, or as JSON for whoever asks for it.
- * Public and the same for everybody; docs/codes.md is made from the same table.
+ * The meaning of codes: `/codes` lists all of them, `/codes/{code}` explains one, as a page for people, or as JSON on request. The pages
+ * are public and the same for everybody; docs/codes.md is made from the same table.
  */
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { type CodeEntry, type CodeKind, codes, explain } from '../../core/watch/codes.ts';
@@ -13,7 +13,7 @@ const kinds: Readonly<Record<CodeKind, { readonly zh: string; readonly en: strin
   mms: { zh: '彩信接口返回码', en: 'Codes of the MMS API' },
 };
 
-/** Longer than any code; what is longer is not looked up. */
+/** Longer than any code; a longer text is not looked up. */
 const maxLength = 40;
 
 export function createCodePages(): HttpPart {
@@ -69,7 +69,7 @@ const sendPage = (reply: FastifyReply, title: string, content: string): FastifyR
 
 const escapeHtml = (text: string): string => text.replace(/[&<>"']/g, (character) => `&#${character.codePointAt(0)};`);
 
-/** docs/codes.md, from the table; `magicOf` says what brings a code about in the sandbox. */
+/** docs/codes.md, made from the table; `magicOf` says how to produce a code in the sandbox. */
 export function codesPage(magicOf: (code: string, language: 'zh' | 'en') => string): string {
   const cell = (text: string): string => text.replaceAll('|', '\\|');
   const table = (kind: CodeKind, language: 'zh' | 'en', [code = '', rule = '', sandbox = '', ...rest]: readonly string[]): string => {

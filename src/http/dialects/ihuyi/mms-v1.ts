@@ -2,11 +2,11 @@
  * The MMS dialect: the marketing MMS API (v1) of ihuyi, so that a client written against that vendor works by changing its base URL.
  * Three endpoints under /mms/v1, and the pushes of reports, replies and audits.
  *
- * What is on the wire is told in docs/api/mms.md: parameters, order of checks, codes, texts, formats. What happens to a submission is the
- * core's.
+ * docs/api/mms.md describes what is on the wire: parameters, order of checks, codes, texts, formats. The core decides what happens to a
+ * submission.
  *
- * Numbers that a client did not quote count by their digits as they were written, since the signature covers those: JSON.parse rounds
- * beyond 2^53, so they are read from the text itself.
+ * The signature covers an unquoted number with its digits as they were written. JSON.parse rounds beyond 2^53, so the digits are read from
+ * the text itself.
  */
 import { explain } from '../../../core/watch/codes.ts';
 import type { FastifyReply, FastifyRequest } from 'fastify';
@@ -66,7 +66,7 @@ const refusals: Readonly<Record<RefusalCode, Code>> = {
   malformed_recipients: 'PhoneInvalid',
   template_not_found: 'TemplateNotFound',
   template_not_approved: 'TemplateNotApproved',
-  // Of cards: there are none here.
+  // This concerns cards, which this dialect does not have.
   parameters_mismatch: 'ContentInvalid',
   placeholder_missing: 'ContentInvalid',
   content_invalid: 'ContentInvalid',
@@ -75,7 +75,7 @@ const refusals: Readonly<Record<RefusalCode, Code>> = {
   insufficient_balance: 'BalanceInsufficient',
 };
 
-/** The statuses that the vendor's other products have; its MMS document has none. */
+/** The statuses of the vendor's other products; its MMS document lists none. */
 const statuses: Readonly<Record<ScreeningStatus, string>> = {
   'WL:CWHM': 'WL:CWHM',
   'WL:MQM': 'WL:MQM',
@@ -99,10 +99,10 @@ const statuses: Readonly<Record<ScreeningStatus, string>> = {
   'WL:CNH': 'WL:CNH',
 };
 
-/** Carriers' statuses are told as they come, but for the one that the vendor's document has. */
+/** A carrier's status is passed on unchanged, except `DELIVRD`: the vendor's document writes it `DELIVERED`. */
 const statusOf = (code: string): string => (code === 'DELIVRD' ? 'DELIVERED' : (statuses[code as ScreeningStatus] ?? code));
 
-/** A refusal in this dialect's own terms. */
+/** A refusal in this dialect's own codes. */
 class Denied extends Error {
   readonly code: Code;
   constructor(code: Code, message: string) {
@@ -134,7 +134,7 @@ function createIhuyiMmsV1(deps: DialectDeps): HttpPart {
   const { directory, submit, checkRequest, usablePackage, createTemplate, balance, clock } = deps;
   const failures = createFailureLimiter({ clock, perMinute: () => directory.settings().failuresPerMinute });
 
-  /** Says whose request this is, or why it is not listened to, in the documented order. */
+  /** Finds the caller's account, or refuses the request; the checks are in the documented order. */
   function authenticate(body: Body, request: FastifyRequest): Account {
     const address = request.clientAddress;
     const common = readCommon(body);
@@ -169,7 +169,7 @@ function createIhuyiMmsV1(deps: DialectDeps): HttpPart {
     return failureBody(code, message, first);
   }
 
-  /** Wraps an endpoint: reads, authenticates, and turns refusals into their answers. Anything else that is thrown is the listener's. */
+  /** Wraps an endpoint: reads, authenticates, and turns refusals into answers. The listener handles every other error. */
   function endpoint(work: (account: Account, body: Body) => Promise<string>) {
     return async (request: FastifyRequest, reply: FastifyReply): Promise<string> => {
       reply.header('content-type', jsonType);
@@ -185,7 +185,7 @@ function createIhuyiMmsV1(deps: DialectDeps): HttpPart {
     };
   }
 
-  /** The account's subscription to this product, if there is one that may be used. */
+  /** The account's subscription to this product; throws if there is none that may be used. */
   function productOf(account: Account, productId: bigint): Tenancy {
     const found = mmsOf(account).find(({ product }) => product.id === productId);
     if (!found) throw new Denied('ProductInvalid', `product_id: 没有开通彩信产品 ${productId}`);
@@ -202,7 +202,7 @@ function createIhuyiMmsV1(deps: DialectDeps): HttpPart {
     return name;
   }
 
-  // Shape first, then the request id, then the rest in the order of the table.
+  // The shape is checked first, then the request id, then the rest in the order of the table.
   const batchSend = endpoint(async (account, body) => {
     const productId = readProductId(body);
     const written = readNumbers(body);
@@ -234,7 +234,7 @@ function createIhuyiMmsV1(deps: DialectDeps): HttpPart {
       recipients: written.map((number) => ({ written: number, values: [] })),
       content: {
         kind: 'package',
-        // A template's own title never reaches a phone.
+        // The title of a template is never sent to a phone.
         package: { subject: title === '' ? signature : title, frames },
         media: draft?.media ?? [],
         templateId: template ? templateId : null,
@@ -280,7 +280,7 @@ function createIhuyiMmsV1(deps: DialectDeps): HttpPart {
   return {
     prefix: '/mms/v1',
     routes(server) {
-      // Clients send a wrong Content-Type or none: whatever it says, the body is read as JSON.
+      // Clients send a wrong Content-Type or none, so the body is always read as JSON.
       server.removeAllContentTypeParsers();
       server.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
       server.addHook('onRequest', (request, _reply, done) => {
@@ -293,18 +293,18 @@ function createIhuyiMmsV1(deps: DialectDeps): HttpPart {
     },
     failure(problem, requestId) {
       const [code, message] = problems[problem];
-      // Every answer is a 200, but for those that docs/api/mms.md names.
+      // Every answer has status 200, except those that docs/api/mms.md names.
       const status = problem === 'malformed' || problem === 'fault' ? 200 : problemStatus[problem];
       return { status, contentType: jsonType, body: failureBody(code, problem === 'fault' ? `${message} ${requestId}` : message) };
     },
   };
 }
 
-/** What the first request with this id was given. */
+/** The batch or the template that the first request with this request id made. */
 const subjectOf = ({ first: { kind, id } }: RepeatedRequest): Record<string, unknown> =>
   kind === 'batch' ? { task_id: String(id) } : { template_id: Number(id) };
 
-/** A template may be used with any of the products. */
+/** The widest limits of all the products, because a template may be used with any of them. */
 function widest(limits: readonly ProductLimits[]): Required<ProductLimits> {
   const of = (name: keyof ProductLimits): number => Math.max(...limits.map((limit) => limit[name] ?? defaultPackageLimits[name]));
   return { packageKiB: of('packageKiB'), frames: of('frames'), textCharacters: of('textCharacters') };
@@ -315,9 +315,9 @@ function widest(limits: readonly ProductLimits[]): Required<ProductLimits> {
 interface Body {
   /** The value of a parameter; undefined if it is missing. */
   value(name: string): unknown;
-  /** Of a number that was not quoted, its digits as they were written. */
+  /** The digits of an unquoted number, as they were written. */
   literal(name: string): string | undefined;
-  /** A parameter that may be left out, or left empty: null, "" and 0 stand for nothing. */
+  /** A parameter that may be left out or empty; null, "" and 0 count as empty. */
   optional<T>(name: string, check: (value: unknown) => value is T, rule: string): T | null;
 }
 
@@ -356,8 +356,8 @@ function readBody(bytes: unknown): Body {
 }
 
 /**
- * How deep a JSON text claims to be, before the parser makes objects out of megabytes of brackets, and the numbers of its outermost
- * object as they are written. Of what is no JSON it says anything.
+ * Finds the depth of a JSON text, so that the parser never makes objects out of megabytes of brackets, and the numbers of its outermost
+ * object as they are written. For a text that is not JSON the result means nothing.
  */
 function scan(text: string): { depth: number; literals: Map<string, string> } {
   const literals = new Map<string, string>();
@@ -393,7 +393,7 @@ interface Common {
   readonly requestId: string;
 }
 
-/** The shape of the parameters that every request has, in the order of its table. */
+/** Checks the shape of the parameters that every request has, in the order of the documented table. */
 function readCommon(body: Body): Common {
   const apiId = body.value('api_id');
   if (apiId === undefined || apiId === null || apiId === '') throw missing('api_id');
@@ -420,7 +420,7 @@ function textOrDigits(body: Body, name: string): string {
   return value;
 }
 
-/** All requests of an account share one namespace, whatever they ask for. */
+/** All calls of an account share one namespace of request ids. */
 const requestOf = (body: Body): RequestKey => ({ key: `mms:${textOrDigits(body, 'request_id')}`, digest: null });
 
 function readProductId(body: Body): bigint {
@@ -443,7 +443,7 @@ const readSignName = (body: Body): string =>
     .replace(/^【(.*)】$/u, '$1')
     .trim();
 
-/** The numbers as they were written; whether they are numbers at all is looked at later. */
+/** The numbers as they were written. Whether they are valid is checked later. */
 function readNumbers(body: Body): string[] {
   const phone = body.value('phone');
   if (phone === undefined || phone === null || phone === '') throw missing('phone');
@@ -462,11 +462,11 @@ function checkNumbers(written: readonly string[]): void {
   if (!written.some((number) => parseNumber(number) !== null)) throw new Denied('PhoneInvalid', 'phone: 没有一个可用的号码');
 }
 
-/** `YYYY-MM-DD HH:mm:ss` in Asia/Shanghai; null if that is now. */
+/** Reads `YYYY-MM-DD HH:mm:ss` in Asia/Shanghai; null means now. */
 function readSendTime(text: string, now: Date): Date | null {
   if (text === '') return null;
   const at = /^\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}$/.test(text) ? new Date(`${text.replace(' ', 'T')}+08:00`) : null;
-  // A day that there is not, such as 02-30, would become another one.
+  // `Date` turns a day that does not exist, such as 02-30, into another one.
   if (!at || Number.isNaN(at.getTime()) || wallClock(at) !== text)
     throw new Denied('SendTimeInvalid', 'send_time: 应为 YYYY-MM-DD HH:mm:ss,且日期存在');
   if (at.getTime() > now.getTime() + maxDaysAhead * 86_400_000)
@@ -478,7 +478,7 @@ function readSendTime(text: string, now: Date): Date | null {
 
 const pushBody = (fields: Readonly<Record<string, unknown>>) => ({ contentType: jsonType, body: JSON.stringify(fields) });
 
-/** How events are pushed: one a POST, until the answer is `success` or the tries are used up. */
+/** How events are pushed: one event per POST, until the answer is `success` or no tries are left. */
 const mmsPush: PushRules = {
   urls: 'account',
   carries: 'one',

@@ -2,8 +2,8 @@
  * The AIM dialect: the smart SMS API of 3yit, so that a client written against that vendor works by changing its base URL. Four
  * endpoints under /api, and the form of the rows that are pulled and pushed.
  *
- * The text behind every decision is the vendor's document; docs/api/aim.md says how it is read where it leaves something open. Owns what is on
- * the wire: parameters, order of checks, codes, texts, formats. What happens to a submission is the core's.
+ * Every decision follows the vendor's document; where that leaves something open, docs/api/aim.md says how we read it. This file owns what
+ * is on the wire: parameters, order of checks, codes, texts, formats. The core decides what happens to a submission.
  */
 import { createHash } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';
@@ -22,7 +22,7 @@ import { canonicalForm, encodeValue, type Form, parseForm, TooManyParameters } f
 
 const dialectName = '3yit';
 
-// Ten thousand numbers with parameters, every character of them escaped, fit into 8 MiB.
+// Ten thousand numbers with their parameters fit into 8 MiB, even if every character is escaped.
 const bodyLimit = 8 << 20;
 const maxEntries = 10_000;
 const maxContentLength = 1000;
@@ -57,14 +57,14 @@ const refusals: Readonly<Record<RefusalCode, Code>> = {
   template_not_approved: 10700,
   parameters_mismatch: 10703,
   placeholder_missing: 10704,
-  // Of packages, and of request ids that forbid a repeat: there are none here.
+  // These concern packages and request ids that forbid a repeat. This dialect has neither.
   content_invalid: 10001,
   content_too_large: 10001,
   request_repeated: 10001,
   insufficient_balance: 10011,
 };
 
-/** The statuses of the vendor's table, which ours are. */
+/** The statuses of the vendor's table. Ours are the same. */
 const statuses: Readonly<Record<ScreeningStatus, string>> = {
   'WL:CWHM': 'WL:CWHM',
   'WL:MQM': 'WL:MQM',
@@ -88,10 +88,10 @@ const statuses: Readonly<Record<ScreeningStatus, string>> = {
   'WL:CNH': 'WL:CNH',
 };
 
-/** Carriers' statuses, too, are told as they come. */
+/** A carrier's status is passed on unchanged. */
 const statusOf = (code: string): string => statuses[code as ScreeningStatus] ?? code;
 
-/** A refusal in this dialect's own terms: of the caller, where the core was not asked yet. */
+/** A refusal in this dialect's own codes, before the core is asked. */
 class Denied extends Error {
   readonly code: Code;
   constructor(code: Code, detail: string) {
@@ -119,8 +119,8 @@ function createAim3yit({ directory, submit, pullReports, pullReplies, balance, c
   const failures = createFailureLimiter({ clock, perMinute: () => directory.settings().failuresPerMinute });
 
   /**
-   * Says whose request this is, or why it is not listened to, in the documented order. Reads nothing but sp_id and the credential:
-   * a stranger must not make us work, nor learn whether an account is locked.
+   * Finds the caller's account and subscription, or refuses the request; the checks are in the documented order. Reads only sp_id and the
+   * credential, because a stranger must not make us work or learn whether an account is locked.
    */
   function authenticate(request: FastifyRequest, form: Form): Tenancy {
     const { method, clientAddress: address } = request;
@@ -138,7 +138,7 @@ function createAim3yit({ directory, submit, pullReports, pullReplies, balance, c
     if (account.ipAllowList.length > 0 && !isListed(account.ipAllowList, address)) throw new Denied(10101, `请求来自 ${address}`);
 
     const code = signature === '' ? 10102 : 10100;
-    // By its id, since an sp_id may also be written with zeros in front.
+    // Counted by the id, because an sp_id may also be written with leading zeros.
     const subject = String(subscription.id);
     if (failures.isBlocked(address, subject)) throw new Denied(code, '失败次数过多，请一分钟后再试');
     const proven =
@@ -166,7 +166,7 @@ function createAim3yit({ directory, submit, pullReports, pullReplies, balance, c
     return failureBody(code, detail);
   }
 
-  /** Wraps an endpoint: authenticates, and turns refusals into their answers. Anything else that is thrown is the listener's. */
+  /** Wraps an endpoint: authenticates, and turns refusals into answers. The listener handles every other error. */
   function endpoint(work: (tenancy: Tenancy, form: Form, request: FastifyRequest) => Promise<string>) {
     return async (request: FastifyRequest, reply: FastifyReply): Promise<string> => {
       reply.header('content-type', jsonType);
@@ -204,7 +204,7 @@ function createAim3yit({ directory, submit, pullReports, pullReplies, balance, c
   return {
     prefix: '/api',
     routes(server) {
-      // Clients send any Content-Type or none: whatever it says, the body is read as a form.
+      // Clients send any Content-Type or none, so the body is always read as a form.
       server.removeAllContentTypeParsers();
       server.addContentTypeParser('*', { parseAs: 'buffer' }, (_request, body, done) => done(null, body));
       server.addHook('onRequest', (request, _reply, done) => {
@@ -218,7 +218,7 @@ function createAim3yit({ directory, submit, pullReports, pullReplies, balance, c
     },
     failure(problem, requestId) {
       const [code, detail] = problems[problem];
-      // Every answer with a vendor code is a 200, but for what the listener answers by itself.
+      // An answer with a vendor code has status 200. The listener's own answers keep theirs, except for a malformed body and a fault.
       const status = problem === 'malformed' || problem === 'fault' ? 200 : problemStatus[problem];
       return { status, contentType: jsonType, body: failureBody(code, problem === 'fault' ? `${detail} ${requestId}` : detail) };
     },
@@ -227,7 +227,7 @@ function createAim3yit({ directory, submit, pullReports, pullReplies, balance, c
 
 const success = (data: unknown): string => JSON.stringify({ code: 0, msg: 'success', data });
 
-/** Query and body as one; the body wins. */
+/** The parameters of query and body together; the body wins. */
 function formOf({ raw, body }: FastifyRequest): Form {
   const url = raw.url ?? '';
   const question = url.indexOf('?');
@@ -258,7 +258,7 @@ function readSubmission(directory: Directory, tenancy: Tenancy, form: Form, http
   if (sourceDigits > maxSourceDigits) throw new Denied(10001, `加上 ext 后主叫号码有 ${sourceDigits} 位，超过 ${maxSourceDigits} 位`);
   const recipients = readRecipients(mobiles);
   if (recipients.kind === 'too_many') throw new Denied(10001, `mobiles 有 ${recipients.entries} 项，一次最多 ${maxEntries} 项`);
-  // Counted as a person does: a character outside the basic plane is one.
+  // Counted as a person counts: a character outside the basic plane (two UTF-16 units) is one.
   if (content.length > maxContentLength && Array.from(content).length > maxContentLength)
     throw new Denied(10001, `content 超过 ${maxContentLength} 个字符`);
   if (content.includes('\0')) throw new Denied(10001, 'content 含有空字符');
@@ -276,7 +276,7 @@ function readSubmission(directory: Directory, tenancy: Tenancy, form: Form, http
   };
 }
 
-/** Ours, not the vendor's: the `Idempotency-Key`. Another credential does not make it another request. */
+/** The `Idempotency-Key`, which is ours and not the vendor's. A repeat with another credential is still the same request. */
 function readIdempotencyKey(form: Form, { headers }: FastifyRequest): Submission['request'] {
   const header = headers['idempotency-key'];
   if (header === undefined || header === '') return null;
@@ -294,8 +294,8 @@ type Recipients =
   | { readonly kind: 'malformed'; readonly reason: string };
 
 /**
- * Reads `mobiles`: `["138…",…]` or `[["138…",["v1",…]],…]`, numbers as strings or integers. Whether a well-formed entry is
- * a number that exists is for the core to say; here it only may not break the comma-separated reports.
+ * Reads `mobiles`: `["138…",…]` or `[["138…",["v1",…]],…]`, numbers as strings or integers. The core decides whether a well-formed entry
+ * is a valid number; here an entry must only not break the comma-separated reports.
  */
 export function readRecipients(text: string): Recipients {
   const { entries, depth } = measure(text);
@@ -333,7 +333,7 @@ export function readRecipients(text: string): Recipients {
 
 const malformed = (reason: string): Recipients => ({ kind: 'malformed', reason });
 
-/** A parameter's value: text, or a number, which some clients do not quote. Null for what can be neither shown nor stored. */
+/** A parameter's value: text, or a number that the client did not quote. Null if it cannot be shown or stored. */
 function readValue(value: unknown): string | null {
   if (typeof value === 'number') return String(value);
   return typeof value === 'string' && !/[\0\p{Cs}]/u.test(value) ? value : null;
@@ -341,7 +341,7 @@ function readValue(value: unknown): string | null {
 
 const isComplete = (values: readonly (string | null)[]): values is readonly string[] => !values.includes(null);
 
-/** How many entries and levels a JSON text claims to have, before the parser makes objects out of megabytes of brackets. */
+/** Counts the entries and levels of a JSON text, so that the parser never makes objects out of megabytes of brackets. */
 function measure(text: string): { entries: number; depth: number } {
   let entries = 1;
   let depth = 0;
@@ -360,7 +360,7 @@ function measure(text: string): { entries: number; depth: number } {
   return { entries, depth: deepest };
 }
 
-/** An object number → status, or the empty array when nothing was refused. By hand, since an object would put `10086` before `138…`. */
+/** An object number → status; an empty array if no number was intercepted. Made by hand: an object would put `10086` before `138…`. */
 function failedData({ intercepted }: Receipt): string {
   if (intercepted.length === 0) return '[]';
   return `{${intercepted.map(({ written, code }) => `${JSON.stringify(written)}:${JSON.stringify(statusOf(code))}`).join(',')}}`;
@@ -394,18 +394,18 @@ function pulledReply({ content, mobile, batchId, ext, at }: ReplyEvent): string 
   return `${encodeValue(content)},${mobile},${batchId ?? ''},${inRow(ext)},${wallClock(at).replace(/[- :]/g, '')}`;
 }
 
-/** The same without msg_id: the vendor's push has four fields. */
+/** As in a pull, but without msg_id: the vendor's push has four fields. */
 function pushedReply({ content, mobile, ext, at }: ReplyEvent): string {
   return `${encodeValue(content)},${mobile},${inRow(ext)},${wallClock(at).replace(/[- :]/g, '')}`;
 }
 
-/** What a carrier gave may not break a row. */
+/** A carrier's text must not break the row. */
 const inRow = (text: string): string => (/[,|\s]/.test(text) ? text.replace(/[,|\s]/g, '_') : text);
 
 /** Yuan without trailing zeros: `0.2`, `0`. */
 const formatPrice = (amountE4: bigint): string => yuan(amountE4).replace(/\.?0+$/, '');
 
-/** All the vendor's SMS calls: an sp_id says which product it is, so the plain SMS calls belong here, too. */
+/** All the vendor's SMS calls. The sp_id names the product, so the calls for plain SMS belong here too. */
 export const yit3: Dialect = {
   name: dialectName,
   credentials: 'sp_id',

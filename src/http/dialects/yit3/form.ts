@@ -1,29 +1,29 @@
 /**
- * Reads `application/x-www-form-urlencoded` text, from a query or a body, and writes the canonical form that signatures are made of.
+ * Reads `application/x-www-form-urlencoded` text from a query or a body, and writes the canonical form that is signed.
  *
- * Our own parser, because a signature covers the parameters as they were received: each keeps what it needs to be encoded again, also
- * when its bytes are not UTF-8. Such a parameter is kept and marked rather than refused here, so that the caller can authenticate
- * first and then say which one is wrong.
+ * This is our own parser because a signature covers the parameters as they were received. Each parameter can be encoded again, even if
+ * its bytes are not UTF-8. Such a parameter is marked here and not refused, so that the dialect can authenticate the caller first and
+ * then say which parameter is wrong.
  */
 import { isUtf8 } from 'node:buffer';
 
 interface Parameter {
   readonly value: string;
-  /** Key and value, encoded for the signature; made when asked for. */
+  /** Encodes key and value for the signature. */
   canonical(): string;
   /** Why the value cannot be used, in Chinese. */
   readonly broken: string | null;
 }
 
-/** Parameters by name; of a name that comes twice the last one counts, and only that one is signed. */
+/** Parameters by name. If a name comes twice, the last one counts, and only that one is signed. */
 export type Form = ReadonlyMap<string, Parameter>;
 
-/** More pairs than any client sends; beyond it the rest is not looked at. */
+/** More pairs than any client sends. */
 const maxPairs = 100;
 
 export class TooManyParameters extends Error {}
 
-/** Reads texts in turn; a later one overrides an earlier. Throws `TooManyParameters`, and nothing else whatever the bytes. */
+/** Reads the texts in turn; a later one overrides an earlier one. Throws only `TooManyParameters`, whatever the bytes are. */
 export function parseForm(...sources: readonly (string | Buffer)[]): Form {
   const form = new Map<string, Parameter>();
   let pairs = 0;
@@ -46,26 +46,26 @@ export function parseForm(...sources: readonly (string | Buffer)[]): Form {
 }
 
 /**
- * Key and value of every parameter but `without`, sorted by key in code units and joined `k=v&…`; encoded as the AIM dialect demands
- *: UTF-8 form encoding, then space `%20`, `*` `%2A`, `~` as it is.
+ * Key and value of every parameter except `without`, sorted by key in code units and joined `k=v&…`. The encoding is the AIM dialect's:
+ * UTF-8 form encoding, but a space is `%20`, `*` is `%2A`, and `~` stays.
  */
 export function canonicalForm(form: Form, without: readonly string[]): string {
   const keys = [...form.keys()].filter((key) => !without.includes(key)).sort();
   return keys.map((key) => form.get(key)?.canonical()).join('&');
 }
 
-/** One text encoded as in a canonical form. */
+/** Encodes one text as in the canonical form. */
 export function encodeValue(text: string): string {
   const encoded = encodeURIComponent(text);
-  // What encodeURIComponent leaves and form encoding does not.
+  // encodeURIComponent leaves these characters; form encoding escapes them.
   return /[!'()*]/.test(encoded) ? encoded.replace(/[!'()*]/g, percent) : encoded;
 }
 
 const percent = (character: string): string => `%${character.charCodeAt(0).toString(16).toUpperCase()}`;
 
-/** Text to be split at `&` and `=`. `plain` if it is decoded already but for its escapes; else each character stands for one byte. */
+/** Text to be split at `&` and `=`. If `plain`, only its escapes are still encoded; otherwise each character stands for one byte. */
 function readable(source: string | Buffer): { text: string; plain: boolean } {
-  // Node hands over a URL with each byte as a character.
+  // Node gives a URL as a string with one character for each byte.
   const bytes = typeof source === 'string' ? Buffer.from(source, 'latin1') : source;
   return isUtf8(bytes) ? { text: bytes.toString('utf8'), plain: true } : { text: bytes.toString('latin1'), plain: false };
 }
@@ -85,7 +85,7 @@ function read(rawKey: string, rawValue: string, plain: boolean): [string, Parame
 const encodeDecoded = ({ text, broken }: Decoded): string => (broken === null ? encodeValue(text) : encodeBytes(text));
 
 interface Decoded {
-  /** If broken, the bytes, each as a character. */
+  /** If broken: one character for each byte. */
   readonly text: string;
   readonly broken: string | null;
 }
@@ -97,7 +97,7 @@ function decode(raw: string, plain: boolean): Decoded {
     try {
       return { text: decodeURIComponent(text), broken: null };
     } catch {
-      // An escape that is none, or bytes that are not UTF-8; below it is found out which.
+      // A malformed escape, or bytes that are not UTF-8; the code below finds out which.
     }
   }
   const escapes = /%(?:[0-9A-Fa-f]{2}|)/g;
@@ -110,7 +110,7 @@ function decode(raw: string, plain: boolean): Decoded {
   return isUtf8(buffer) ? { text: buffer.toString('utf8'), broken: null } : { text: unescaped, broken: '不是 UTF-8 编码' };
 }
 
-/** Form encoding of bytes that are no text, so that even such a request can prove whose it is. */
+/** Form encoding of bytes that are not UTF-8, so that the signature of such a request can still be checked. */
 function encodeBytes(bytes: string): string {
   return bytes.replace(/[^A-Za-z0-9_.~-]/g, (byte) => `%${byte.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`);
 }
