@@ -20,7 +20,7 @@ const counted = {
   inbound: { help: 'Replies and segments of replies taken in.', labels: [] },
   pulled: { help: 'Events that customers have pulled.', labels: [] },
   pushed: { help: 'Events that customers’ servers have taken.', labels: [] },
-  pushFailed: { help: 'Events in pushes that were not taken, each time anew.', labels: [] },
+  pushFailed: { help: 'Events in pushes that were not taken, counted at every try.', labels: [] },
 } as const;
 
 const timed = {

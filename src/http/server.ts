@@ -113,7 +113,7 @@ export interface Server {
 }
 
 /** A request under way. */
-interface Held {
+interface Tracked {
   readonly network: string;
   readonly bodyBytes: number;
   readonly response: http.ServerResponse;
@@ -129,7 +129,7 @@ export function createServer(options: ServerOptions): Server {
   const { failuresPerMinute = () => Number.POSITIVE_INFINITY } = options;
   const limits = { ...defaultLimits, ...changed };
   let state: 'starting' | 'open' | 'draining' = 'starting';
-  const underWay = new Set<Held>();
+  const underWay = new Set<Tracked>();
   let bodyBytesInHand = 0;
   /** The requests and bytes that each network has under way. */
   const inHand = new Map<string, { requests: number; bodyBytes: number }>();
@@ -140,7 +140,7 @@ export function createServer(options: ServerOptions): Server {
   const parts: HttpPart[] = [];
   const paths: { readonly pattern: RegExp; readonly methods: readonly string[] }[] = [];
   /** The requests under way on each socket, in order. */
-  const onSocket = new WeakMap<Duplex, Set<Held>>();
+  const onSocket = new WeakMap<Duplex, Set<Tracked>>();
 
   const idPrefix = randomBytes(3).toString('hex');
   let requests = 0;
@@ -199,57 +199,57 @@ export function createServer(options: ServerOptions): Server {
     else writeAnswer(socket, 429, 'too_many');
   }
 
-  function hold(request: FastifyRequest, response: http.ServerResponse): Held {
+  function track(request: FastifyRequest, response: http.ServerResponse): Tracked {
     const { socket } = request.raw;
     const network = networkOf(request.clientAddress);
-    const held: Held = { network, bodyBytes: bodyBytesOf(request), response, isWorkedOn: false, isOver: false, answeringSince: null };
+    const tracked: Tracked = { network, bodyBytes: bodyBytesOf(request), response, isWorkedOn: false, isOver: false, answeringSince: null };
     const own = inHand.get(network) ?? { requests: 0, bodyBytes: 0 };
     inHand.set(network, own);
     own.requests++;
-    own.bodyBytes += held.bodyBytes;
-    bodyBytesInHand += held.bodyBytes;
-    underWay.add(held);
+    own.bodyBytes += tracked.bodyBytes;
+    bodyBytesInHand += tracked.bodyBytes;
+    underWay.add(tracked);
     // A pipelined response that waits for its turn gets no event when the connection closes.
     let requests = onSocket.get(socket);
     if (!requests) {
-      const all = new Set<Held>();
+      const all = new Set<Tracked>();
       requests = all;
       onSocket.set(socket, all);
       socket.once('close', () => all.forEach((one) => end(one)));
     }
-    requests.add(held);
-    const end = (one: Held): void => {
+    requests.add(tracked);
+    const end = (one: Tracked): void => {
       requests.delete(one);
       one.isOver = true;
       letGo(one);
     };
-    response.once('close', () => end(held));
-    if (socket.closed) end(held);
-    return held;
+    response.once('close', () => end(tracked));
+    if (socket.closed) end(tracked);
+    return tracked;
   }
 
-  function letGo(held: Held): void {
-    if (!held.isOver || held.isWorkedOn || !underWay.delete(held)) return;
-    bodyBytesInHand -= held.bodyBytes;
-    const own = inHand.get(held.network);
+  function letGo(tracked: Tracked): void {
+    if (!tracked.isOver || tracked.isWorkedOn || !underWay.delete(tracked)) return;
+    bodyBytesInHand -= tracked.bodyBytes;
+    const own = inHand.get(tracked.network);
     if (own) {
       own.requests--;
-      own.bodyBytes -= held.bodyBytes;
-      if (own.requests === 0) inHand.delete(held.network);
+      own.bodyBytes -= tracked.bodyBytes;
+      if (own.requests === 0) inHand.delete(tracked.network);
     }
     if (underWay.size === 0) drained?.();
   }
 
-  const holds = new WeakMap<FastifyRequest, Held>();
+  const tracks = new WeakMap<FastifyRequest, Tracked>();
   fastify.addHook('onRoute', (route) => {
     const work = route.handler;
     route.handler = function (request, reply) {
-      const held = holds.get(request);
-      if (held) held.isWorkedOn = true;
+      const tracked = tracks.get(request);
+      if (tracked) tracked.isWorkedOn = true;
       const done = (): void => {
-        if (!held) return;
-        held.isWorkedOn = false;
-        letGo(held);
+        if (!tracked) return;
+        tracked.isWorkedOn = false;
+        letGo(tracked);
       };
       let result: unknown;
       try {
@@ -264,10 +264,10 @@ export function createServer(options: ServerOptions): Server {
   /** Ends connections whose client does not take its answer. */
   function giveUpOnIdlers(): void {
     const now = performance.now();
-    for (const held of underWay) {
-      if (held.isOver || !held.response.headersSent) continue;
-      held.answeringSince ??= now;
-      if (now - held.answeringSince > limits.answerTimeoutMs) held.response.socket?.destroy();
+    for (const tracked of underWay) {
+      if (tracked.isOver || !tracked.response.headersSent) continue;
+      tracked.answeringSince ??= now;
+      if (now - tracked.answeringSince > limits.answerTimeoutMs) tracked.response.socket?.destroy();
     }
   }
 
@@ -319,9 +319,9 @@ export function createServer(options: ServerOptions): Server {
       Array.isArray(forwardedFor) ? forwardedFor.join() : forwardedFor,
       trustedProxies,
     );
-    const held = hold(request, reply.raw);
-    holds.set(request, held);
-    const own = inHand.get(held.network);
+    const tracked = track(request, reply.raw);
+    tracks.set(request, tracked);
+    const own = inHand.get(tracked.network);
     const isAlways = request.routeOptions.config.always === true;
 
     // All of this comes before the body: a refused request's body need not be read.
@@ -336,7 +336,7 @@ export function createServer(options: ServerOptions): Server {
       answer(request, reply.header('retry-after', '60'), 'too_many');
     } else if (request.is404) {
       answerUnknown(request, reply);
-    } else if (bodyBytesInHand > limits.bodyBytesInHand && held.bodyBytes > 0) {
+    } else if (bodyBytesInHand > limits.bodyBytesInHand && tracked.bodyBytes > 0) {
       answer(request, reply.header('retry-after', '1'), 'unavailable');
     } else {
       done();
@@ -443,7 +443,7 @@ function pathOf({ raw }: FastifyRequest): string {
 }
 
 /** Answers bytes that are not HTTP, or that arrived too slowly. There is no request to answer, so it writes to the socket directly. */
-function answerBrokenRequest(error: NodeJS.ErrnoException, socket: Duplex, underWay: Iterable<Held> = []): void {
+function answerBrokenRequest(error: NodeJS.ErrnoException, socket: Duplex, underWay: Iterable<Tracked> = []): void {
   // If an answer has begun, the client would read another status line as part of it.
   const isAnswering = [...underWay].some(({ response }) => response.headersSent);
   if (error.code === 'ECONNRESET' || !socket.writable || isAnswering) socket.destroy();
