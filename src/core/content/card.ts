@@ -22,7 +22,7 @@ export const card: ContentKind<CardContent> = {
     return { kind: 'card', templateId, text, package: null };
   },
   words: (content) => content.text,
-  // Every code has the same length, so one text is billed for all.
+  // All codes have the same length, so the segments of one text apply to all recipients.
   bill: (content, linkBase) => segmentsOf(content.text.replace(placeholder, () => `${linkBase}/${'0'.repeat(linkCodeLength)}`)),
   async render({ links, linkBase }, { id, phones, content }) {
     const at = content.indexOf(placeholder);

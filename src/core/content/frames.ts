@@ -1,9 +1,8 @@
 /**
- * The frames of multimedia packages: from what a customer wrote to content that a carrier and a phone will take. How media are stored is
- * told in `media.ts`.
+ * The frames of multimedia packages: from the customer's input to content that a carrier and a phone accept. `media.ts` stores the media.
  *
- * A medium is what its bytes are, not what it is called: pictures are decoded, sounds and films looked into. Counts and sizes are
- * checked before anything is decoded, by the arithmetic of base64, so that what is too large costs nothing and is always called so.
+ * The bytes of a medium decide its type, not its declared name: pictures are decoded, sounds and films are inspected. Counts and sizes are
+ * checked before decoding, by the arithmetic of base64, so that too large content costs nothing and always gets the same error.
  */
 import { createHash } from 'node:crypto';
 import { fileTypeFromBuffer } from 'file-type';
@@ -16,7 +15,7 @@ import type { MediaFile, StoredFrame } from '../model/submission.ts';
 sharp.concurrency(1);
 sharp.cache(false);
 
-/** What a customer wrote, checked; `media` holds each different file once. */
+/** The customer's input after the checks; `media` holds each different file once. */
 export interface PackageDraft {
   readonly frames: readonly StoredFrame[];
   readonly media: readonly MediaFile[];
@@ -28,7 +27,7 @@ type Kind = (typeof kinds)[number];
 interface Format {
   readonly kind: Kind;
   readonly type: string;
-  /** What the bytes may turn out to be. */
+  /** The types that the bytes may have. */
   readonly sniffed: readonly string[];
 }
 
@@ -54,7 +53,7 @@ const tooLarge = (path: string, reason: string): Refusal => new Refusal('content
 
 /**
  * Reads an array of frames, each of one or two `{con_type, ext_type, data}`. Refuses with `content_too_large` or `content_invalid` and
- * the place that is wrong.
+ * the place of the error.
  */
 export async function readPackage(accountId: bigint, content: readonly unknown[], limits: Required<ProductLimits>): Promise<PackageDraft> {
   measure(content, limits);
@@ -73,7 +72,7 @@ export async function readPackage(accountId: bigint, content: readonly unknown[]
 
 const referenceTo = ({ sha256, type, extension, bytes }: MediaFile) => ({ sha256, type, extension, size: bytes.length });
 
-/** Refuses stored frames that are over limits, which may have become narrower since. */
+/** Refuses stored frames that exceed the limits, which may have become narrower since. */
 export function checkLimits(frames: readonly StoredFrame[], limits: Required<ProductLimits>): void {
   checkFrameCount(frames.length, limits);
   frames.forEach(({ text }, index) => text !== null && checkText(`content[${index}]`, text, limits));
@@ -83,7 +82,7 @@ export function checkLimits(frames: readonly StoredFrame[], limits: Required<Pro
   );
 }
 
-/** Counts and sizes, of whatever may be text or base64, right or wrong. */
+/** Checks counts and sizes of everything that may be text or base64, valid or not. */
 function measure(content: readonly unknown[], limits: Required<ProductLimits>): void {
   checkFrameCount(content.length, limits);
   let total = 0;
@@ -121,7 +120,7 @@ interface ReadFrame {
 
 interface ReadMedium {
   readonly path: string;
-  /** As it was written, for people. */
+  /** As the customer wrote it, for error messages. */
   readonly named: string;
   readonly extension: string;
   readonly format: Format;
@@ -209,7 +208,7 @@ async function readMedium(
   const before = known.get(sha256);
   if (before?.extension === extension) return before;
   const file = { sha256, type: format.type, extension, bytes };
-  // Each account's by itself: how long it takes tells nobody what others send.
+  // Per account: otherwise the time of the check would show what other customers send.
   const key = `${accountId}/${sha256}.${extension}`;
   if (!foundWhole.has(key)) await examine(path, named, format, bytes);
   foundWhole.add(key);
@@ -221,7 +220,7 @@ async function readMedium(
   return file;
 }
 
-/** Files that were examined and found whole: a customer who sends the same picture with every message has it decoded once. */
+/** Files that were examined and found intact: a picture that a customer sends with every message is decoded once. */
 const foundWhole = new Set<string>();
 const mostRemembered = 10_000;
 
@@ -233,7 +232,7 @@ async function examine(path: string, named: string, format: Format, bytes: Buffe
   if (flaw !== null) throw invalid(path, flaw);
 }
 
-/** Decodes it whole: a picture that is cut off is found here and not by the carrier. */
+/** Decodes the whole picture: a truncated picture is found here and not by the carrier. */
 async function flawOfImage(bytes: Buffer): Promise<string | null> {
   try {
     const { width, height, pages = 1 } = await sharp(bytes, { limitInputPixels: false }).metadata();
@@ -247,7 +246,7 @@ async function flawOfImage(bytes: Buffer): Promise<string | null> {
   }
 }
 
-/** A sound must have audio in it and a film video, and neither may be cut off. */
+/** A sound must contain audio and a film video, and neither may be truncated. */
 async function flawOfStream(bytes: Buffer, kind: Kind): Promise<string | null> {
   const tracks = await tracksOf(bytes);
   const isWhole = !tracks.some((track) => 'extra' in track && track.extra?.['IsTruncated'] === 'Yes');
@@ -264,12 +263,12 @@ async function tracksOf(bytes: Buffer) {
     const { media } = await (await mediaInfo).analyzeData(bytes.length, (size, offset) => bytes.subarray(offset, offset + size));
     return media?.track ?? [];
   } catch {
-    mediaInfo = undefined; // what it stumbled over may have left it in pieces
+    mediaInfo = undefined; // the failure may have left it in a broken state
     return [];
   }
 }
 
-/** Packages are decoded one at a time: each may need a hundred megabytes for a moment. */
+/** Packages are decoded one at a time: each may need a hundred megabytes for a short time. */
 let turn: Promise<unknown> = Promise.resolve();
 
 function inTurn<T>(work: () => Promise<T>): Promise<T> {
@@ -281,8 +280,8 @@ function inTurn<T>(work: () => Promise<T>): Promise<T> {
 // ── signature ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /**
- * The frames with 【name】 in front of their first text, unless it begins so already. Without any text, the first frame gets one above its
- * medium.
+ * The frames with 【name】 in front of their first text, unless the text already begins with it. If there is no text, the first frame gets
+ * one above its medium.
  */
 export function signed(frames: readonly StoredFrame[], name: string): StoredFrame[] {
   const mark = `【${name}】`;
@@ -296,5 +295,5 @@ export function signed(frames: readonly StoredFrame[], name: string): StoredFram
   });
 }
 
-/** Everything that can be read in it, a line for each frame. */
+/** All readable text in it, a line for each frame. */
 export const textOf = (frames: readonly StoredFrame[]): string => frames.flatMap(({ text }) => (text === null ? [] : [text])).join('\n');

@@ -1,6 +1,6 @@
 /**
- * What a kind of content is: how it is examined when it is submitted, what the rules look at, what it is billed, and what the phone of
- * each recipient gets. `kinds.ts` lists all kinds.
+ * A kind of content: how it is examined on submission, what the rules look at, what it costs, and what the phone of each recipient gets.
+ * `kinds.ts` lists all kinds.
  */
 import type { ContentKindName, Recipient, StoredPackage } from '../model/submission.ts';
 import type { Links } from './links.ts';
@@ -11,7 +11,7 @@ import type { TemplateHead } from './templates.ts';
 export interface StoredContent {
   readonly kind: ContentKindName;
   readonly templateId: bigint | null;
-  /** Carries the signature and is what people search for; of a package all that can be read in its frames. */
+  /** Includes the signature; people search in it. For a package: all readable text in its frames. */
   readonly text: string;
   readonly package: StoredPackage | null;
 }
@@ -31,7 +31,7 @@ export interface ExamineDeps {
 export interface RenderDeps {
   readonly links: Links;
   readonly packages: PackageLoader;
-  /** What `$url$` becomes, without the code. */
+  /** Replaces `$url$`, followed by the code. */
   readonly linkBase: string;
 }
 
@@ -48,9 +48,9 @@ export interface RenderedChunk {
 export interface ContentKind<Submitted> {
   /** Throws a `Refusal` if the account may not send this to these recipients now. Stores nothing. */
   examine(deps: ExamineDeps, accountId: bigint, content: Submitted, recipients: readonly Recipient[]): Promise<StoredContent>;
-  /** The words that templates of content and word lists are compared with. */
+  /** The words that content templates and word lists are compared with. */
   words(content: Pick<StoredContent, 'text' | 'package'>): string;
   bill(content: Pick<StoredContent, 'text'>, linkBase: string): Segments;
-  /** What the recipient at an index of the chunk gets: a text, or a package, which is one object for all. */
+  /** What the recipient at an index of the chunk gets: a text, or a package, which is one object for all recipients. */
   render(deps: RenderDeps, chunk: RenderedChunk): Promise<(index: number) => string | LoadedPackage>;
 }

@@ -12,7 +12,7 @@ export const contentKinds: { readonly [Name in ContentKindName]: ContentKind<Ext
   package: packageKind,
 };
 
-/** What is sent over products of a medium. */
+/** The kinds that can be sent over products of a medium. */
 export const kindOfMedium: Readonly<Record<Medium, ContentKindName>> = { sms: 'text', aim: 'card', mms: 'package' };
 
 /** Examines a submission by its own kind. Throws a `Refusal`. */

@@ -1,11 +1,11 @@
 /**
- * Cards: what a template of smart SMS is, which parameters it has, and how it is filled with one number's values.
+ * Cards: the layout of a smart SMS template, its parameters, and how it is filled with one number's values.
  *
  * A card is JSON with placeholders `${name}` in texts, titles and button values, never in media. Its parameters are the distinct names
  * in order of first appearance, reading the card as a person sees it: title, text or rows (label before value), then the buttons (label
  * before value). The order of keys in the JSON does not count, since PostgreSQL's jsonb does not keep it.
  *
- * Pure: no database, no HTTP. Who writes templates is `templates.ts`; what a link opens is `cards.ts`.
+ * Pure: no database, no HTTP. `templates.ts` writes templates; `cards.ts` opens links.
  */
 import { type Static, Type } from 'typebox';
 import { Compile } from 'typebox/compile';
@@ -85,12 +85,12 @@ interface CardError {
   readonly error: string;
 }
 
-/** Reads a template's card as a customer sent it; the first mistake found is named. */
+/** Reads a template's card as a customer sent it; reports the first mistake. */
 export function validateCard(json: unknown): { readonly card: Card; readonly parameters: readonly string[] } | CardError {
   const layout = typeof json === 'object' && json !== null && 'layout' in json ? json.layout : undefined;
   if (layout !== 'image_text' && layout !== 'notice') return wrong('layout', `必须是 ${Object.keys(layouts).join('、')} 之一`);
   if (!anyCard.Check(json)) {
-    // The schema of the one layout, since of a union's error nobody could say what to change.
+    // The schema of the one layout: errors of a union would not say what to change.
     const [first] = layouts[layout].Errors(json);
     return first ? wrong(...explain(first)) : wrong('card', '格式不正确');
   }
@@ -112,29 +112,29 @@ export function validateCard(json: unknown): { readonly card: Card; readonly par
     if (!isWebAddress(url)) return wrong(`media[${index}].url`, '必须是 http 或 https 地址');
   }
   for (const [index, button] of (card.buttons ?? []).entries()) {
-    // With a placeholder in it the value is judged once it is filled in.
+    // A value with a placeholder is checked after filling.
     if (!button.value.includes('${') && !isUsable(button)) return wrong(`buttons[${index}].value`, valueRule[button.action]);
   }
   return { card, parameters: [...parameters] };
 }
 
 /**
- * The card with one number's values in place of its parameters, in the order `validateCard` named them; a missing value leaves nothing.
- * A button whose filled-in value must not be followed (an address that is not http or https, no telephone number) is left out, so that
- * the buttons that remain are numbered alike wherever the card is shown; the address of one that leads somewhere is in its usual form.
+ * The card with one number's values in place of its parameters, in the order `validateCard` named them; a missing value becomes empty.
+ * A button whose filled-in value must not be followed (an address that is not http or https, not a telephone number) is left out, so that
+ * the remaining buttons have the same numbers wherever the card is shown. The address of a button is in its usual form.
  */
 export function fillCard(card: Card, values: readonly string[]): Card {
   const numbers = new Map<string, number>();
   for (const { text } of texts(card)) {
     for (const [, name = ''] of text.matchAll(placeholder)) if (!numbers.has(name)) numbers.set(name, numbers.size);
   }
-  // One pass, so a value that looks like a placeholder stays what it is. Cut, so that no value makes a page of megabytes.
+  // One pass, so a value that looks like a placeholder is not replaced again. Cut, so that no value makes a page of megabytes.
   const fill = (text: string): string =>
     text.replace(placeholder, (_, name: string) => (values[numbers.get(name) ?? -1] ?? '').slice(0, maxValueLength));
   const buttons = (card.buttons ?? [])
     .map(({ label, action, value }): Button => ({ label: fill(label), action, value: fill(value).trim() }))
     .filter(isUsable)
-    // The parser encodes what cannot stand in an address, such as a name in a query, and leaves what is encoded already.
+    // The parser encodes characters that an address cannot contain, such as a name in a query, and leaves encoded ones as they are.
     .map((button) => (button.action === 'url' ? { ...button, value: new URL(button.value).href } : button));
   if (card.layout === 'notice') {
     return {
@@ -153,7 +153,7 @@ export function fillCard(card: Card, values: readonly string[]): Card {
   };
 }
 
-/** How much of a value a card shows. */
+/** The part of a value that a card shows, in characters. */
 const maxValueLength = 500;
 
 export const mediaOf = (card: Card) => (card.layout === 'image_text' ? (card.media ?? []) : []);
@@ -190,9 +190,9 @@ const isUsableFor: Readonly<Record<Button['action'], (value: string) => boolean>
 const isUsable = ({ action, value }: Button): boolean => isUsableFor[action](value);
 
 function isWebAddress(text: string): boolean {
-  // The pattern first: the URL parser drops tabs and line breaks, and takes `http:evil` for an address.
+  // The pattern first: the URL parser drops tabs and line breaks, and reads `http:evil` as an address.
   if (!/^https?:\/\/[^\s/?#\\]/i.test(text) || /\p{Cc}/u.test(text) || !URL.canParse(text)) return false;
-  // The parser lets hosts have characters that mean something where the page names them, in its Content-Security-Policy.
+  // The parser allows characters in hosts that have a meaning in the page's Content-Security-Policy, where the page names the hosts.
   return /^(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])$/.test(new URL(text).hostname);
 }
 
@@ -210,7 +210,7 @@ function explain(error: TLocalizedValidationError): [path: string, reason: strin
       return [at(error.params.requiredProperties[0]), '缺少此项'];
     case 'additionalProperties':
       return [at(error.params.additionalProperties[0]), '没有这一项'];
-    case 'boolean': // What typebox says of the superfluous property itself.
+    case 'boolean': // typebox's error for the superfluous property itself
       return [path, '没有这一项'];
     case 'type':
       return [path, `类型应为 ${String(error.params.type)}`];

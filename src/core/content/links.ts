@@ -1,27 +1,27 @@
 /**
- * Codes of short links. A code is ten base62 characters derived from a message's id, so that ten thousand links cost no row, and looks
+ * Codes of short links. A code is ten base62 characters, derived from a message's id. So ten thousand links need no rows. Codes look
  * random, so that nobody finds a stranger's card by counting.
  *
  * The derivation is a keyed permutation of the 58-bit numbers: a balanced Feistel network over two halves of 29 bits, whose round
- * function is AES-256 of (round number, half). A permutation needs no table and never collides. Ten rounds are what NIST's FF1 takes for
- * the same construction. ECB appears here as the bare block cipher, a keyed function of one block, and encrypts nothing; it also lets
- * one call to OpenSSL serve one round of a whole chunk, which keeps a code well under a microsecond.
+ * function is AES-256 of (round number, half). A permutation needs no table and never collides. NIST's FF1 uses ten rounds for the same
+ * construction, too. ECB is used here as the bare block cipher, a keyed function of one block, and encrypts nothing. It also lets one call
+ * to OpenSSL compute one round of a whole chunk, which keeps a code well under a microsecond.
  *
- * Knows nothing of what a code opens, nor whether there is a message behind it: that is `cards.ts`.
+ * This module does not know what a code opens, or whether its message exists: that is in `cards.ts`.
  */
 import { createCipheriv, createHmac } from 'node:crypto';
 import { chunkCapacity } from '../model/ids.ts';
 
-/** Every code has this many characters, so a text's length is known before its link is. */
+/** Every code has this length, so a text's length is known before its link is. */
 export const linkCodeLength = 10;
 
 export interface Links {
   /**
-   * The codes of messages of one chunk, in the order of `indexes`; a number stands for all indexes below it.
+   * The codes of messages of one chunk, in the order of `indexes`; a number `n` stands for all indexes below `n`.
    * At most a chunk's capacity at once.
    */
   encodeMany(chunkId: bigint, indexes: number | readonly number[]): string[];
-  /** The message's id, or null for what no message can have. A code that decodes need not belong to a message that exists. */
+  /** The message's id, or null if no message can have this code. A code that decodes need not belong to an existing message. */
   decode(code: string): bigint | null;
 }
 
@@ -40,10 +40,10 @@ const pairs = Array.from({ length: 62 * 62 }, (_, i) => alphabet.charAt(Math.flo
 const digitOf = new Map(Array.from(alphabet, (character, digit) => [character, digit]));
 const fiveDigits = 62 ** 5;
 
-/** Derives the codes from a 32-byte secret of the installation. Another secret makes every link already sent unknown. */
+/** Derives the codes from a 32-byte secret of the installation. With another secret, every link already sent becomes unknown. */
 export function createLinks({ secret }: { secret: Uint8Array }): Links {
   if (secret.length !== 32) throw new RangeError(`the secret of the short links must have 32 bytes, not ${secret.length}`);
-  // A key of its own, so that the secret may serve other purposes too.
+  // A derived key, so that the secret may serve other purposes too.
   const key = createHmac('sha256', secret).update('hongyan short links').digest();
   const cipher = createCipheriv('aes-256-ecb', key, null).setAutoPadding(false);
 
@@ -85,9 +85,9 @@ export function createLinks({ secret }: { secret: Uint8Array }): Links {
       if (!codePattern.test(code)) return null;
       let value = 0n;
       for (const character of code) value = value * 62n + BigInt(digitOf.get(character) ?? 0);
-      // 62^10 is almost three times 2^58; what lies above was never handed out.
+      // 62^10 is almost three times 2^58; codes above 2^58 are never given out.
       if (value >> BigInt(2 * halfBits) !== 0n) return null;
-      // Backwards it is the same network with the halves exchanged and the rounds in reverse.
+      // Decoding is the same network with the halves exchanged and the rounds in reverse.
       left[0] = Number(value & BigInt(halfMask));
       right[0] = Number(value >> BigInt(halfBits));
       for (let number = rounds - 1; number >= 0; number--) round(number, 1);

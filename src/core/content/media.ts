@@ -1,15 +1,15 @@
 /**
- * The media of multimedia packages: stored once for each account, by their SHA-256, and loaded for the dispatcher. The only writer of
- * `media`. Packages name media; nothing is stored here that no package names.
+ * The media of multimedia packages: stored once per account, by their SHA-256, and loaded for the dispatcher. The only writer of
+ * `media`. Packages name media; only media that a package names are stored.
  */
 import type { Db, Sql } from '../../db/db.ts';
 import type { MediaFile, StoredPackage } from '../model/submission.ts';
 
-/** Stores what is not stored yet. Two that store the same at once wait for each other, so keys are taken in order. */
+/** Stores media that are not stored yet. Two transactions that store the same one wait for each other, so keys are taken in order. */
 export async function storeMedia(sql: Sql, accountId: bigint, media: readonly MediaFile[], at: Date): Promise<void> {
   if (media.length === 0) return;
   const digests = media.map(({ sha256 }) => Buffer.from(sha256, 'hex'));
-  // Locked, so that what is there stays until the package that names it is committed.
+  // Locked, so that existing media stay until the package that names them is committed.
   const present = await sql<{ sha256: Buffer }[]>`
     select sha256 from media where account_id = ${accountId} and sha256 = any(${digests}::bytea[]) order by sha256 for key share`;
   const known = new Set(present.map(({ sha256 }) => sha256.toString('hex')));
@@ -22,9 +22,9 @@ export async function storeMedia(sql: Sql, accountId: bigint, media: readonly Me
 }
 
 /**
- * Forgets which of these media no batch and no template names any more. Two statements: whoever stores a package that names one either
- * locked it first, and is seen by the second, or waits, finds it gone and stores it again. Callers exclude each other, or two that take the
- * last two names away would each see the other's.
+ * Deletes those of these media that no batch and no template names any more. Two statements: a transaction that stores a package with such
+ * a medium either locked it first, and the second statement sees it; or it waits, finds the medium gone and stores it again. Callers must
+ * exclude each other: two that remove the last two names would each see the other's name.
  */
 export async function purgeUnusedMedia(sql: Sql, accountId: bigint, digests: readonly string[]): Promise<void> {
   if (digests.length === 0) return;
@@ -49,7 +49,7 @@ export async function findMedia(sql: Sql, accountId: bigint, sha256: string): Pr
   return row ? { sha256, type: row.type, extension: row.extension, bytes: row.octets } : null;
 }
 
-/** A package with its bytes: what channels call a MessagePackage. */
+/** A package with its bytes: channels call it a MessagePackage. */
 export interface LoadedPackage {
   readonly subject: string;
   readonly frames: readonly {
@@ -60,13 +60,13 @@ export interface LoadedPackage {
 }
 
 export interface PackageLoader {
-  /** The package of a batch; the same object for as long as it is remembered, which lets a channel upload it once for many messages. */
+  /** The package of a batch; the same object while it is cached, so a channel can upload it once for many messages. */
   load(accountId: bigint, batchId: bigint, stored: StoredPackage): Promise<LoadedPackage>;
 }
 
 const cachedBytes = 64 << 20;
 
-/** Remembers what was loaded lately, up to so many bytes. */
+/** Caches recently loaded packages, up to this many bytes. */
 export function createPackageLoader({ db, maxBytes = cachedBytes }: { db: Db; maxBytes?: number }): PackageLoader {
   const cache = new Map<bigint, { readonly loading: Promise<LoadedPackage>; readonly bytes: number }>();
   let held = 0;
@@ -98,7 +98,7 @@ export function createPackageLoader({ db, maxBytes = cachedBytes }: { db: Db; ma
       const cached = cache.get(batchId);
       const bytes = cached?.bytes ?? stored.frames.reduce((sum, { media }) => sum + (media?.size ?? 0), 0);
       const loading = cached?.loading ?? read(accountId, stored);
-      forget(batchId); // to stand last, as the one that was asked for last
+      forget(batchId); // so that it is last in the map, as the most recently used
       cache.set(batchId, { loading, bytes });
       held += bytes;
       if (!cached) loading.catch(() => forget(batchId));

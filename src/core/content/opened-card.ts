@@ -1,8 +1,8 @@
 /**
- * What a short link opens: the card of the template its message was submitted with, filled with that number's values.
+ * The card that a short link opens: that of the template its message was submitted with, filled with the number's values.
  *
- * A code leads to a message's id, that to the row of its chunk, that to everything else; nothing is stored per link. Only reads. Does
- * not ask whether the template may still be used: withdrawing one stops new messages, not the cards of those that were sent.
+ * A code leads to a message's id, the id to the row of its chunk, and the row to everything else; nothing is stored per link. Only reads.
+ * Does not check whether the template may still be used: withdrawing one stops new messages, not the cards of messages already sent.
  */
 import type { Db } from '../../db/db.ts';
 import { type Button, type Card, fillCard, mediaOf } from './layouts.ts';
@@ -11,7 +11,7 @@ import { batchIdOf, chunkOfMessage, indexOf } from '../model/ids.ts';
 
 export interface OpenedCard {
   readonly template: bigint;
-  /** Filled with the number's values, buttons that may not be followed left out. */
+  /** Filled with the number's values, without buttons that must not be followed. */
   readonly card: Card;
   readonly buttons: readonly Button[];
   readonly media: ReturnType<typeof mediaOf>;
@@ -19,7 +19,7 @@ export interface OpenedCard {
 }
 
 export interface Cards {
-  /** The card behind a code; null if there is none, if the message was refused by screening, or if its time is over. */
+  /** The card of a code; null if there is none, if screening intercepted the message, or if its time is over. */
   open(code: string): Promise<OpenedCard | null>;
 }
 
@@ -28,7 +28,7 @@ export function createCards({ db, links, clock }: { db: Db; links: Links; clock:
     async open(code) {
       const messageId = links.decode(code);
       if (messageId === null) return null;
-      // The account is found here, from the chunk: a code is all that a phone has. One row by the first column of the primary key.
+      // The chunk's row gives the account: a code is all that a phone has. One row by the first column of the primary key.
       const [row] = await db.sql<{ template: bigint; card: Card; values: string[] | null; expiresAt: Date }[]>`
         select t.id as template, t.card, c.parameters -> ${indexOf(messageId)}::int as values,
                least(b.created_at + make_interval(days => t.link_days), t.valid_until) as "expiresAt"

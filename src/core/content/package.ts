@@ -1,11 +1,11 @@
-/** Multimedia messages: every recipient gets the same package. What frames may be is in `frames.ts`, where their bytes lie in `media.ts`. */
+/** Multimedia messages: every recipient gets the same package. `frames.ts` checks the frames, `media.ts` stores their bytes. */
 import { batchIdOf, messageIdOf } from '../model/ids.ts';
 import type { PackageContent } from '../model/submission.ts';
 import { textOf } from './frames.ts';
 import type { ContentKind } from './kind.ts';
 
 export const packageKind: ContentKind<PackageContent> = {
-  // The dialect has read and checked the frames, since what is wrong with them is told by their place in the request.
+  // The dialect has read and checked the frames, since an error names their place in the request.
   async examine(_deps, _accountId, { package: stored, templateId }) {
     return { kind: 'package', templateId, text: textOf(stored.frames), package: stored };
   },

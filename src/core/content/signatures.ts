@@ -1,4 +1,4 @@
-/** Signatures, and how far each carrier is with them. The only writer of `signatures`. */
+/** Signatures and their state with each carrier. The only writer of `signatures`. */
 import type { Sql } from '../../db/db.ts';
 import { raiseVersion } from '../config/directory.ts';
 import type { Page, PageRequest } from '../config/management.ts';
@@ -34,7 +34,7 @@ export async function createSignature(
   return found(row, 'signature');
 }
 
-/** Notes how far carriers are with a signature; one that is not named stays as it is, null forgets it. */
+/** Stores the state of a signature with carriers; a carrier that is not named keeps its state, null removes it. */
 export async function changeRegistrations(
   sql: Sql,
   id: bigint,
@@ -49,7 +49,7 @@ export async function changeRegistrations(
 
 const signatureColumns = (sql: Sql) => sql`id, account_id as "accountId", name, registrations, created_at as "createdAt"`;
 
-/** Signatures by id: an account's, or everybody's for the operator (`accountId` null). */
+/** Signatures by id: an account's, or all for the operator (`accountId` null). */
 export async function listSignatures(sql: Sql, accountId: bigint | null, page: PageRequest): Promise<Page<StoredSignature>> {
   const rows = await sql<StoredSignature[]>`
     select ${signatureColumns(sql)} from signatures

@@ -1,9 +1,9 @@
 /**
- * Customers' templates, which somebody must agree to first. The only writer of `templates`.
+ * Customers' templates, which need an approval. The only writer of `templates`.
  *
- * A template is `pending` until the operator approves or rejects it; its owner or the operator may withdraw it while it is pending or
- * approved. Rejected and withdrawn are for good: whoever wants another text makes another template. Deciding the same again changes
- * nothing, so two operators at two screens, or a repeated request, do no harm.
+ * A template is `pending` until the operator approves or rejects it. Its owner or the operator may withdraw it while it is pending or
+ * approved. Rejected and withdrawn are final: for another text the customer makes another template. Repeating a decision changes nothing,
+ * so two operators at two screens, or a repeated request, do no harm.
  */
 import type { Db, Sql } from '../../db/db.ts';
 import { shanghaiDay } from '../../std/shanghai.ts';
@@ -77,20 +77,20 @@ export interface NewPackageTemplate {
   readonly title: string;
   readonly draft: PackageDraft;
   readonly purpose: string;
-  /** Without its brackets; registered. */
+  /** The registered name, without brackets. */
   readonly signature: string;
   /** The customer's own id of the request; null if it has none. */
   readonly request: RequestKey | null;
   readonly at: Date;
 }
 
-/** Stores a multimedia template for the operator to decide on. A request id that is taken makes it nothing, and refuses. */
+/** Stores a multimedia template for the operator to decide on. If its request id is taken, it stores nothing and refuses. */
 export async function createPackageTemplate(sql: Sql, template: NewPackageTemplate): Promise<StoredTemplate> {
   await raiseVersion(sql);
   const { accountId, draft, request, at } = template;
   const id = template.id ?? (await nextConfigId(sql));
   if (request && !(await reserveRequestId(sql, accountId, { ...request, subject: { kind: 'template', id } }, at))) {
-    await findRequestId(sql, accountId, request, at); // says what it was used for
+    await findRequestId(sql, accountId, request, at); // refuses and says what the id was used for
     throw new Refusal('request_repeated', 'request_id 已被使用');
   }
   await storeMedia(sql, accountId, draft.media, at);
@@ -100,7 +100,7 @@ export async function createPackageTemplate(sql: Sql, template: NewPackageTempla
   return getTemplate(sql, accountId, id);
 }
 
-/** What a submission takes from an approved multimedia template; refuses if there is none, or it may not be used. */
+/** The parts of an approved multimedia template that a submission uses; refuses if there is none, or it may not be used. */
 export async function usablePackage(
   sql: Sql,
   accountId: bigint,
@@ -121,7 +121,7 @@ export interface TemplateHead {
   readonly validUntil: Date | null;
 }
 
-/** Remembers what a submission needs of a template until any configuration changes; bounded. */
+/** Caches what a submission needs of a template until any configuration changes; bounded. */
 export function createTemplateHeads(db: Db, directory: Directory) {
   const most = 10_000;
   const cache = new Map<string, TemplateHead>();
@@ -166,7 +166,7 @@ interface Decision {
   readonly to: TemplateState;
   readonly reason: string | null;
   readonly at: Date;
-  /** Null: its account is not told. */
+  /** Null: its account gets no event. */
   readonly toldIn: Dialects | null;
 }
 
@@ -190,7 +190,7 @@ export async function getTemplate(sql: Sql, accountId: bigint | null, id: bigint
   return found(template, 'template');
 }
 
-/** Templates, newest first: an account's, or everybody's for the operator (`accountId` null); of one state or medium alone if one is given. */
+/** Templates, newest first: an account's, or all for the operator (`accountId` null); optionally of one state or medium. */
 export async function listTemplates(
   sql: Sql,
   accountId: bigint | null,

@@ -1,4 +1,4 @@
-/** Plain texts: every recipient gets the text as it was submitted, also where it looks like a placeholder. */
+/** Plain texts: every recipient gets the text as submitted, even if a part looks like a placeholder. */
 import { billedSegments } from '../../protocols/text.ts';
 import { Refusal } from '../model/refusals.ts';
 import type { TextContent } from '../model/submission.ts';
@@ -14,5 +14,5 @@ export const text: ContentKind<TextContent> = {
   render: async (_deps, chunk) => () => chunk.content,
 };
 
-/** What a text is billed as it is shown on the phone. */
+/** The billed segments of a text as the phone shows it. */
 export const segmentsOf = (shown: string): Segments => ({ mainland: billedSegments(shown, true), foreign: billedSegments(shown, false) });

@@ -1,6 +1,6 @@
 /**
- * Cancelling a batch that was planned for later and has not begun: none of it is sent, all its money is given back, and every message
- * ends with an event, so that the customer's books close like those of any other batch.
+ * Cancels a planned batch that has not begun: nothing is sent, all its money is given back, and every message ends with an event, so that
+ * the customer's books close as for any other batch.
  */
 import type { Sql } from '../../db/db.ts';
 import { dispatchBodies, markCancelled } from '../queue/batches.ts';
@@ -15,7 +15,7 @@ import { cancelReview } from './review.ts';
 /** The final code of a message whose batch was cancelled. */
 const cancelledCode = 'CANCELED';
 
-/** Cancels a planned batch, in the transaction of the caller; a repeat changes nothing. Denied once any of it is due or was never planned. */
+/** Cancels a planned batch, in the caller's transaction; a repeat changes nothing. Refuses a batch that is partly due or not planned. */
 export async function cancelBatch(sql: Sql, directory: Directory, accountId: bigint, batchId: bigint, at: Date): Promise<void> {
   const [batch] = await sql<{ sendAt: Date | null }[]>`
     select send_at as "sendAt" from batches where account_id = ${accountId} and id = ${batchId}`;

@@ -1,7 +1,7 @@
 /**
- * From judged recipients to chunks: each goes to a channel that may carry it, or waits for a person, or has ended already. Makes rows
- * and prices and writes nothing itself but through the modules that own the tables; accepting a submission and releasing one from
- * review both come through here.
+ * From judged recipients to chunks: each recipient goes to a channel that may carry it, waits for a person, or has already ended. Makes
+ * rows and prices, and writes only through the modules that own the tables. Both acceptance of a submission and release from review use
+ * this module.
  */
 import type { Sql } from '../../db/db.ts';
 import { groupBy } from '../../std/group.ts';
@@ -18,7 +18,7 @@ import { enqueue, type QueueRow } from '../queue/queue.ts';
 import { byDestination, pick, type Route, route } from '../queue/routing.ts';
 import type { Verdict } from '../screening/rules.ts';
 
-/** Recipients of one batch in columns, with what screening says of each. */
+/** Recipients of one batch in columns, with their verdicts. */
 export interface Judged {
   readonly phones: readonly (Phone | null)[];
   /** As the customer wrote them. */
@@ -27,16 +27,16 @@ export interface Judged {
   readonly verdicts: readonly (Verdict | null)[];
 }
 
-/** What a message is billed. */
+/** The price of a message. */
 export interface Price {
   readonly segments: number;
   readonly priceE4: bigint;
 }
 
-/** What becomes one chunk: recipients of one channel and one price, or of none because they wait for a person or have ended. */
+/** Becomes one chunk: recipients of one price and one channel, or of no channel because they wait for a person or have ended. */
 export interface Slice extends Price {
   readonly kind: 'send' | 'review' | 'ended';
-  /** Null unless it is sent. */
+  /** Null unless the slice is sent. */
   readonly channelId: bigint | null;
   readonly indexes: readonly number[];
 }
@@ -44,8 +44,8 @@ export interface Slice extends Price {
 const free: Price = { segments: 0, priceE4: 0n };
 
 /**
- * Cuts recipients into what will be chunks. `priceOf` must give equal prices as one object; those that screening intercepts are free, or,
- * if they were `held` before (in review), keep their price, which their end gives back.
+ * Cuts recipients into slices, which become chunks. `priceOf` must return equal prices as the same object. Intercepted recipients are free;
+ * but if they were `held` before (in review), they keep their price, which is given back when they end.
  */
 export function slicesOf(
   directory: Directory,
@@ -69,10 +69,10 @@ export function slicesOf(
       found: route(directory, product, destination),
       indexes,
     }));
-    // Destinations that go through the same channels share chunks, now and if those cannot take them: a chunk moves whole.
+    // Destinations with the same channels, first choice and alternatives, share chunks: a chunk moves to another channel as a whole.
     for (const alike of groupBy(routed, ({ found }) => channelsOf(found)).values()) {
       const found = alike[0]?.found;
-      // A channel may have become unhealthy since the number was screened: then it waits there, or is moved.
+      // A channel may have become unhealthy since the number was screened: then the number waits there, or is moved.
       if (!found || !('serving' in found)) throw new Error('screening let a number pass that no channel serves');
       for (const part of cut(alike.flatMap(({ indexes }) => indexes).sort((a, b) => a - b)))
         slices.push({ kind: 'send', channelId: pick(found.candidates, Math.random()).id, ...price, indexes: part });
@@ -90,18 +90,18 @@ function cut(indexes: readonly number[]): number[][] {
   return parts;
 }
 
-/** What must be held for these. */
+/** The amount to hold for these slices. */
 export const priceOfSlices = (slices: readonly Slice[]): bigint =>
   slices.reduce((sum, { priceE4, indexes }) => sum + priceE4 * BigInt(indexes.length), 0n);
 
-/** Whose chunks, and when they are to be sent. */
+/** The batch of the chunks, and when they are to be sent. */
 export interface Placing {
   readonly batchId: bigint;
   readonly tenancy: Tenancy;
   readonly sendAt: Date | null;
   /** The first chunk's number. */
   readonly firstNumber: number;
-  /** A decision after review: what has ended now was held until now, and was not part of the first answer. */
+  /** After a review decision: recipients that end now were held until now, and were not part of the first answer. */
   readonly afterReview: boolean;
 }
 
@@ -113,7 +113,7 @@ export interface Placed {
   readonly ended: readonly Outcome[];
 }
 
-/** The rows of slices. Refuses what would need more chunks than a batch may have. */
+/** The rows of slices. Refuses a batch that would need too many chunks. */
 export function rowsOf(
   { batchId, tenancy, sendAt, firstNumber, afterReview }: Placing,
   judged: Judged,
@@ -125,7 +125,7 @@ export function rowsOf(
   const accountId = tenancy.account.id;
   const subscriptionId = tenancy.subscription.id;
   const phoneOf = (index: number): bigint => phones[index]?.e164 ?? 0n;
-  /** As written, where that differs from the usual form. */
+  /** As written, if that differs from the usual form. */
   const formOf = (index: number): string | null => {
     const phone = phones[index];
     const form = written[index] ?? '';
@@ -136,7 +136,7 @@ export function rowsOf(
   const ended: Outcome[] = [];
   slices.forEach(({ kind, channelId, segments, priceE4, indexes }, ordinal) => {
     const id = chunkIdOf(batchId, firstNumber + ordinal);
-    // The day of sending; what has ended ends today.
+    // The day of sending; ended messages get today.
     const day = shanghaiDay(kind === 'ended' || sendAt === null || sendAt < at ? at : sendAt);
     const common = { accountId, subscriptionId, day, segments, priceE4 };
     const forms = indexes.map(formOf);
@@ -173,7 +173,7 @@ export function rowsOf(
   return { chunks, queue, ended };
 }
 
-/** Stores chunks of batches of one subscription, puts them in line, and ends what screening ended. In the transaction of the caller. */
+/** Stores and queues chunks of batches of one subscription, and ends the intercepted messages. In the caller's transaction. */
 export async function place(
   sql: Sql,
   directory: Directory,

@@ -1,6 +1,6 @@
 /**
- * What would become of a submission: each rule's verdict and the price. Stores nothing and counts nothing: the rules that count are asked
- * in a transaction that is rolled back.
+ * Shows what a submission would result in: each rule's verdict and the price. Stores and counts nothing: the rules that count run in a
+ * transaction that is rolled back.
  */
 import type { Db } from '../../db/db.ts';
 import type { Tenancy } from '../config/directory.ts';
@@ -15,13 +15,13 @@ import { pricing } from './submit.ts';
 export interface WouldBe {
   readonly numbers: readonly string[];
   readonly content: string;
-  /** Of a multimedia message; empty otherwise. */
+  /** The title of a multimedia message; empty otherwise. */
   readonly title: string;
   readonly sendAt: Date;
 }
 
 export interface Preview {
-  /** What each rule says of the batch by itself, in their order; those that have nothing to say are left out. */
+  /** The finding of each rule by itself, in the order of the rules; rules without a finding are left out. */
   readonly rules: readonly {
     readonly rule: number;
     readonly code: string;
@@ -30,18 +30,18 @@ export interface Preview {
     /** How many recipients it concerns. */
     readonly recipients: number;
   }[];
-  /** What the first rule that fires makes of each recipient, in the order given; numbers that come twice are left out. */
+  /** The verdict of the first rule that fires for each recipient, in the order given; repeated numbers are left out. */
   readonly recipients: readonly {
     readonly number: string;
     readonly rule: number | null;
     readonly code: string | null;
     readonly verdict: 'pass' | 'intercept' | 'review';
-    /** Null where it is no valid number. */
+    /** Null if it is not a valid number. */
     readonly phone: Phone | null;
   }[];
-  /** Billed, of a message to a number at home. */
+  /** Billed segments of a message to a number at home. */
   readonly segments: number;
-  /** What would be held. */
+  /** The amount that would be held. */
   readonly priceE4: bigint;
 }
 
@@ -83,7 +83,7 @@ export async function preview(
       recipients: indexes?.length ?? phones.length,
     })),
   );
-  // What the rules that count have found is only known of numbers that no other rule stops.
+  // The rules that count run only on numbers that no other rule stops.
   const late = new Map<string, { rule: number; code: string; verdict: 'intercept'; entry: Verdict['entry']; recipients: number }>();
   for (const verdict of verdicts.filter((verdict, index) => verdict && verdict !== before[index]) as Verdict[]) {
     const key = JSON.stringify(verdict);
@@ -108,7 +108,7 @@ export async function preview(
   };
 }
 
-/** Carries what was found out of a transaction that must not be kept. */
+/** Carries the findings out of a transaction that must be rolled back. */
 class NotKept extends Error {
   readonly verdicts: readonly (Verdict | null)[];
   constructor(verdicts: readonly (Verdict | null)[]) {

@@ -1,9 +1,9 @@
 /**
- * The review desk: batches of which something waits for a person, one item for each. The only writer of `review_items`.
+ * The review desk: one item for each batch that waits for a person, in whole or in part. The only writer of `review_items`.
  *
- * The money of what waits is held. Approving judges the numbers once more, from the lists on and as of now, and puts them in line in new
- * chunks of the same batch; rejecting, and letting an item expire, ends the messages with the code that held them and gives the money
- * back. Whoever decides locks the item first, so two people at two screens decide once, and deciding the same again changes nothing.
+ * The money of waiting messages is held. Approval judges the numbers again, from the blocklists on and as of now, and queues them in new
+ * chunks of the same batch. Rejection and expiry end the messages with the code that held them, and give the money back. A decision locks
+ * the item first, so two people cannot both decide, and repeating the same decision changes nothing.
  */
 import { type Db, forEachOwner, type Sql } from '../../db/db.ts';
 import { type BatchRow, dispatchBodies, lastChunkNumber, removeChunks, reviewChunks } from '../queue/batches.ts';
@@ -23,12 +23,12 @@ export type ReviewState = 'pending' | 'approved' | 'rejected' | 'expired' | 'can
 
 export interface ReviewItem {
   readonly accountId: bigint;
-  /** Also the item's own number. */
+  /** Also the item's own id. */
   readonly batchId: bigint;
   readonly subscriptionId: bigint;
   readonly templateId: bigint | null;
   readonly content: string;
-  /** What the messages end with if it is rejected, and which rule and entry held them. */
+  /** The final code of the messages on rejection, and which rule and entry held them. */
   readonly code: string;
   readonly rule: number;
   readonly entry: Verdict['entry'];
@@ -44,7 +44,7 @@ export interface ReviewItem {
 
 type NewReview = Pick<ReviewItem, 'accountId' | 'batchId' | 'subscriptionId' | 'code' | 'rule' | 'entry' | 'recipients' | 'heldE4'>;
 
-/** The item of a batch that is about to be stored; null if nothing of it waits. Rules that ask for a person do so for a whole batch. */
+/** The item of a batch that is about to be stored; null if no message waits. Rules that ask for review do so for a whole batch. */
 export function reviewOf(batch: BatchRow, { verdicts }: Judged, slices: readonly Slice[]): NewReview | null {
   const waiting = slices.filter(({ kind }) => kind === 'review');
   const verdict = verdicts[waiting[0]?.indexes[0] ?? -1];
@@ -68,7 +68,7 @@ export async function insertReviews(sql: Sql, rows: readonly NewReview[], at: Da
       as t(account_id, batch_id, subscription_id, code, rule, entry, recipients, held_e4)`;
 }
 
-/** Items, newest first: an account's, or everybody's for the operator (`accountId` null); of one state alone if one is given. */
+/** Items, newest first: an account's, or all for the operator (`accountId` null); optionally of one state. */
 export async function listReviews(
   sql: Sql,
   accountId: bigint | null,
@@ -104,7 +104,7 @@ interface Decision {
 
 type ReviewDeps = Omit<ScreeningDeps, 'onList'> & { readonly db: Db; readonly numberPlan: Pick<NumberPlan, 'of'> };
 
-/** Lets what waits pass, as far as lists, caps and channels let it now. */
+/** Lets the waiting messages pass, as far as blocklists, caps and channels allow it now. */
 export async function approve(deps: ReviewDeps, batchId: bigint, { by, at }: Decision): Promise<ReviewItem> {
   const { db, directory, contentRules, numberPlan } = deps;
   return db.transaction(async (sql) => {
@@ -138,7 +138,7 @@ export async function approve(deps: ReviewDeps, batchId: bigint, { by, at }: Dec
   });
 }
 
-/** Ends what waits with the code that held it; the money goes back. */
+/** Ends the waiting messages with the code that held them; the money goes back. */
 export async function reject(
   { db, directory }: Pick<ReviewDeps, 'db' | 'directory'>,
   batchId: bigint,
@@ -154,7 +154,7 @@ export async function reject(
   });
 }
 
-/** Rejects items that nobody has decided on in time, at most `limit`. Returns how many. */
+/** Rejects overdue items without a decision, at most `limit`. Returns how many. */
 export async function expireReviews({ db, directory }: Pick<ReviewDeps, 'db' | 'directory'>, at: Date, limit: number): Promise<number> {
   return db.transaction(async (sql) => {
     const overdue = await sql<{ accountId: bigint; batchId: bigint }[]>`
@@ -177,7 +177,7 @@ export async function expireReviews({ db, directory }: Pick<ReviewDeps, 'db' | '
   });
 }
 
-/** Ends what waits of a batch that its owner cancels. Returns the chunks it waited in; none if nothing waits. In the caller's transaction. */
+/** Ends the waiting messages of a batch that its owner cancels. Returns their chunks, or none. In the caller's transaction. */
 export async function cancelReview(
   sql: Sql,
   directory: Directory,
@@ -197,7 +197,7 @@ export async function cancelReview(
 
 const decidedAlready = ({ state }: ReviewItem): Denial => new Denial('conflict', `the item is ${state} already`);
 
-/** Locks an item that an operator names by its number alone. Whose it is never changes; what became of it is read once it is locked. */
+/** Locks an item that an operator names by id alone. Its owner never changes; its state is read after locking. */
 async function lock(sql: Sql, batchId: bigint): Promise<ReviewItem> {
   const { accountId } = await getReview(sql, null, batchId);
   await sql`select 1 from review_items where account_id = ${accountId} and batch_id = ${batchId} for update`;
@@ -210,7 +210,7 @@ function tenancyOf(directory: Directory, { subscriptionId }: ReviewItem): Tenanc
   return tenancy;
 }
 
-/** The recipients that wait, in the order in which they were submitted, each with what is held for it. */
+/** The waiting recipients in the order of submission, each with what is held for it. */
 async function recipientsOf(sql: Sql, numberPlan: Pick<NumberPlan, 'of'>, { accountId, batchId }: ReviewItem) {
   const chunks = await reviewChunks(sql, accountId, batchId);
   const rows = chunks.flatMap(({ phones, forms, parameters, segments, priceE4 }) => {

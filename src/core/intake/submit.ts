@@ -1,9 +1,9 @@
 /**
- * Accepting a submission: check the template, normalise, screen, route, price, and then one transaction that stores the batch, its
- * chunks, its queue rows, its intercepted messages with their events, and holds the money. The customer is answered after the commit.
+ * Accepting a submission: check the template, normalise, screen, route, price. Then one transaction stores the batch, its chunks, its queue
+ * rows, its intercepted messages with their events, and holds the money. The customer is answered after the commit.
  *
- * Small submissions of one subscription share transactions: while one is under way the next ones gather, so the lock of the balance
- * row is paid once per group and a lone submission never waits. What is refused stores nothing.
+ * Small submissions of one subscription share transactions: while one runs, the next submissions gather. So the lock of the balance row is
+ * paid once per group, and a single submission never waits for others. A refusal stores nothing.
  */
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -37,18 +37,18 @@ interface SubmitDeps {
   readonly contentRules: Pick<ContentRules, 'judge'>;
   readonly numberPlan: Pick<NumberPlan, 'read'>;
   readonly clock: () => Date;
-  /** What `$url$` becomes, without the code. */
+  /** Replaces `$url$`, followed by the code. */
   readonly linkBase: string;
-  /** Counts for the operator. */
+  /** Counts for the operator's metrics. */
   count(what: 'accepted' | 'intercepted', n: number, labels: Readonly<Record<string, string>>): void;
 }
 
-/** Most recipients that one shared transaction takes in; larger submissions have one of their own. */
+/** Most recipients in one shared transaction; larger submissions have their own. */
 const groupRecipients = 1000;
-/** How long a submission waits for a database that went away while committing it: a server that was killed is back within that time. */
+/** How long a submission waits for a database that was lost during the commit: a killed server is back within that time. */
 const unknownForMs = 30_000;
 
-/** A submission that has passed every check; what it holds is for its distinct recipients. */
+/** A submission that has passed every check; its hold covers its distinct recipients. */
 interface Plan {
   readonly tenancy: Tenancy;
   readonly submission: Submission;
@@ -93,7 +93,7 @@ export function createSubmit(deps: SubmitDeps): Submit {
     return { ...plan, slices, holdE4: priceOfSlices(slices) };
   }
 
-  /** Plans of one subscription after the rules that count, which may find that fewer numbers pass. */
+  /** Plans of one subscription after the rules that count, which may let fewer numbers pass. */
   async function count(sql: Sql, plans: readonly Plan[], at: Date): Promise<readonly Plan[]> {
     const [first] = plans;
     if (!first) return plans;
@@ -114,7 +114,7 @@ export function createSubmit(deps: SubmitDeps): Submit {
     const { account, subscription } = first.tenancy;
     const ids = await nextBatchIds(db.sql, plans.length);
     const at = clock();
-    // What is planned is stored by itself.
+    // A planned submission is never grouped.
     const { sendAt } = first.submission;
     const store = () =>
       db.transaction(async (sql) => {
@@ -157,7 +157,7 @@ export function createSubmit(deps: SubmitDeps): Submit {
         ]);
         return stored;
       });
-    // A commit that was lost on its way and did happen holds our own request ids.
+    // A commit whose answer was lost, but which succeeded, has stored our own request ids.
     const stored = await untilKnown(store).catch(async (error: unknown) => {
       if (!(error instanceof Repeated) || (await existing(db.sql, account.id, ids)).size === 0) throw error;
       return null;
@@ -193,7 +193,7 @@ export function createSubmit(deps: SubmitDeps): Submit {
         return;
       }
       for (const one of group) {
-        // An empty balance is common enough among failures to be asked about before writing anything, where the price is final.
+        // Too low a balance is a common failure, so it is checked before anything is written, where the price is final.
         const { tenancy, content, holdE4 } = one.plan;
         const { account, subscription } = tenancy;
         const isFinal = !mayCount(directory, tenancy, content.text);
@@ -203,7 +203,7 @@ export function createSubmit(deps: SubmitDeps): Submit {
     }
   }
 
-  /** Works off a subscription's line, one group at a time. */
+  /** Processes a subscription's line, one group at a time. */
   async function workOff(subscriptionId: bigint, line: Waiting[]): Promise<void> {
     while (line.length > 0) {
       let recipients = 0;
@@ -214,7 +214,7 @@ export function createSubmit(deps: SubmitDeps): Submit {
       }
       const group = line.splice(0, count);
       await commitGroup(group).catch((error) => {
-        for (const { reject } of group) reject(error); // those already told are not told again
+        for (const { reject } of group) reject(error); // rejecting a settled promise has no effect
       });
     }
     lines.delete(subscriptionId);
@@ -231,7 +231,7 @@ export function createSubmit(deps: SubmitDeps): Submit {
       }
       const fresh = [waiting];
       lines.set(id, fresh);
-      // The rest of this turn's requests may join the first group.
+      // Other requests of this event-loop turn may join the first group.
       setImmediate(() => void workOff(id, fresh));
     });
   }
@@ -259,8 +259,8 @@ export function createSubmit(deps: SubmitDeps): Submit {
 }
 
 /**
- * Runs a transaction until it is known to be committed. If the connection breaks while it commits, the same batches are stored once more:
- * where the first try did happen, or is still about to, their keys say so, and the answer is null.
+ * Runs a transaction until it is known to be committed. If the connection breaks during the commit, the same batches are stored again. If
+ * the first attempt succeeded, or still will, their keys conflict, and the answer is null.
  */
 async function untilKnown<T>(store: () => Promise<T>): Promise<T | null> {
   let lastTry = 0;
@@ -277,10 +277,10 @@ async function untilKnown<T>(store: () => Promise<T>): Promise<T | null> {
   }
 }
 
-/** Thrown inside the transaction when the request id was taken by a request that committed first. */
+/** Thrown inside the transaction if a request that committed first has taken the request id. */
 class Repeated extends Error {}
 
-/** A key that asks for the first answer again is one subscription's; one that forbids repeats is its account's. */
+/** A key that returns the first answer again belongs to one subscription; a key that forbids repeats belongs to the account. */
 function requestIdOf({ tenancy, submission }: Pick<Plan, 'tenancy' | 'submission'>): RequestKey | null {
   const { request } = submission;
   return request && request.digest !== null ? { ...request, key: `${tenancy.subscription.id}:${request.key}` } : request;
@@ -304,7 +304,7 @@ function distinct({ recipients }: Submission, numberPlan: Pick<NumberPlan, 'read
   return { phones, written, values };
 }
 
-/** What a message to each of these numbers is billed: abroad a text may take other segments than at home. */
+/** The price of a message to each number: abroad, a text may take another number of segments than at home. */
 export function pricing({ subscription }: Tenancy, segments: Segments, phones: readonly (Phone | null)[]): (index: number) => Price {
   const of = (count: number): Price => ({ segments: count, priceE4: subscription.priceE4 * BigInt(count) });
   const mainland = of(segments.mainland);

@@ -1,9 +1,9 @@
 /**
- * Replies: what people write back. Stores what carriers deliver, joins the segments of long ones, finds whose it is, acts on opt-out
- * words before anything else, and owes the customer an event. The only writer of `inbound_parts` and `replies`.
+ * Replies: stores what carriers deliver, joins the segments of long replies, finds the subscription, handles opt-out words before anything
+ * else, and makes the customer's event. The only writer of `inbound_parts` and `replies`.
  *
- * A reply belongs to the subscription with the longest extension that begins what follows the channel's access number. If none does it
- * goes to the operator's unassigned list (account 0), never to a guessed tenant.
+ * The digits after the channel's access number decide: a reply belongs to the subscription with the longest extension that they begin with.
+ * Without a match it goes to the operator's unassigned list (account 0), never to a guessed tenant.
  */
 import type { Db, Sql } from '../../db/db.ts';
 import { type Encoding, joinParts } from '../../protocols/text.ts';
@@ -27,10 +27,10 @@ export interface InboundPart {
   readonly octets: Buffer;
 }
 
-/** A carrier that has missed our acknowledgement delivers again within hours; after so long a segment is not needed to tell. */
+/** A carrier that has missed our acknowledgement redelivers within hours; after this time a segment is not needed to detect that. */
 const redeliveredWithinDays = 7;
 
-/** Forgets segments that have become replies, at most `limit`; returns how many. */
+/** Deletes segments that have become replies, at most `limit`; returns how many. */
 export async function purgeInboundParts(sql: Sql, at: Date, limit: number): Promise<number> {
   const before = new Date(at.getTime() - redeliveredWithinDays * 86_400_000);
   const old = await sql<{ channelId: bigint; carrierId: string }[]>`
@@ -41,7 +41,7 @@ export async function purgeInboundParts(sql: Sql, at: Date, limit: number): Prom
   return old.length;
 }
 
-/** Forgets replies from before this time whose event is on none of these days any more, at most `limit`; returns how many. */
+/** Deletes replies from before this time that have no event left on any of these days, at most `limit`; returns how many. */
 export async function purgeReplies(sql: Sql, before: Date, days: readonly string[], limit: number): Promise<number> {
   const old = await sql<{ accountId: bigint; id: bigint }[]>`
     select account_id as "accountId", id from replies
@@ -54,9 +54,9 @@ export async function purgeReplies(sql: Sql, before: Date, days: readonly string
 }
 
 export interface Inbound {
-  /** Stores a delivery and whatever it completes. Once it returns it may be acknowledged; a redelivery changes nothing. */
+  /** Stores a delivery and any reply that it completes. After the return it may be acknowledged; a redelivery changes nothing. */
   receive(part: InboundPart): Promise<void>;
-  /** Makes replies of segments that have waited too long for the rest; returns how many replies. */
+  /** Makes replies of segments that have waited too long for the others; returns how many replies. */
   giveUpWaiting(): Promise<number>;
 }
 
@@ -110,8 +110,8 @@ export function createInbound({ db, directory, clock }: { db: Db; directory: Dir
   }
 
   /**
-   * The octets of a long reply were cut anywhere, so they are joined before they are decoded; a segment that came twice counts once.
-   * NUL, which some phones send, is the one character that the database cannot hold.
+   * The octets of a long reply may be cut anywhere, so they are joined before they are decoded. A segment that came twice counts
+   * once. Some phones send NUL, the only character that the database cannot store.
    */
   function join(parts: readonly Part[]): string {
     const byNumber = new Map(parts.map((part) => [part.number, part]));
@@ -133,7 +133,7 @@ export function createInbound({ db, directory, clock }: { db: Db; directory: Dir
         if (fresh.length === 0) return;
         if (!concat) return store(sql, channel, part.from, part.to, join([{ ...part, number: 1 }]), at);
 
-        // Two segments may arrive on two connections at once: whoever comes second must see the first, so they queue for a lock.
+        // Two segments may arrive on two connections at once. A lock orders them, so that the second one sees the first.
         const key = `${part.channelId}/${part.from}/${part.to}/${concat.reference}`;
         await sql`select pg_advisory_xact_lock(hashtextextended(${key}, 7))`;
         const [arrived] = await sql<{ n: number }[]>`

@@ -1,10 +1,10 @@
 /**
- * What became of every message: its row is written when there is an outcome, and ended by a report. The only writer of `messages`,
+ * The result of every message: its row is written when there is an outcome, and a report ends it. The only writer of `messages`,
  * `segments` and `late_reports`.
  *
- * A row starts as `sent` (the carrier took it) or in a final state (rejected, given up, expired, intercepted), and moves forward once.
- * Ending a message makes its event and moves its money in the same transaction. Everything here works on sets; a statement names the
- * account and a range of days, but for the outcome flush and the look-up of carrier ids, which mix accounts because a channel does.
+ * A row starts as `sent` (the carrier took it) or in a final state (rejected, given up, expired, intercepted), and changes state at most
+ * once. The transaction that ends a message also makes its event and moves its money. Everything here works on sets. A statement names the
+ * account and a range of days, except the outcome flush and the look-up of carrier ids, which mix accounts because a channel does.
  */
 import type { Sql } from '../../db/db.ts';
 import { addDays } from '../../std/shanghai.ts';
@@ -16,12 +16,12 @@ import { destinations, reportsFrom } from '../events/owed.ts';
 import { learnPorted } from '../numbers/portability.ts';
 import { groupBy, groupInOrder } from '../../std/group.ts';
 
-/** What the messages of a chunk have in common. One object for all of them: recording sends it once. */
+/** What the messages of a chunk have in common. They share one object, so it is sent to the database once. */
 export interface Common {
   readonly accountId: bigint;
   readonly subscriptionId: bigint;
   readonly day: string;
-  /** Billed. */
+  /** Billed segments. */
   readonly segments: number;
   readonly priceE4: bigint;
 }
@@ -33,21 +33,21 @@ export interface Outcome {
   readonly phone: bigint;
   readonly form: string | null;
   readonly channelId: bigint | null;
-  /** Of a message of one segment that was accepted. */
+  /** Set for an accepted message of one segment. */
   readonly carrierId: string | null;
   readonly status: MessageStatus;
   /** The final code as the customer sees it; null while sent. */
   readonly code: string | null;
-  /** The product charges for what the carrier accepts, and it did. */
+  /** The product charges on acceptance, and the carrier accepted the message. */
   readonly paid: boolean;
-  /** What the carrier said of each segment, where there are several. */
+  /** The carrier's answer for each segment of a message of several. */
   readonly parts: readonly { readonly seg: number; readonly carrierId: string | null; readonly code: string | null }[];
 }
 
-/** `unnest` fills the shorter of its arrays up with nulls, so a column that is all null need not be sent. */
+/** `unnest` pads shorter arrays with nulls, so a column of nulls need not be sent. */
 const sparse = <T>(column: readonly (T | null)[]): readonly (T | null)[] => (column.every((value) => value === null) ? [] : column);
 
-/** One statement that inserts rows of a kind; what they have in common goes over once for each chunk. */
+/** One statement that inserts rows of a kind; what they have in common is sent once per chunk. */
 function insertOf(sql: Sql, rows: readonly Outcome[], final: boolean, at: Date) {
   const commons = [...new Set(rows.map(({ common }) => common))];
   const ordinals = new Map(commons.map((common, ordinal) => [common, ordinal + 1]));
@@ -67,8 +67,9 @@ function insertOf(sql: Sql, rows: readonly Outcome[], final: boolean, at: Date) 
 }
 
 /**
- * Records outcomes of any accounts, with the events and the money of those that are final. `again` after a commit whose outcome is
- * unknown: what is there already has had its event and moved its money, and is left out, even if it then came in another company.
+ * Records outcomes of any accounts, with the events and the money of those that are final. `again` means that an earlier commit may have
+ * succeeded. Messages that already have a row have had their event and moved their money, so they are left out, even if the earlier
+ * commit grouped them with other messages.
  */
 export async function record(sql: Sql, directory: Directory, heard: readonly Outcome[], at: Date, again: boolean): Promise<void> {
   const present = again ? await presentOf(sql, heard) : null;
@@ -112,7 +113,7 @@ function conclusionsOf(rows: readonly Outcome[]): Conclusion[] {
   }));
 }
 
-/** Which of these have a row: after a commit whose outcome is unknown. Should it come through even now, the keys say so. */
+/** Which of these have a row, after a commit whose result is unknown. If that commit still succeeds later, the keys conflict. */
 async function presentOf(sql: Sql, outcomes: readonly Outcome[]): Promise<ReadonlySet<bigint>> {
   const days = outcomes.map(({ common }) => common.day).sort();
   const rows = await sql<{ id: bigint }[]>`
@@ -122,7 +123,7 @@ async function presentOf(sql: Sql, outcomes: readonly Outcome[]): Promise<Readon
   return new Set(rows.map(({ id }) => id));
 }
 
-/** Which messages of a chunk have a row already: what a claimant must know of indexes that may have been sent. */
+/** Which messages of a chunk already have a row: the node that claims the chunk needs this for indexes that may have been sent. */
 export async function recordedOf(sql: Sql, accountId: bigint, chunkId: bigint, day: string): Promise<ReadonlySet<bigint>> {
   const rows = await sql<{ id: bigint }[]>`
     select id from messages
@@ -137,7 +138,7 @@ export interface Sent {
   readonly id: bigint;
   readonly accountId: bigint;
   readonly day: string;
-  /** Which of several segments; null for a message of one. */
+  /** The segment's number; null for a message of one segment. */
   readonly seg: number | null;
 }
 
@@ -148,7 +149,7 @@ export interface Applicable {
   readonly delivered: boolean;
 }
 
-/** How far back the message of a report is looked for: a time to live of 72 hours, as long again for the report, and a day of slack. */
+/** How many days back a report's message is searched: 72 hours time to live, as long again for the report, and a day of slack. */
 const reportDays = 7;
 
 /** Finds the messages of carrier ids of one channel; the exception to "account first", since only the channel is known. */
@@ -175,13 +176,13 @@ interface Ended {
   readonly batchId: bigint;
   readonly day: string;
   readonly ids: readonly bigint[];
-  /** The lowest id among those whose money moves now; 0 if all had been paid for when they were accepted. */
+  /** The lowest id of those whose money moves now; 0 if all were paid for on acceptance. */
   readonly seq: bigint;
   readonly settledE4: bigint;
   readonly releasedE4: bigint;
 }
 
-/** Ends these messages of one account that are still `sent`, and tells which those were. `closeBooks` must follow in the same transaction. */
+/** Ends those of one account's messages that are still `sent`, and returns them. `closeBooks` must follow in the same transaction. */
 async function end(
   sql: Sql,
   accountId: bigint,
@@ -207,8 +208,8 @@ async function end(
 }
 
 /**
- * Owes the events of messages that have ended in this transaction, and moves their money. The events are no part of the statement that ends
- * the messages: a sharded database sends what two writing CTEs return to all of its nodes, so that one dead node would stop every account.
+ * Makes the events of messages that have ended in this transaction, and moves their money. The events are not part of the statement that
+ * ends the messages: a sharded database sends the results of two writing CTEs to all its nodes, so one dead node would stop all accounts.
  */
 async function closeBooks(sql: Sql, directory: Directory, accountId: bigint, ended: readonly Ended[], at: Date): Promise<void> {
   if (ended.length === 0) return;
@@ -228,8 +229,8 @@ function stateOf(code: string, delivered: boolean): MessageStatus {
 }
 
 /**
- * Applies reports of one account in the transaction of the caller. A message of several segments ends at its first failed segment, or
- * when all are delivered. What comes after the end is kept and changes nothing. Returns the reports whose message has no row (yet).
+ * Applies reports of one account in the caller's transaction. A message of several segments ends at its first failed segment, or when all
+ * are delivered. Reports that come after the end are stored and change nothing. Returns the reports whose message has no row (yet).
  */
 export async function applyReports<Report extends Applicable>(
   sql: Sql,
@@ -289,7 +290,7 @@ export async function applyReports<Report extends Applicable>(
   return missing;
 }
 
-/** Keeps that messages were read, of any accounts, once for each word of the carrier: an MMSC may say it again. */
+/** Stores that messages of any accounts were read, once for each status word of the carrier: an MMSC may repeat it. */
 export async function keepReadings(sql: Sql, readings: readonly { readonly sent: Sent; readonly code: string }[], at: Date): Promise<void> {
   if (readings.length === 0) return;
   await sql`
@@ -305,7 +306,7 @@ export async function keepReadings(sql: Sql, readings: readonly { readonly sent:
       select from known l where l.account_id = t.account_id and l.id = t.id and l.code = t.code)`;
 }
 
-/** Marks reported segments and says which messages that ends. Locks their messages first, so that two reports of one message wait. */
+/** Marks reported segments and returns the messages that end by it. Locks the messages first, so two reports of one message queue up. */
 async function applyParts<Report extends Applicable>(
   sql: Sql,
   accountId: bigint,
@@ -322,7 +323,7 @@ async function applyParts<Report extends Applicable>(
   const present = reports.filter(({ sent }) => known.has(sent.id));
   const late: Report[] = [];
 
-  // A second report of the same segment in one set is late; the update below tells of those from earlier sets.
+  // A second report of the same segment in one set is late; the update below finds those that follow earlier sets.
   const first = new Map<string, Report>();
   for (const report of present) {
     const key = `${report.sent.id}/${report.sent.seg}`;
@@ -377,21 +378,21 @@ function mergeByBatch(rows: readonly Ended[]): Conclusion[] {
 /** A message that has waited too long for its report. */
 export type Overdue = Pick<Sent, 'id' | 'accountId'>;
 
-/** Messages of a day that were sent before this and wait for a report, at most `limit`. Reads the day once: nothing indexes a status. */
+/** A day's messages that were sent before this time and wait for a report, at most `limit`. Reads the whole day: status has no index. */
 export async function findOverdue(sql: Sql, day: string, sentBefore: Date, limit: number): Promise<Overdue[]> {
   return sql<Overdue[]>`
     select id, account_id as "accountId" from messages
     where day = ${day} and status = ${messageStatus.sent} and sent_at < ${sentBefore} limit ${limit}`;
 }
 
-/** When the first of a day's messages that wait for a report was sent; null if none waits. Reads the day once. */
+/** When the first of a day's messages that wait for a report was sent; null if none waits. Reads the whole day. */
 export async function waitingSince(sql: Sql, day: string): Promise<Date | null> {
   const [row] = await sql<{ since: Date | null }[]>`
     select min(sent_at) as since from messages where day = ${day} and status = ${messageStatus.sent}`;
   return row?.since ?? null;
 }
 
-/** Ends messages of a day as EXPIRED, but for those that have been reported meanwhile. Returns how many. */
+/** Ends messages of a day as EXPIRED, except those that were reported in the meantime. Returns how many. */
 export async function expire(sql: Sql, directory: Directory, day: string, overdue: readonly Overdue[], at: Date): Promise<number> {
   let total = 0;
   for (const [accountId, rows] of groupInOrder(overdue, (row) => row.accountId)) {
@@ -410,7 +411,7 @@ export async function isAwaitingReports(sql: Sql, day: string): Promise<boolean>
   return row.awaiting;
 }
 
-/** Forgets the late reports of these batches. */
+/** Deletes the late reports of these batches. */
 export async function purgeLateReports(sql: Sql, accountId: bigint, batchIds: readonly bigint[]): Promise<void> {
   await sql`
     delete from late_reports l using unnest(${batchIds}::bigint[]) as b(id)

@@ -1,8 +1,8 @@
 /**
- * Delivery reports: from what a carrier says of an id of its own to the end of a message of ours. Reports that match nothing are
- * orphans: stored, tried again every second for five minutes and then every hour, shown to the operator, and kept as long as messages
- * are: after that there is nothing left that they could match. A read reply is kept with its message if there is
- * one, and changes nothing. The only writer of `orphan_reports`.
+ * Delivery reports: from a carrier's report about its own id to the end of our message. Reports that match nothing are orphans. They are
+ * stored, tried again every second for five minutes and then every hour, and shown to the operator. They are kept as long as messages are:
+ * after that nothing is left that they could match. A read reply is stored with its message if there is one, and changes nothing. The only
+ * writer of `orphan_reports`.
  */
 import { type Db, forEachOwner, type Sql } from '../../db/db.ts';
 import { groupBy, groupInOrder } from '../../std/group.ts';
@@ -19,14 +19,14 @@ export interface Report {
   readonly code: string;
   readonly delivered: boolean;
   readonly phone: string;
-  /** The message, where memory knows it; the database is asked otherwise. */
+  /** The message, if memory knows it; otherwise the database is asked. */
   readonly sent: Sent | null;
 }
 
 export interface Reports {
-  /** Applies reports and stores as orphans what matches nothing. Once it returns, every one of them is safe and may be acknowledged. */
+  /** Applies reports and stores those that match nothing as orphans. After the return all are safe and may be acknowledged. */
   receive(reports: readonly Report[]): Promise<{ orphaned: number }>;
-  /** Keeps what carriers say of messages that were read (`code`: the carrier's word) for their timelines. What matches nothing is forgotten. */
+  /** Stores reports that messages were read (`code`: the carrier's word) for their timelines. Those that match nothing are dropped. */
   noteReadings(readings: readonly Report[]): Promise<void>;
   /** Tries orphans that are due, at most `limit`; returns how many it looked at. */
   retryOrphans(limit: number): Promise<number>;
@@ -38,7 +38,7 @@ const retryMs = { eager: 1000, patient: 3600_000 };
 export function createReports({ db, directory, clock }: { db: Db; directory: Directory; clock: () => Date }): Reports {
   type Known = Report & { sent: Sent };
 
-  /** Looks up what memory did not know, one query per channel. */
+  /** Looks up the messages that memory does not know, one query per channel. */
   async function locate(sql: Sql, reports: readonly Report[], at: Date): Promise<{ known: Known[]; unknown: Report[] }> {
     const known = reports.filter((report): report is Known => report.sent !== null);
     const unknown: Report[] = [];
@@ -54,7 +54,7 @@ export function createReports({ db, directory, clock }: { db: Db; directory: Dir
     return { known, unknown };
   }
 
-  /** One transaction per account; returns what turned out to have no row. */
+  /** One transaction per account; returns the reports whose message has no row. */
   async function apply(known: readonly Known[], at: Date, within?: Sql): Promise<Report[]> {
     const missing: Report[] = [];
     for (const [accountId, own] of groupInOrder(known, ({ sent }) => sent.accountId)) {

@@ -1,9 +1,9 @@
 /**
- * What was accepted and never changes: batches, their chunks' bodies, and the request ids that make a repeat harmless. The only
+ * The immutable parts of accepted requests: batches, the bodies of their chunks, and the request ids that make a repeat harmless. The only
  * writer of `batches`, `chunks` and `request_ids`.
  *
- * A batch outlives its messages. Before a day of them is dropped, what they came to is frozen on the batch; when all its days are
- * gone it is purged of content and chunks, and a long time after that it is forgotten (core/watch/retention.ts says when).
+ * A batch outlives its messages. Before a day's messages are dropped, their totals are frozen on the batch. When all its days are gone, its
+ * content and chunks are purged. Long after that the batch is deleted (core/watch/retention.ts says when).
  */
 import type { Sql } from '../../db/db.ts';
 import { groupBy } from '../../std/group.ts';
@@ -21,12 +21,12 @@ export interface BatchRow {
   readonly subscriptionId: bigint;
   readonly kind: ContentKindName;
   readonly templateId: bigint | null;
-  /** Of a multimedia message its words. */
+  /** For a multimedia message its words. */
   readonly content: string;
   readonly package: StoredPackage | null;
   readonly ext: string;
   readonly recipients: number;
-  /** Of acceptance. */
+  /** The day of acceptance. */
   readonly day: string;
   readonly sendAt: Date | null;
 }
@@ -39,7 +39,7 @@ export interface ChunkBody {
   readonly day: string;
   /** Its messages ended when the batch was accepted, and were in the answer. */
   readonly intercepted: boolean;
-  /** Its messages wait for a person, or did so until they ended. */
+  /** Its messages wait for a person, or waited until they ended. */
   readonly review: boolean;
   readonly segments: number;
   readonly priceE4: bigint;
@@ -50,7 +50,7 @@ export interface ChunkBody {
   readonly verdicts: readonly unknown[] | null;
 }
 
-/** The next `count` batch ids; taken outside of any transaction, gaps do no harm. */
+/** The next `count` batch ids. They are taken outside any transaction; gaps do no harm. */
 export async function nextBatchIds(sql: Sql, count: number): Promise<bigint[]> {
   const rows = await sql<{ id: bigint }[]>`select nextval('batch_ids') as id from generate_series(1, ${count}::int)`;
   return rows.map(({ id }) => id);
@@ -83,14 +83,14 @@ export async function insertChunks(sql: Sql, rows: readonly ChunkBody[]): Promis
       as t(id, account_id, subscription_id, day, intercepted, review, segments, price_e4, phones, forms, parameters, codes, verdicts)`;
 }
 
-/** Marks a planned batch as cancelled; false if it was before. */
+/** Marks a planned batch as cancelled; false if it already was. */
 export async function markCancelled(sql: Sql, accountId: bigint, batchId: bigint, at: Date): Promise<boolean> {
   const rows = await sql`
     update batches set cancelled_at = ${at} where account_id = ${accountId} and id = ${batchId} and cancelled_at is null returning 1`;
   return rows.length > 0;
 }
 
-/** What the dispatcher needs of a chunk: its recipients, and the text and number they get. */
+/** What the dispatcher needs of a chunk: its recipients, their text, and the source number. */
 export interface DispatchBody {
   readonly id: bigint;
   readonly accountId: bigint;
@@ -106,7 +106,7 @@ export interface DispatchBody {
   readonly ext: string;
 }
 
-/** A node of the version before stores no kind: it knows cards and packages only. */
+/** A node of the previous version stores no kind: it knows only cards and packages. */
 export async function dispatchBodies(sql: Sql, accountId: bigint, chunkIds: readonly bigint[]): Promise<DispatchBody[]> {
   return sql<DispatchBody[]>`
     select c.id, c.account_id as "accountId", c.subscription_id as "subscriptionId", c.day, c.segments::int, c.price_e4 as "priceE4",
@@ -143,20 +143,20 @@ export async function lastChunkNumber(sql: Sql, accountId: bigint, batchId: bigi
   return chunkNumberOf(row?.last ?? chunkIdOf(batchId, 0));
 }
 
-/** Removes chunks whose recipients go on in others; none of them may have a message row. */
+/** Removes chunks whose recipients move to other chunks; none of them may have a message row. */
 export async function removeChunks(sql: Sql, accountId: bigint, ids: readonly bigint[]): Promise<void> {
   await sql`delete from chunks where account_id = ${accountId} and id = any(${ids}::bigint[])`;
 }
 
 // ── past retention ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** Statuses and costs of a day's messages that are gone, as they lie in `frozen`. */
+/** Counts and costs of a dropped day's messages by status, as stored in `frozen`. */
 export type FrozenDay = Readonly<Record<string, readonly [count: number, costE4: number]>>;
 
 /**
- * Writes on batches what their messages of a day came to: those of the batch `from` and of the next ones, until `messages` messages are
- * passed. Returns where to go on, or null at the end. To be called once nothing of the day can change; a repeat changes nothing. A sweep over
- * all accounts.
+ * Writes the totals of a day's messages on their batches, starting with the batch `from`, until `messages` messages are passed. Returns the
+ * batch to continue from, or null at the end. Call it only when nothing of the day can change any more; a repeat changes nothing. A sweep
+ * over all accounts.
  */
 export async function freezeDay(sql: Sql, day: string, from: bigint, messages: number, at: Date): Promise<bigint | null> {
   const [first] = messageRangeOf(from);
@@ -190,14 +190,14 @@ export async function freezeDay(sql: Sql, day: string, from: bigint, messages: n
   return upTo === null ? null : upTo + 1n;
 }
 
-/** A batch that may be purged, and the media it names. */
+/** A batch that may be purged, with the media it names. */
 export interface Purgeable {
   readonly id: bigint;
   readonly accountId: bigint;
   readonly digests: readonly string[];
 }
 
-/** Batches of which nothing is left on these days, and whose links are over; the longest over first. A sweep over all accounts. */
+/** Batches that have nothing left on these days and whose links have expired, those expired longest first. A sweep over all accounts. */
 export async function purgeable(sql: Sql, days: readonly string[], at: Date, limit: number): Promise<Purgeable[]> {
   return sql<Purgeable[]>`
     select id, account_id as "accountId", array(
@@ -206,7 +206,7 @@ export async function purgeable(sql: Sql, days: readonly string[], at: Date, lim
     order by purge_at limit ${limit}`;
 }
 
-/** Takes the content and the recipients of batches away. What is left are ids, times, and what the messages came to. */
+/** Removes the content and the recipients of batches. Ids, times and the totals of the messages remain. */
 export async function purgeBatches(sql: Sql, accountId: bigint, batchIds: readonly bigint[], at: Date): Promise<void> {
   await sql`
     delete from chunks c using unnest(${batchIds}::bigint[]) as b(id)
@@ -222,7 +222,7 @@ export async function forgettable(sql: Sql, before: string, limit: number): Prom
     select id, account_id as "accountId" from batches where purged_at is not null and day < ${before} order by day, id limit ${limit}`;
 }
 
-/** Forgets batches altogether. Their entries in the ledger must be gone: nothing could be checked against them any more. */
+/** Deletes batches. Their ledger entries must be gone first: without the batches nothing could be checked against them. */
 export async function forgetBatches(sql: Sql, accountId: bigint, batchIds: readonly bigint[]): Promise<void> {
   await sql`delete from batches where account_id = ${accountId} and id = any(${batchIds}::bigint[])`;
 }
@@ -233,7 +233,7 @@ export interface Reservation extends RequestKey {
   readonly subject: RequestSubject;
 }
 
-/** Reserves a request id, in the transaction that does what it is for; false if it belongs to a request of the last two hours. */
+/** Reserves a request id, in the transaction of its request; false if it belongs to a request of the last two hours. */
 export async function reserveRequestId(sql: Sql, accountId: bigint, { key, digest, subject }: Reservation, at: Date): Promise<boolean> {
   const batchId = subject.kind === 'batch' ? subject.id : null;
   const templateId = subject.kind === 'template' ? subject.id : null;
@@ -247,7 +247,7 @@ export async function reserveRequestId(sql: Sql, accountId: bigint, { key, diges
   return free.length > 0;
 }
 
-/** What this request id already stands for, or null. Refuses where a repeat is not welcome, or differs from the first. */
+/** The subject of this request id, or null. Refuses if repeats are not allowed, or if the repeat differs from the first request. */
 export async function findRequestId(sql: Sql, accountId: bigint, { key, digest }: RequestKey, at: Date): Promise<RequestSubject | null> {
   const [row] = await sql<{ digest: string; batchId: bigint | null; templateId: bigint | null }[]>`
     select digest, batch_id as "batchId", template_id as "templateId" from request_ids
@@ -260,7 +260,7 @@ export async function findRequestId(sql: Sql, accountId: bigint, { key, digest }
   return subject;
 }
 
-/** Forgets request ids whose window is over, at most `limit`; returns how many. */
+/** Deletes request ids whose window is over, at most `limit`; returns how many. */
 export async function purgeRequestIds(sql: Sql, at: Date, limit: number): Promise<number> {
   const over = new Date(at.getTime() - requestWindowMs);
   const old = await sql<{ accountId: bigint; key: string }[]>`
@@ -271,7 +271,7 @@ export async function purgeRequestIds(sql: Sql, at: Date, limit: number): Promis
   return old.length;
 }
 
-/** The first answer again, from what was stored. */
+/** Rebuilds the first answer from the stored rows. */
 export async function rebuildReceipt(sql: Sql, accountId: bigint, batchId: bigint): Promise<Receipt> {
   const rows = await sql<{ phones: bigint[]; forms: (string | null)[] | null; codes: string[] }[]>`
     select phones, forms, codes from chunks
@@ -282,7 +282,7 @@ export async function rebuildReceipt(sql: Sql, accountId: bigint, batchId: bigin
   return { batchId, intercepted };
 }
 
-/** Which of these batches exist: the answer after a commit whose outcome was lost with the connection. */
+/** Which of these batches exist, after a commit whose answer was lost with the connection. */
 export async function existing(sql: Sql, accountId: bigint, batchIds: readonly bigint[]): Promise<ReadonlySet<bigint>> {
   const rows = await sql<{ id: bigint }[]>`
     select id from batches where account_id = ${accountId} and id = any(${batchIds}::bigint[])`;

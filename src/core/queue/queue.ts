@@ -1,18 +1,18 @@
 /**
- * The queue of chunks in front of the channels, and who may work it. The only writer of `dispatch_queue`, `channel_turns`,
+ * The queue of chunks for each channel, and the leases of the nodes that work on it. The only writer of `dispatch_queue`, `channel_turns`,
  * `channel_leases` and `channel_nodes`.
  *
- * What is leased is a connection of a channel. A lease has an epoch, raised by every taking; chunks claimed through it carry
- * (connection, epoch), and whatever is recorded for them first checks that the epoch still stands. A chunk left behind by an older
- * epoch goes back to ready with its reservation: indexes below `reserved_upto` may have been sent, and the next claimant finds out by
- * reading which of them have outcomes.
+ * A node leases a connection of a channel. A lease has an epoch, which grows with each take-over. Chunks claimed under it carry
+ * (connection, epoch), and everything recorded for them first checks that the epoch is still current. A chunk left behind by an older
+ * epoch goes back to ready with its reservation: indexes below `reserved_upto` may have been sent, and the node that claims the chunk next
+ * reads which of them have outcomes.
  *
- * The nodes that serve a channel share its connections: each keeps a row alive in `channel_nodes`, and takes as many as are its part
- * (`shareOf`). A node that has more, because another node came, gives back what is too much, when it is ready to. No node ever takes a
- * connection from another one that is alive.
+ * The nodes that serve a channel share its connections: each keeps a row alive in `channel_nodes`, and takes its share of connections
+ * (`shareOf`). If another node joins, a node gives its surplus connections back when it is ready to. No node ever takes a connection from
+ * another one that is alive.
  *
- * Order is fair among accounts: a chunk's rank is where it begins on its account's own line, which begins no earlier than the
- * channel's virtual time (the rank last claimed). So an account with a million waiting delays a newcomer by one chunk, not a million.
+ * The order is fair among accounts: a chunk's rank is its start position in its account's own line, which begins no earlier than the
+ * channel's virtual time (the rank last claimed). So an account with a million in line delays a newcomer by one chunk, not a million.
  */
 import { createHash } from 'node:crypto';
 import { forEachOwner, planAnew, type Sql } from '../../db/db.ts';
@@ -33,14 +33,14 @@ export interface QueueOrder {
   readonly class: number;
   readonly readyAt: Date;
   readonly expiresAt: Date;
-  /** It is not due yet: `putInLine` gives it its place once it is. */
+  /** Not due yet: `putInLine` gives it its place once it is. */
   readonly planned?: boolean;
 }
 
 /**
- * Queues chunks of one subscription: at the end of the account's line on each channel, or apart until they are due. Lines are locked in
- * the order of the channels, all statements going out before the first answer, so that whatever the caller sends next is locked after
- * them: every transaction locks in one order.
+ * Queues chunks of one subscription: at the end of the account's line on each channel, or apart until they are due. Lines are locked in the
+ * order of the channels. All statements are sent before the first answer arrives, so the caller's next statements lock after them, and
+ * every transaction locks in the same order.
  */
 export async function enqueue(sql: Sql, order: QueueOrder, rows: readonly QueueRow[]): Promise<void> {
   const { planned = false } = order;
@@ -60,7 +60,7 @@ export async function enqueue(sql: Sql, order: QueueOrder, rows: readonly QueueR
   await Promise.all(statements);
 }
 
-/** Prolongs an account's line on a channel by so many messages, and tells where they begin. */
+/** Extends an account's line on a channel by `total` messages, and returns where they begin. */
 const lineOf = (sql: Sql, channelId: bigint, accountId: bigint, total: number) => sql`
   insert into channel_turns as t (channel_id, account_id, finish)
   select ${channelId}, ${accountId}, ${total}::bigint + coalesce(
@@ -69,7 +69,7 @@ const lineOf = (sql: Sql, channelId: bigint, accountId: bigint, total: number) =
     do update set finish = greatest(t.finish, excluded.finish - ${total}::bigint) + ${total}::bigint
   returning finish - ${total}::bigint as start`;
 
-/** How many messages in all, and how many stand before each chunk. */
+/** The number of messages in all, and the number before each chunk. */
 function lengths(rows: readonly { readonly n: number }[]): { total: number; offsets: number[] } {
   let total = 0;
   const offsets = rows.map(({ n }) => (total += n) - n);
@@ -115,15 +115,15 @@ export interface Lease {
   readonly epoch: bigint;
 }
 
-/** How long ago: since when one of a node's sessions of a channel has stood, and when there was one last. Null: none does; never. */
+/** For one node and channel: how long a session has been up, and how long ago there was one. Null: none is up; there never was one. */
 export interface SessionAges {
   readonly upForMs: number | null;
   readonly upAgoMs: number | null;
 }
 
 /**
- * Says that this node serves a channel, for as long as a lease, and with what success; returns all nodes that do. By the database's clock,
- * so that a node and its leases are given up for lost at the same time.
+ * Registers for the duration of a lease that this node serves a channel, and its session ages; returns all nodes that serve it. Uses the
+ * database's clock, so that a node and its leases expire at the same time.
  */
 export async function serveChannel(
   sql: Sql,
@@ -147,8 +147,8 @@ export async function serveChannel(
 }
 
 /**
- * Takes this node out of those that share the channel's connections, and forgets those that have been gone for long. That it had a session
- * a moment ago is not forgotten with it: otherwise the others would take the channel for silent.
+ * Takes this node out of those that share the channel's connections, and deletes the rows of nodes that are long gone. The time of this
+ * node's last session is kept: otherwise the other nodes would think that the channel is silent.
  */
 export async function leaveChannel(sql: Sql, channelId: bigint, node: string): Promise<void> {
   await sql`update channel_nodes set until = '-infinity', up_since = null where channel_id = ${channelId} and node = ${node}`;
@@ -158,8 +158,8 @@ export async function leaveChannel(sql: Sql, channelId: bigint, node: string): P
 }
 
 /**
- * How many of a channel's connections are this node's part: as many as any other's, or one more. Who gets one more is drawn from the
- * names of channel and node, so all nodes agree without asking each other, and channels of one connection are spread over the nodes too.
+ * This node's share of a channel's connections: the same number as any other node's, or one more. A hash of channel and node names decides
+ * who gets one more. So all nodes agree without communication, and channels of one connection are spread over the nodes too.
  */
 export function shareOf(channelId: bigint, connections: number, node: string, nodes: readonly string[]): number {
   const drawn = (name: string): string => createHash('sha256').update(`${channelId}/${name}`).digest('hex');
@@ -175,8 +175,8 @@ export async function isServed(sql: Sql): Promise<boolean> {
 }
 
 /**
- * Declares that all that was due may have been sent, and that no lease stands; returns how many messages that concerns at most. For a
- * database that was restored: what has happened since its backup is not known.
+ * Marks everything that was due as possibly sent, and ends all leases; returns how many messages that concerns at most. For a
+ * restored database: events since its backup are not known.
  */
 export async function doubtQueue(sql: Sql): Promise<number> {
   await sql`update channel_leases set epoch = epoch + 1, until = '-infinity', node = null, state = 'down', reason = '', state_at = now()`;
@@ -210,9 +210,9 @@ export async function takeLeases(
 }
 
 /**
- * Puts back to ready what was claimed under leases that no longer stand: their epoch was raised, or they have run out and nobody has
- * taken them (a channel that is off, a connection it no longer has); the latter's epoch is raised first, so that a node that only
- * slept finds out. To be run in a transaction, now and then, for every channel, by any node.
+ * Puts chunks back to ready that were claimed under leases that are no longer current. Either the lease's epoch was raised, or it has run
+ * out and no node has taken it (a channel that is off, a connection it no longer has). In the second case the epoch is raised first, so a
+ * node that was only suspended finds out. Any node runs it now and then, for every channel, in a transaction.
  */
 export async function recoverChunks(sql: Sql, channelId: bigint): Promise<void> {
   await planAnew(sql);
@@ -228,8 +228,8 @@ export async function recoverChunks(sql: Sql, channelId: bigint): Promise<void> 
 }
 
 /**
- * Prolongs leases that this node works under; returns those that still stand. One that it has and no longer works under must run
- * out, so that what was claimed under it is found.
+ * Prolongs leases that this node works under; returns those that are still current. A lease that the node has but no longer works under
+ * must run out, so that chunks claimed under it are found.
  */
 export async function renewLeases(
   sql: Sql,
@@ -251,7 +251,7 @@ export async function giveUpLeases(sql: Sql, channelId: bigint, node: string, co
     where channel_id = ${channelId} and node = ${node} and connection = any(${connections}::smallint[])`;
 }
 
-/** For the operator: what a connection is doing. */
+/** Shows the operator the state of a connection. */
 export async function showState(sql: Sql, lease: Lease, state: string, reason: string): Promise<void> {
   await sql`
     update channel_leases set state = ${state}, reason = ${reason}, state_at = now()
@@ -259,15 +259,15 @@ export async function showState(sql: Sql, lease: Lease, state: string, reason: s
 }
 
 /**
- * Which of these leases still stand, locked against being taken over until the transaction ends: what is recorded under a lease is
- * recorded while it stands, or not at all.
+ * Which of these leases are still current. They are locked against take-over until the transaction ends, so records under a lease are
+ * committed while it is current, or not at all.
  */
 export async function standing(sql: Sql, channelId: bigint, leases: readonly Lease[]): Promise<ReadonlySet<Lease>> {
   const query = sql<{ connection: number; epoch: bigint }[]>`
     select connection::int, epoch from channel_leases
     where channel_id = ${channelId} and connection = any(${leases.map(({ connection }) => connection)}::smallint[])
     order by connection for share`;
-  const [, rows] = await Promise.all([planAnew(sql), query]); // for what is done to the queue under these leases
+  const [, rows] = await Promise.all([planAnew(sql), query]); // for the statements on the queue that follow under these leases
   const epochs = new Map(rows.map(({ connection, epoch }) => [connection, epoch]));
   return new Set(leases.filter(({ connection, epoch }) => epochs.get(connection) === epoch));
 }
@@ -283,7 +283,7 @@ export interface Claim {
   readonly subscriptionId: bigint;
   readonly n: number;
   readonly expiresAt: Date;
-  /** Indexes below it may have been sent by an earlier claimant, and any may have an outcome; `neverClaimed` if there was none. */
+  /** Indexes below it may have been sent by an earlier claimant, and any index may have an outcome; `neverClaimed` if there was none. */
   readonly doubtUpto: number;
   /** Indexes below it may be sent now. */
   readonly reservedUpto: number;
@@ -291,8 +291,8 @@ export interface Claim {
 
 /**
  * Claims ready chunks of one class, in fair order: at most `limit`, and no more once they have `most` messages. Reserves up to `budget` of
- * their messages for sending. Nothing may be sent from a chunk beyond its reservation. Under a lease that has run out nothing is claimed: whoever takes it next would not
- * look for it again.
+ * their messages for sending. Nothing may be sent from a chunk beyond its reservation. Nothing is claimed under a lease that has run out:
+ * the node that takes the lease next would not look for the chunk again.
  */
 export async function claim(
   sql: Sql,
@@ -325,7 +325,7 @@ export async function claim(
   return claims.sort((a, b) => (a.rank < b.rank ? -1 : a.rank > b.rank ? 1 : a.chunkId < b.chunkId ? -1 : 1));
 }
 
-/** How far a chunk has come that is claimed under a lease. If it is no longer claimed under that lease, it is left alone. */
+/** The progress of a chunk that is claimed under a lease. A chunk that is no longer claimed under that lease is left alone. */
 export interface Progress {
   readonly lease: Lease;
   readonly chunkId: bigint;
@@ -345,7 +345,7 @@ export async function reserve(sql: Sql, channelId: bigint, rows: readonly Progre
     where q.channel_id = ${channelId} and q.chunk_id = t.chunk_id and q.connection = t.connection and q.epoch = t.epoch`;
 }
 
-/** Takes chunks off the queue whose every message has an outcome. */
+/** Takes chunks off the queue that have an outcome for every message. */
 export async function finish(sql: Sql, channelId: bigint, rows: readonly Progress[]): Promise<void> {
   if (rows.length === 0) return;
   await sql`
@@ -363,15 +363,15 @@ export async function putBack(sql: Sql, channelId: bigint, rows: readonly Progre
     where q.channel_id = ${channelId} and q.chunk_id = t.chunk_id and q.connection = t.connection and q.epoch = t.epoch`;
 }
 
-/** A chunk whose time to live is over, and where it waits. */
+/** A chunk whose time to live is over, with its place in the queue. */
 export interface Expired extends Claim {
   readonly channelId: bigint;
 }
 
 /**
- * Waiting chunks of any channel whose time to live is over, the oldest first, locked for the transaction that ends them. A sweep: it looks
- * for them over all channels, so that it can go by the order of expiry and by nothing else, and locks those of one channel at a time. What
- * another node has locked meanwhile is left to it.
+ * Waiting chunks of any channel whose time to live is over, the oldest first, locked for the transaction that ends them. The sweep searches
+ * all channels at once, so that it can follow the order of expiry alone, and then locks chunks of one channel at a time. It skips chunks
+ * that another node has locked.
  */
 export async function lockExpired(sql: Sql, at: Date, limit: number): Promise<Expired[]> {
   await planAnew(sql);
@@ -391,7 +391,7 @@ export async function lockExpired(sql: Sql, at: Date, limit: number): Promise<Ex
   );
 }
 
-/** Takes off the queue what `lockExpired` has locked in this transaction. */
+/** Takes chunks off the queue that `lockExpired` has locked in this transaction. */
 export async function removeExpired(sql: Sql, expired: readonly Expired[]): Promise<void> {
   for (const [channelId, own] of groupInOrder(expired, (row) => row.channelId))
     await sql`
@@ -408,7 +408,7 @@ export async function isQueued(sql: Sql, day: string): Promise<boolean> {
 
 // ── to another channel ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A chunk that nobody has claimed, and its place in line. */
+/** A chunk that no node has claimed, with its place in line. */
 export interface Waiting {
   readonly chunkId: bigint;
   readonly accountId: bigint;
@@ -419,8 +419,8 @@ export interface Waiting {
 }
 
 /**
- * Chunks that wait on a channel for products of these pools, in their order behind `after`, locked for the transaction that moves them.
- * What is claimed is not among them, and what another node is about to move or claim is passed over.
+ * Chunks that wait on a channel for products of these pools, in their order after `after`, locked for the transaction that moves them.
+ * Claimed chunks are not included; chunks that another node is moving or claiming are skipped.
  */
 export async function lockWaiting(
   sql: Sql,
@@ -441,8 +441,8 @@ export async function lockWaiting(
 }
 
 /**
- * Moves chunks that `lockWaiting` has locked in this transaction from one channel to the end of their accounts' lines on others. What may
- * have been sent of them, and when they expire, goes with them: who claims them next looks for their outcomes as if on the same channel.
+ * Moves chunks that `lockWaiting` has locked in this transaction to the ends of their accounts' lines on other channels. Their reservation
+ * and their expiry move along: the node that claims them next looks for their outcomes as if they were on the same channel.
  */
 export async function moveChunks(
   sql: Sql,
@@ -458,7 +458,7 @@ export async function moveChunks(
     const [first] = own;
     return first ? [{ to: first.to, accountId: first.chunk.accountId, chunks: own.map(({ chunk }) => chunk) }] : [];
   });
-  // As whoever submits does: by channel, then by account.
+  // In the same order as a submission: by channel, then by account.
   lines.sort((a, b) => (a.to === b.to ? (a.accountId < b.accountId ? -1 : 1) : a.to < b.to ? -1 : 1));
   const statements = lines.map(({ to, accountId, chunks }) => {
     const { total, offsets } = lengths(chunks);

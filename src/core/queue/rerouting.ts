@@ -1,10 +1,10 @@
 /**
- * What waits for a channel that has become unhealthy goes to another one of its pool: to a healthy one that serves all of the chunk's
- * recipients, by priority and weight as if it were submitted now. What no other channel can take stays in line, for as long as it may live.
+ * Moves chunks from a channel that has become unhealthy to another one of its pool: a healthy one that serves all of the chunk's
+ * recipients, chosen by priority and weight as for a new submission. Chunks that no other channel can take wait in line until they expire.
  *
- * A chunk moves whole. Recipients that could go through different channels are in different chunks from the beginning (`placement.ts`), so
- * that one of them does not keep the others back. Only chunks that nobody has claimed move, and they take along how far they may have
- * been sent; so moving makes nothing lost, and nothing sent twice that would not have been on the same channel.
+ * A chunk moves as a whole. Recipients with different possible channels are in different chunks from the beginning (`placement.ts`), so
+ * that one of them does not keep the others back. Only unclaimed chunks move, and their reservation moves along. So a move loses
+ * nothing, and sends nothing twice that would not have been sent twice on the same channel.
  */
 import type { Db } from '../../db/db.ts';
 import { groupBy } from '../../std/group.ts';
@@ -15,9 +15,9 @@ import { withPorted } from '../numbers/portability.ts';
 import { lockWaiting, moveChunks, type Waiting } from './queue.ts';
 import { alternatives, byDestination, pick, servingAll } from './routing.ts';
 
-/** Chunks in one transaction: few, since whoever looks at 500 numbers each delays everybody else on the node. */
+/** Chunks in one transaction: few, since examining 500 numbers of each delays everything else on the node. */
 const portion = 40;
-/** Portions looked at in one go. */
+/** Portions in one run. */
 const mostPortions = 250;
 
 interface RerouteDeps {
@@ -26,7 +26,7 @@ interface RerouteDeps {
   readonly numberPlan: Pick<NumberPlan, 'of'>;
 }
 
-/** Moves what waits on an unhealthy channel and can go elsewhere. Any number of nodes may do so at once. Returns how many messages moved. */
+/** Moves chunks that wait on an unhealthy channel and can go elsewhere. Nodes may run it concurrently. Returns how many messages moved. */
 export async function reroute({ db, directory, numberPlan }: RerouteDeps, channelId: bigint): Promise<number> {
   const pools = directory.poolsOf(channelId).filter((poolId) => alternatives(directory, poolId, channelId).length > 0);
   let moved = 0;

@@ -1,9 +1,9 @@
 /**
- * Which channel may carry a message: product → pool → channels that are on and serve the number's carrier and province; among those
- * that are healthy the lowest priority number, then weight. Also what a source number on the wire is made of.
+ * Which channel may carry a message: product → pool → channels that are on and serve the number's carrier and province; among the
+ * healthy ones the lowest priority number, then weight. Also builds the source number on the wire.
  *
- * A channel that is being probed gets a tenth of its weight, beside the healthy ones of the best priority and whatever its own is: enough
- * to show that it is well, and not so much that many wait for the answer. Alone it gets all.
+ * A channel that is being probed gets a tenth of its weight, next to the healthy ones of the best priority, whatever its own priority:
+ * enough to show that it works, and few enough that not many messages wait for the answer. Alone it gets all.
  */
 import type { Directory, PoolMember, Tenancy } from '../config/directory.ts';
 import type { Channel, Product } from '../model/configuration.ts';
@@ -18,31 +18,31 @@ export type Route =
   | {
       readonly kind: 'channels';
       readonly candidates: readonly Candidate[];
-      /** Every channel that could carry it, whatever its priority and health: where it may go if it cannot go as planned. */
+      /** Every channel that could carry it, whatever its priority and health: the alternatives if the planned channel fails. */
       readonly serving: readonly bigint[];
     }
   | { readonly kind: 'no_pool' } // the product has no channel pool
   | { readonly kind: 'no_carrier'; readonly poolId: bigint } // the pool has no channel for this carrier
-  | { readonly kind: 'no_province'; readonly poolId: bigint } // none of those serves this province
+  | { readonly kind: 'no_province'; readonly poolId: bigint } // none of the carrier's channels serves this province
   | {
-      readonly kind: 'unhealthy'; // those that do are all unhealthy
+      readonly kind: 'unhealthy'; // all channels that serve it are unhealthy
       readonly poolId: bigint;
       readonly candidates: readonly Candidate[];
       readonly serving: readonly bigint[];
     };
 
-/** What a route depends on: who may carry to a number, and the province it is of. */
+/** What a route depends on: the possible carriers and the province of a number. */
 export type Destination = Pick<Phone, 'carriers' | 'province'>;
 
-/** Numbers of one destination, and where they stand in their list. */
+/** Numbers of one destination, and their indexes in the list. */
 interface OfDestination {
   readonly destination: Destination;
   readonly indexes: number[];
 }
 
 /**
- * Which of these numbers are of the same destination, so that what depends on nothing else is decided once for all of them. Numbers of a carrier
- * share its object, and by that they are told apart: it is done for thousands of them at a time. Destinations may come twice.
+ * Groups numbers by destination, so that a decision that depends only on the destination is made once per group. For speed, with thousands
+ * of numbers at a time, carriers are compared by object identity: numbers of a carrier share its object. A destination may come twice.
  */
 export function byDestination(phones: readonly (Phone | null)[], indexes: Iterable<number> = phones.keys()): readonly OfDestination[] {
   const found: OfDestination[] = [];
@@ -106,11 +106,11 @@ function best(members: readonly Member[]): readonly Member[] {
   return members.filter((member) => member.priority === priority);
 }
 
-/** Healthy channels of a pool beside this one, to which what waits for it may go. */
+/** Other healthy channels of a pool, to which messages that wait for this channel may go. */
 export const alternatives = (directory: Directory, poolId: bigint, channelId: bigint): readonly Member[] =>
   enabled(directory, directory.pool(poolId) ?? []).filter(({ channel }) => channel.id !== channelId && channel.health === 'healthy');
 
-/** Of these the ones that serve all of the destinations, and of those the ones to pick from by weight; empty if there is none. */
+/** Of the members that serve all of the destinations, those to pick from by weight; empty if there is none. */
 export const servingAll = (members: readonly Member[], destinations: readonly Destination[]): readonly Candidate[] =>
   best(
     members.filter(({ channel }) =>
@@ -130,10 +130,10 @@ export function pick(candidates: readonly Candidate[], dice: number): Channel {
   return last.channel;
 }
 
-/** The number a phone sees: access number, extension, the customer's own digits. */
+/** The number that a phone shows as the sender: access number, extension, the customer's own digits. */
 export const sourceNumber = (channel: Channel, extension: string, ext: string): string => channel.accessNumber + extension + ext;
 
-/** The longest source number that a submission with this `ext` could get; over 20 digits it must be refused. */
+/** The longest source number that a submission with this `ext` could get; more than 20 digits must be refused. */
 export function sourceNumberLength(directory: Directory, { product, subscription }: Tenancy, ext: string): number {
   const members = (product.poolId === null ? undefined : directory.pool(product.poolId)) ?? [];
   const lengths = members.map(({ channelId }) => directory.channel(channelId)?.accessNumber.length ?? 0);

@@ -1,10 +1,10 @@
 /**
- * Frequency caps: how many messages one number may get of a subscription, of a product or under a signature within a period. The only
- * writer of `caps`, which are configuration, and of `cap_counters`, which hold when the counted messages were.
+ * Frequency caps: how many messages one number may get from a subscription, from a product or under a signature within a period. The only
+ * writer of `caps` (configuration) and of `cap_counters` (the times of the counted messages).
  *
- * A counter is one row for each subject and number, whatever caps the subject has: the minutes of the messages that its longest cap still
- * counts, rising. So it holds at most as many as that cap lets through, and a new cap begins to count with what is kept already.
- * Numbers are counted inside the transaction that accepts them; what is refused or rolled back was never counted.
+ * There is one counter row for each subject and number, however many caps the subject has. It holds, in ascending order, the minutes of the
+ * messages that the subject's longest cap still counts. So it holds at most as many as that cap allows, and a new cap starts with what the
+ * row already holds. The transaction that accepts numbers counts them; a refusal or a rollback leaves no count.
  */
 import type { Sql } from '../../db/db.ts';
 import type { Directory, Tenancy } from '../config/directory.ts';
@@ -24,7 +24,7 @@ export interface NewCap {
   readonly count: number;
 }
 
-/** Makes a cap. A subject has at most one of each period: of two the larger would say nothing. */
+/** Creates a cap. A subject has at most one cap of each period: of two, the larger would have no effect. */
 export async function createCap(sql: Sql, { scope, subjectId, period, count }: NewCap): Promise<StoredCap> {
   await raiseVersion(sql);
   if (!(await isSubject(sql, scope, subjectId))) throw new Denial('invalid', `subjectId: no such ${scope}`);
@@ -34,7 +34,7 @@ export async function createCap(sql: Sql, { scope, subjectId, period, count }: N
   return getCap(sql, id);
 }
 
-/** Changes what is named. What has been counted stays counted, as far back as the longest cap of the subject has looked until now. */
+/** Changes the given fields. Earlier counts stay, as far back as the subject's longest cap has looked until now. */
 export async function changeCap(sql: Sql, id: bigint, wanted: { count?: number; period?: CapPeriod }): Promise<StoredCap> {
   await raiseVersion(sql);
   const before = await getCap(sql, id);
@@ -44,7 +44,7 @@ export async function changeCap(sql: Sql, id: bigint, wanted: { count?: number; 
   return getCap(sql, id);
 }
 
-/** Removes a cap and returns what it was. */
+/** Removes a cap and returns it as it was. */
 export async function removeCap(sql: Sql, id: bigint): Promise<StoredCap> {
   await raiseVersion(sql);
   const before = await getCap(sql, id);
@@ -57,7 +57,7 @@ export async function getCap(sql: Sql, id: bigint): Promise<StoredCap> {
   return found(cap, 'cap');
 }
 
-/** Caps by id; those of one scope, or of one subject of it. */
+/** Caps by id, optionally of one scope or of one subject. */
 export async function listCaps(
   sql: Sql,
   filter: { scope: CapScope | null; subjectId: bigint | null },
@@ -88,7 +88,7 @@ async function isSubject(sql: Sql, scope: CapScope, id: bigint): Promise<boolean
 
 /** Something that has caps. */
 export interface CapSubject {
-  /** Whose counters they are; 0 for a product, which counts over all accounts. */
+  /** The account of the counters; 0 for a product, which counts over all accounts. */
   readonly accountId: bigint;
   readonly scope: CapScope;
   readonly subjectId: bigint;
@@ -96,11 +96,11 @@ export interface CapSubject {
   readonly caps: readonly Cap[];
 }
 
-/** A number that would be sent to. It may be asked for several times at once; the lower ordinals are served first. */
+/** A number that would be sent to. It may occur several times in one call; lower ordinals are served first. */
 export interface Asked {
   readonly ordinal: number;
   readonly phone: bigint;
-  /** Of the text; null if it has none that is registered. The caps of a signature concern the numbers that are asked for under it. */
+  /** The text's registered signature, or null. The caps of a signature apply to the numbers that are sent to under it. */
   readonly signatureId: bigint | null;
 }
 
@@ -115,7 +115,7 @@ export interface CapRefusal {
   readonly count: number;
 }
 
-/** What has caps among the things that a submission uses; usually nothing. */
+/** The subjects of a submission that have caps; usually none. */
 export function cappedSubjects(directory: Directory, tenancy: Tenancy, signatureIds: Iterable<bigint>): CapSubject[] {
   const { account, product, subscription } = tenancy;
   const subjects: Omit<CapSubject, 'caps'>[] = [
@@ -130,13 +130,13 @@ export function cappedSubjects(directory: Directory, tenancy: Tenancy, signature
 }
 
 /**
- * Counts every number for which all caps of all subjects that concern it have room, and returns the others by ordinal, each with the first
- * cap that has none (subscription before product before signature). Those are counted nowhere.
+ * Counts every number for which all caps of its subjects have room. Returns the others by ordinal, each with the first cap that has no room
+ * (subscription before product before signature). Those are not counted anywhere.
  *
- * For each subject one statement, whatever the number of phones; a second one if numbers were refused, a third if several subjects
- * disagree or a number was asked for more often than there was room. The rows of a number are locked until the transaction ends, present
- * ones and new ones alike, by a single pass in the order of (scope, subject, phone): two transactions can wait for each other only in that
- * order, and whoever has waited decides by what the other has committed.
+ * It needs one statement per subject, whatever the number of phones; a second one if numbers were refused, and a third if several subjects
+ * disagree or a number occurred more often than there was room. The rows of all numbers, existing and new, are locked until the
+ * transaction ends, in one pass in the order of (scope, subject, phone). So two transactions wait for each other only in that order, and
+ * the one that waited sees what the other has committed.
  */
 export async function takeCaps(
   sql: Sql,
@@ -148,7 +148,7 @@ export async function takeCaps(
   const tallies = subjects
     .map((subject) => tally(subject, inOrder, at))
     .sort((a, b) => a.scope - b.scope || (a.subjectId < b.subjectId ? -1 : 1));
-  // Sent at once and worked off in this order.
+  // All are sent at once, and the connection runs them in this order.
   await Promise.all(tallies.map((one) => count(sql, one)));
 
   const refused = new Map<number, CapRefusal>();
@@ -165,15 +165,15 @@ export async function takeCaps(
   return refused;
 }
 
-/** A number in the books of one subject. */
+/** A number in the counters of one subject. */
 interface Counter {
   readonly phone: bigint;
   asked: number;
-  /** How often it has been counted in the table by this call; so much there was room for. */
+  /** How often this call has counted it in the table; there was room for that many. */
   taken: number;
-  /** How often it is to be counted. */
+  /** How often it should be counted. */
   granted: number;
-  /** When it was counted before; known where more was asked for than was taken. */
+  /** The earlier counts; known only if more was asked for than was taken. */
   before: readonly number[];
 }
 
@@ -184,10 +184,10 @@ interface Tally {
   readonly subjectId: bigint;
   readonly caps: readonly (Cap & { readonly beginning: number })[];
   readonly minute: number;
-  /** Before it nothing counts. */
+  /** Messages before this minute do not count. */
   readonly oldest: number;
   readonly phones: ReadonlyMap<bigint, Counter>;
-  /** For each that is asked; none where the subject does not concern it. */
+  /** One for each `Asked`; undefined where the subject does not apply. */
   readonly counters: readonly (Counter | undefined)[];
 }
 
@@ -209,22 +209,22 @@ function tally({ accountId, scope, subjectId, caps }: CapSubject, asked: readonl
 }
 
 /**
- * Locks the rows of these numbers, making those that are missing, and counts each number as often as it is asked for where there is room
- * for that. Where there is not, the row is locked all the same, and read.
+ * Locks the rows of these numbers, creates missing ones, and counts each number as often as it is asked for if there is room for that. If
+ * there is not, the row is still locked, and is read.
  */
 async function count(sql: Sql, { accountId, scope, subjectId, caps, minute, oldest, phones }: Tally): Promise<void> {
   if (phones.size === 0) return;
   const counters = [...phones.values()];
-  const most = Math.min(...caps.map((cap) => cap.count)); // more of one number cannot pass at once
+  const most = Math.min(...caps.map((cap) => cap.count)); // at most so many messages to one number can pass in one call
   for (const counter of counters) counter.taken = Math.min(counter.asked, most);
 
-  // Marks rise: a cap has room for n more if the mark that is n less than its count from the end is older than its period, or missing.
+  // Marks ascend: a cap has room for n more if the mark at position (count - n) from the end is older than its period, or missing.
   const room = caps
     .map(
       (cap) => sql`coalesce(c.marks[cardinality(c.marks) + cardinality(excluded.marks) - ${cap.count}::int] < ${cap.beginning}::int, true)`,
     )
     .reduce((all, one) => sql`${all} and ${one}`);
-  // The last alternative is what the first two are shortcuts for; they save a fifth of the statement.
+  // The first two alternatives are shortcuts for the last one; they save a fifth of the statement.
   const full = await sql<{ phone: bigint }[]>`
     with asked as materialized (
       select phone, times from unnest(${counters.map(({ phone }) => phone)}::bigint[], ${counters.map(({ taken }) => taken)}::int[]) as t(phone, times)),
@@ -272,7 +272,7 @@ function firstRefusal(tallies: readonly Tally[], index: number): CapRefusal | un
   return undefined;
 }
 
-/** Sets right the rows, locked already, that have counted more or less than is granted. */
+/** Corrects the rows, already locked, that have counted more or less than is granted. */
 async function correct(sql: Sql, { accountId, scope, subjectId, minute, oldest, phones }: Tally): Promise<void> {
   const wrong = [...phones.values()].filter(({ taken, granted }) => taken !== granted);
   if (wrong.length === 0) return;
@@ -290,7 +290,7 @@ async function correct(sql: Sql, { accountId, scope, subjectId, minute, oldest, 
 
 // ── periods ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 // Asia/Shanghai is whole hours away from UTC, so minutes and hours begin together; only days do not. A period has a beginning and no end:
-// what another node, whose clock is ahead, has counted is counted.
+// messages counted by another node whose clock is ahead count too.
 
 const minuteOf = (at: Date): number => Math.floor(at.getTime() / 60_000);
 const shanghaiOffset = 8 * 60;
@@ -312,7 +312,7 @@ function beginningOf(period: CapPeriod, at: Date): number {
 
 // ── forgetting ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A place in the order of the counters' key. */
+/** A position in the order of the counters' key. */
 export interface CounterKey {
   readonly accountId: bigint;
   readonly scope: number;
@@ -323,8 +323,8 @@ export interface CounterKey {
 const beforeAll: CounterKey = { accountId: -1n, scope: 0, subjectId: 0n, phone: 0n };
 
 /**
- * Looks at the next so many counters after this place (null: at the first), over all accounts, and deletes those that no cap of any period
- * counts any more. Returns where to go on; null at the end. Never waits for a row in use.
+ * Looks at the next `limit` counters after this position (null: from the first), over all accounts, and deletes those that no cap of any
+ * period counts any more. Returns the position to continue from, or null at the end. Skips rows that are in use.
  */
 export async function purgeCounters(sql: Sql, after: CounterKey | null, limit: number, at: Date): Promise<CounterKey | null> {
   const key = sql`(account_id, scope, subject_id, phone)`;

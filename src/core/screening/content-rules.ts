@@ -1,16 +1,16 @@
 /**
- * What texts are judged by: content templates and lists of sensitive words, stored, changed, and held in memory ready to judge with. The
- * only writer of `content_templates`, `word_lists` and `words`.
+ * The rules for texts: content templates and lists of sensitive words. Stores and changes them, and holds them in memory ready for use.
+ * The only writer of `content_templates`, `word_lists` and `words`.
  *
- * A content template is the platform's, and then for every account, or an account's, and then for it alone. The operator says what
- * happens to a text that matches: it passes, is reviewed, or is intercepted. An account may wish for templates of its own; they have no
- * verdict and do nothing until the operator has given them one. Word lists are the operator's alone, and apply to every account.
+ * A content template belongs to the platform and applies to every account, or belongs to one account and applies to it alone. The
+ * operator decides about texts that match: they pass, are reviewed, or are intercepted. An account may propose templates of its own; they
+ * have no verdict and do nothing until the operator gives them one. Only the operator keeps word lists; they apply to every account.
  *
- * Of all that fires for a text the gravest counts: intercept, then review, then pass; among equals the platform's templates, then the
- * account's, then words.
+ * If several rules fire for a text, the most severe verdict counts: intercept, then review, then pass. Among equal verdicts the order is:
+ * the platform's templates, the account's, words.
  *
- * Each node holds all of it compiled (`createContentRules`) and loads it anew, beside those in force, when the directory sees another
- * content version; see `content-templates.ts` and `sensitive-words.ts` for how texts are matched.
+ * Each node holds all rules compiled in memory (`createContentRules`). When the directory sees another content version, the node loads the
+ * rules again while the old ones stay in force. `content-templates.ts` and `sensitive-words.ts` match the texts.
  */
 import { type Db, isUniqueViolation, type Sql } from '../../db/db.ts';
 import { groupBy } from '../../std/group.ts';
@@ -22,10 +22,10 @@ import type { Page, PageRequest } from '../config/management.ts';
 import { afterId, belowId, checkAccount, Denial, found, keyOf, nextConfigId, pageOf } from '../config/management.ts';
 import { buildSensitiveWords, fold, type SensitiveWords } from './sensitive-words.ts';
 
-/** What becomes of a text, gravest first. */
+/** The verdicts on a text, the most severe first. */
 const gravity = ['intercept', 'review', 'pass'] as const;
 export type ContentVerdict = (typeof gravity)[number];
-/** A word is never a reason to let a text pass. */
+/** A word never lets a text pass. */
 export type WordVerdict = Exclude<ContentVerdict, 'pass'>;
 
 // ── content templates ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -35,23 +35,23 @@ export interface StoredContentTemplate {
   /** Null: the platform's. */
   readonly accountId: bigint | null;
   readonly text: string;
-  /** Null: an account wishes for it, and the operator has not decided. */
+  /** Null: proposed by an account, not yet decided by the operator. */
   readonly verdict: ContentVerdict | null;
   readonly enabled: boolean;
   readonly note: string;
   readonly createdAt: Date;
 }
 
-/** Of one owner. */
+/** Per owner. */
 const maxTemplates = 20_000;
-/** As the contract has it, which counts so, too. */
+/** The contract has the same limit and counts the same way. */
 const templateCharacters = 2000;
 
 export interface NewContentTemplate {
   readonly accountId: bigint | null;
   readonly text: string;
   readonly note: string;
-  /** Null: a wish. */
+  /** Null: proposed. */
   readonly verdict: ContentVerdict | null;
   readonly enabled: boolean;
 }
@@ -75,7 +75,7 @@ export async function createContentTemplate(sql: Sql, template: NewContentTempla
   return created;
 }
 
-/** `undefined` leaves a thing as it is. */
+/** `undefined` leaves a field as it is. */
 export interface ContentTemplateChange {
   readonly text?: string;
   readonly note?: string;
@@ -84,8 +84,8 @@ export interface ContentTemplateChange {
 }
 
 /**
- * Changes a template. An account (`accountId`; null is the operator) may give only text and note, and may touch no template by which the
- * operator holds its texts up; with another text its template waits for the operator again.
+ * Changes a template. An account (`accountId`; null is the operator) may change only text and note, and no template by which the operator
+ * reviews or intercepts its texts. After a change of its text, an account's template needs the operator's decision again.
  */
 export async function changeContentTemplate(
   sql: Sql,
@@ -110,7 +110,7 @@ export async function changeContentTemplate(
   return found(changed, 'content template');
 }
 
-/** Deletes a template and returns what it was; an account may delete what it may change. */
+/** Deletes a template and returns it as it was; an account may delete what it may change. */
 export async function deleteContentTemplate(sql: Sql, accountId: bigint | null, id: bigint): Promise<StoredContentTemplate> {
   const before = await lockTemplate(sql, accountId, id);
   await sql`delete from content_templates where id = ${id}`;
@@ -143,7 +143,7 @@ export interface ContentTemplateFilter {
   readonly verdict: ContentVerdict | null;
 }
 
-/** Templates, newest first: an account's own, or everybody's for the operator (`accountId` null). */
+/** Templates, newest first: the account's own, or all for the operator (`accountId` null). */
 export async function listContentTemplates(
   sql: Sql,
   accountId: bigint | null,
@@ -182,28 +182,28 @@ export interface WordList {
   readonly name: string;
   readonly verdict: WordVerdict;
   readonly enabled: boolean;
-  /** How many are on it. */
+  /** How many words are on it. */
   readonly words: bigint;
   readonly createdAt: Date;
 }
 
 export interface Word {
-  /** As it was written. */
+  /** As the operator wrote it. */
   readonly word: string;
-  /** As it is looked for. */
+  /** The folded form that is searched for. */
   readonly folded: string;
 }
 
 const wordCharacters = 100;
-/** Of all words on all lists: what a node holds in memory for them grows to some 150 MB by then. */
+/** For all words on all lists: at this size they take some 150 MB of a node's memory. */
 const maxLetters = 4_000_000;
-/** Words that go into one statement. */
+/** Words in one statement. */
 const wordsAtOnce = 5000;
 
 export async function createWordList(sql: Sql, list: Pick<WordList, 'name' | 'verdict' | 'enabled'>): Promise<WordList> {
   const id = await nextConfigId(sql);
   await sql`insert into word_lists (id, name, verdict, enabled) values (${id}, ${list.name}, ${list.verdict}, ${list.enabled})`;
-  return getWordList(sql, id); // It holds no word yet, so nothing is judged otherwise.
+  return getWordList(sql, id); // The list is still empty, so no verdict changes.
 }
 
 export async function changeWordList(
@@ -220,7 +220,7 @@ export async function changeWordList(
   return list;
 }
 
-/** Deletes a list with all its words and returns what it was. */
+/** Deletes a list with all its words and returns it as it was. */
 export async function deleteWordList(sql: Sql, id: bigint): Promise<WordList> {
   await sql`select 1 from word_lists where id = ${id} for update`;
   const list = await getWordList(sql, id);
@@ -244,10 +244,10 @@ const wordLists = (sql: Sql) => sql`
   select l.id, l.name, l.verdict, l.enabled, l.created_at as "createdAt", (select count(*) from words w where w.list_id = l.id) as words
   from word_lists l`;
 
-/** Words made ready to be stored or deleted. */
+/** Words that are ready to be stored or deleted. */
 export type FoldedWords = readonly Word[];
 
-/** Folds words as they were written; `pathOf` names one in the denial if it cannot be a word. Takes a while for many, in slices. */
+/** Folds words; `pathOf` names the one in the refusal that cannot be a word. Many words take a while, so it works in slices. */
 export async function foldWords(written: readonly string[], pathOf: (at: number) => string): Promise<FoldedWords> {
   return inSlices(
     (function* () {
@@ -265,7 +265,7 @@ export async function foldWords(written: readonly string[], pathOf: (at: number)
   );
 }
 
-/** Puts words onto a list, all or none; returns how many were not on it, in this form or another. */
+/** Puts words onto a list, all or none; returns how many were new, comparing folded forms. */
 export async function addWords(sql: Sql, listId: bigint, words: FoldedWords): Promise<number> {
   await raiseListVersion(sql, listId);
   let added = 0;
@@ -287,7 +287,7 @@ export async function addWords(sql: Sql, listId: bigint, words: FoldedWords): Pr
   return added;
 }
 
-/** Takes words off a list, in whatever form they are on it; returns how many were. */
+/** Takes words off a list, comparing folded forms; returns how many were on it. */
 export async function removeWords(sql: Sql, listId: bigint, words: FoldedWords): Promise<number> {
   await raiseListVersion(sql, listId);
   const removed =
@@ -296,7 +296,7 @@ export async function removeWords(sql: Sql, listId: bigint, words: FoldedWords):
   return removed.length;
 }
 
-/** The words of a list in the order of their folded forms; only those that hold `part`, folded, if it is given. */
+/** The words of a list in the order of their folded forms; with `part`, only those whose folded form contains the folded `part`. */
 export async function listWords(sql: Sql, listId: bigint, part: string | null, page: PageRequest): Promise<Page<Word>> {
   const after = keyOf(page, ['text'])?.[0] ?? '';
   const rows = await sql<Word[]>`
@@ -306,7 +306,7 @@ export async function listWords(sql: Sql, listId: bigint, part: string | null, p
   return pageOf(rows, page, ({ folded }) => [folded]);
 }
 
-/** A list that changes is locked until the end of the transaction. */
+/** Also locks the list until the end of the transaction. */
 async function raiseListVersion(sql: Sql, listId: bigint): Promise<void> {
   const [list] = await sql`update word_lists set version = version + 1 where id = ${listId} returning 1`;
   found(list, 'word list');
@@ -316,19 +316,19 @@ async function raiseListVersion(sql: Sql, listId: bigint): Promise<void> {
 
 export interface ContentFinding {
   readonly verdict: ContentVerdict;
-  /** What fired: a template, or a word as it was written and its list. */
+  /** The rule that fired: a template, or a word as written with its list. */
   readonly entry: Readonly<Record<string, string | number>>;
 }
 
 export interface ContentRules extends Follower {
-  /** What the rules say of a text of this account; null if nothing fires. */
+  /** The verdict on a text of this account; null if nothing fires. */
   judge(accountId: bigint, text: string): ContentFinding | null;
 }
 
 export interface ContentRulesDeps {
   readonly db: Db;
   readonly directory: Pick<Directory, 'contentVersion' | 'onContentChange'>;
-  /** Told when the rules could not be loaded: the old ones stay in force, and it is tried again. */
+  /** Called when the rules could not be loaded. The old ones stay in force, and the node tries again. */
   onFailure(error: unknown): void;
 }
 
@@ -354,7 +354,7 @@ export function createContentRules({ db, directory, onFailure }: ContentRulesDep
   };
 }
 
-/** The first of the gravest. */
+/** The most severe finding; the first of equal ones. */
 function gravest(findings: readonly (ContentFinding | null)[]): ContentFinding | null {
   for (const verdict of gravity) {
     const found = findings.find((finding) => finding?.verdict === verdict);
@@ -385,7 +385,7 @@ interface ListRow {
 
 const rowsAtOnce = 2000;
 
-/** Reads everything as of one instant, in pages, so that no page keeps the event loop; then compiles it. Words that are the same stay. */
+/** Reads everything from one snapshot, in pages so as not to block the event loop; then compiles it. Unchanged words are reused. */
 async function load(db: Db, old: Rules | undefined): Promise<Rules> {
   const stored = await db.transaction(async (sql) => {
     await sql`set transaction isolation level repeatable read, read only`;
@@ -446,7 +446,7 @@ function* compileTemplates(rows: readonly TemplateRow[]): Generator<void, Rules[
   return compiled;
 }
 
-/** `words`: those whose lists are gravest come first. */
+/** `words`: sorted, those of the most severe lists first. */
 function* compileWords(key: string, words: readonly (Word & { readonly list: ListRow })[]): Generator<void, Rules['words']> {
   const matcher: SensitiveWords = yield* buildSensitiveWords(words.map(({ folded }) => folded));
   const written = words.map(({ word }) => word);

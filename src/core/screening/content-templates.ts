@@ -1,16 +1,16 @@
 /**
- * Content templates: what their wildcards are, whether a text matches one, and finding the first of very many that a text matches.
+ * Content templates: their wildcards, how a text is matched against one, and an index that finds the first of very many that match.
  *
- * A wildcard stands for 1…N characters, of any kind. It is written `{N}`, `{name}`, `{name:N}` or `{}`, with or without a `$` in front,
- * or `$name$` or `$name:N$`; where N is left out it is 35. In braces a name is anything without spaces, braces and colons (`{验证码}`,
- * `{$var}`); digits alone are N. Between dollars it begins with a letter, so that prices stay prices. Any other brace or dollar is text.
- * Wildcards side by side are one, of as many characters as they have together. Characters are Unicode code points; a line ends in LF,
- * and CRLF counts as that.
+ * A wildcard stands for 1…N characters of any kind. It is written `{N}`, `{name}`, `{name:N}` or `{}`, with or without a `$` in front,
+ * or `$name$` or `$name:N$`; without N it is 35. In braces a name is anything without spaces, braces and colons (`{验证码}`,
+ * `{$var}`); digits alone are N. Between dollars a name begins with a letter, so prices are not read as wildcards. Any other brace or
+ * dollar is text. Adjacent wildcards count as one, with the sum of their lengths. Characters are Unicode code points; a line ends in LF,
+ * and CRLF counts as LF.
  *
- * A text matches only as a whole. Matching follows every way at once rather than one after the other: for each literal piece it keeps
- * all the places where the pieces so far can end. That costs at most the pieces times the length of the text, whatever they are.
+ * A template must match the whole text. Matching follows all alternatives in parallel, without backtracking: for each literal piece it
+ * keeps all the positions where the pieces so far can end. The cost is at most the number of pieces times the length of the text.
  *
- * Pure: no database. Who keeps the templates is `content-rules.ts`.
+ * Pure: no database. `content-rules.ts` stores the templates.
  */
 import { buildPhrases } from './phrases.ts';
 
@@ -21,10 +21,10 @@ interface Gap {
 }
 
 export interface Pattern {
-  /** One more than there are gaps; the first and the last may be empty, the others are not. */
+  /** One more than there are gaps. Only the first and the last may be empty. */
   readonly literals: readonly string[];
   readonly gaps: readonly Gap[];
-  /** What a whole text may have, in characters. */
+  /** The possible lengths of a whole text, in characters. */
   readonly length: Gap;
 }
 
@@ -33,7 +33,7 @@ const highestMost = 1000;
 
 const wildcard = /\$?\{(?:(\d{1,9})|[^{}:\s]{0,30}(?::(\d{1,9}))?)\}|\$\p{L}[\p{L}\p{N}_]{0,29}(?::(\d{1,9}))?\$/gu;
 
-/** What a template's text means, or what is wrong with it. */
+/** Parses a template's text, or says what is wrong with it. */
 export function parsePattern(text: string): Pattern | { readonly error: string } {
   const template = withPlainLines(text);
   const literals = [''];
@@ -59,11 +59,11 @@ export function parsePattern(text: string): Pattern | { readonly error: string }
   return { literals, gaps, length };
 }
 
-/** A text made ready to be matched against many patterns. */
+/** A text prepared for matching against many patterns. */
 export interface Subject {
   readonly text: string;
   readonly length: number;
-  /** How many characters come before each unit; null where every unit is one. */
+  /** The number of characters before each unit; null if every character is one unit. */
   readonly places: Uint32Array | null;
 }
 
@@ -92,15 +92,15 @@ export function matches({ literals, gaps, length }: Pattern, subject: Subject): 
     if (ends.length === 0) return false;
   }
   const gap = gaps.at(-1);
-  return gap ? reach(subject, ends, gap)(text.length - last.length) : true; // without a gap the length has decided
+  return gap ? reach(subject, ends, gap)(text.length - last.length) : true; // without a gap the length check was enough
 }
 
-/** Where a literal can end that begins a gap behind one of `ends`; like them rising. */
+/** The positions, ascending, where a literal can end that begins one gap after one of `ends` (also ascending). */
 function endsAfter(subject: Subject, ends: readonly number[], gap: Gap, literal: string): number[] {
   const { text } = subject;
   const isInReach = reach(subject, ends, gap);
   const found: number[] = [];
-  // Knuth, Morris, Pratt: `same` letters of the literal stand before `at`, and no letter of the text is looked at twice.
+  // Knuth, Morris, Pratt: `same` letters of the literal stand before `at`, and each letter of the text is read once.
   const borders = bordersOf(literal);
   const until = Math.min(text.length, ends.at(-1)! + 2 * gap.most + literal.length); // a character has two units at most
   for (let at = ends[0]! + gap.least, same = 0; at < until; at++) {
@@ -113,7 +113,7 @@ function endsAfter(subject: Subject, ends: readonly number[], gap: Gap, literal:
   return found;
 }
 
-/** For each beginning of a literal, the length of its longest proper ending that is a beginning, too. */
+/** For each prefix of a literal, the length of its longest proper suffix that is also a prefix. */
 function bordersOf(literal: string): number[] {
   const borders = [0];
   for (let at = 1, same = 0; at < literal.length; at++) {
@@ -124,13 +124,13 @@ function bordersOf(literal: string): number[] {
   return borders;
 }
 
-/** Tells of rising places whether a gap behind one of `ends` can lead there. The two are gone through side by side. */
+/** Returns a test for ascending positions: can a gap after one of `ends` lead there? It walks both lists side by side. */
 function reach({ places }: Subject, ends: readonly number[], { least, most }: Gap): (start: number) => boolean {
   let at = 0;
   const distance = (start: number, end: number) => (places ? places[start]! - places[end]! : start - end);
   return (start) => {
     while (at < ends.length && distance(start, ends[at]!) > most) at++;
-    // The farthest that is near enough: if it is too near, so are those after it.
+    // The farthest end within reach: if it is too near, so are those after it.
     return at < ends.length && distance(start, ends[at]!) >= least;
   };
 }
@@ -138,13 +138,13 @@ function reach({ places }: Subject, ends: readonly number[], { least, most }: Ga
 // ── many templates ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 export interface TemplateIndex {
-  /** The place of the first pattern, in the order given, that a text matches; -1 if none does. */
+  /** The index of the first pattern, in the order given, that matches a text; -1 if none does. */
   find(subject: Subject): number;
 }
 
 /**
- * An index over patterns by the literal of each that is rarest among them all (of those the longest): only patterns whose rarest literal
- * occurs in a text are looked at any closer. Patterns without a literal are always looked at, which is a glance at the length.
+ * An index over patterns. Each pattern is filed under its literal that is rarest among all patterns (the longest of equally rare ones).
+ * Only patterns whose rarest literal occurs in a text are matched. Patterns without a literal are always tried: only lengths are compared.
  */
 export function* buildTemplateIndex(patterns: readonly Pattern[]): Generator<void, TemplateIndex> {
   const frequencies = new Map<string, number>();

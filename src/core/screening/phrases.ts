@@ -2,34 +2,34 @@
  * Finds which of very many phrases occur in a text, in one pass over it: an Aho–Corasick automaton over UTF-16 units.
  *
  * The automaton is five integers and a few hash slots for each letter that phrases do not share, in typed arrays: 100,000 words take ten
- * megabytes that the garbage collector never walks, where a `Map` for each letter takes more than a hundred. It is built by a generator,
- * so that building it need not hold up whoever shares the thread; `@monyone/aho-corasick` builds in its constructor, and on the heap.
+ * megabytes that the garbage collector never walks, where a `Map` for each letter takes more than a hundred. A generator builds it, so
+ * that the build does not block the thread; `@monyone/aho-corasick` builds in its constructor, and on the heap.
  *
- * Pure. Knows nothing of what the phrases mean; see `content-templates.ts` and `sensitive-words.ts`.
+ * Pure. It does not know what the phrases mean; see `content-templates.ts` and `sensitive-words.ts`.
  */
 
 export interface Phrases {
-  /** Calls `visit` with the number of each phrase that occurs (its place among those given), once for every place where one ends. */
+  /** Calls `visit` with the index of each phrase that occurs (in the order given), once for every position where it ends. */
   search(text: string, visit: (phrase: number) => void): void;
-  /** What it takes, for whoever wants to know. */
+  /** The memory it takes, for monitoring. */
   readonly bytes: number;
 }
 
-/** How many letters or nodes are handled between two moments at which others may have a turn. */
+/** Letters or nodes that are handled before the generator yields. */
 const lettersAStep = 2000;
 
-/** Of phrases that are the same the first counts; an empty one is never found. */
+/** Of equal phrases the first counts; an empty phrase is never found. */
 export function* buildPhrases(phrases: readonly string[]): Generator<void, Phrases> {
   let letters = 0;
   for (const phrase of phrases) letters += phrase.length;
 
-  // Node 0 is the root. The other nodes are found from their parent and a letter, in an open-addressed table at most half full.
+  // Node 0 is the root. The other nodes are looked up by parent and letter, in an open-addressed table that is at most half full.
   const bits = Math.max(4, Math.ceil(Math.log2(2 * (letters + 1))));
   const table = new Int32Array(2 ** bits);
   const mask = table.length - 1;
   const parents = new Int32Array(letters + 1);
   const letterOf = new Int32Array(letters + 1);
-  /** The phrase that ends here, by its number plus one; 0 for none. */
+  /** The index of the phrase that ends here, plus one; 0 for none. */
   const phraseAt = new Int32Array(letters + 1);
   let nodes = 1;
 
@@ -66,9 +66,9 @@ export function* buildPhrases(phrases: readonly string[]): Generator<void, Phras
     }
   }
 
-  /** Where the longest ending of a node's phrase is that begins a phrase, too: where the search goes on when a letter does not fit. */
+  /** The node of the longest suffix that is also a prefix of a phrase: the search continues there when a letter does not fit. */
   const fallbacks = new Int32Array(nodes);
-  /** The node itself or the nearest of its fallbacks, whichever ends a phrase; 0 for none. */
+  /** The node itself or its nearest fallback that ends a phrase; 0 for none. */
   const endings = new Int32Array(nodes);
 
   function step(state: number, letter: number): number {
@@ -98,7 +98,7 @@ export function* buildPhrases(phrases: readonly string[]): Generator<void, Phras
   };
 }
 
-/** Visits the nodes but the root in the order of their depths. */
+/** Visits all nodes except the root, in the order of their depths. */
 function* byDepth(depths: Int32Array, nodes: number, visit: (node: number) => void): Generator<void, void> {
   let deepest = 0;
   for (let node = 1; node < nodes; node++) deepest = Math.max(deepest, depths[node]!);

@@ -1,9 +1,9 @@
 /**
- * Interception rules in their order: pure rules over cached policy, set-based queries where a table must be asked, over a whole
- * batch at once. The first rule that fires decides what becomes of a recipient; which rule and which entry fired is kept for the timeline.
+ * Interception rules in their order. They are pure rules over cached policy, and set-based queries over a whole batch where a table is
+ * needed. The first rule that fires decides about a recipient; the timeline keeps which rule and which entry fired.
  *
- * The engine knows nothing of any rule. Rules are asked side by side, each about every recipient, and merged in the order of their
- * numbers; a new rule is one more entry in `rules`. What the rules are is told in docs/codes.md.
+ * The engine does not depend on any single rule. It asks the rules concurrently, each about every recipient, and merges the findings by
+ * rule number; a new rule is one more entry in `rules`. docs/codes.md describes the rules.
  */
 import type { Sql } from '../../db/db.ts';
 import { groupBy } from '../../std/group.ts';
@@ -21,11 +21,11 @@ import { byDestination, type Destination, type Route, route } from '../queue/rou
 /** A batch as the rules see it. */
 export interface Inquiry {
   readonly tenancy: Tenancy;
-  /** The text that carries the signature. */
+  /** The text with its signature. */
   readonly content: string;
-  /** What content rules look at: of a multimedia message its title too. */
+  /** The text for content rules: for a multimedia message it includes the title. */
   readonly words: string;
-  /** One per recipient; null where what was written is no valid number. */
+  /** One per recipient; null if the recipient is not a valid number. */
   readonly phones: readonly (Phone | null)[];
   /** When it is to be sent. */
   readonly sendAt: Date;
@@ -36,7 +36,7 @@ export interface Verdict {
   readonly rule: number;
   readonly code: ScreeningStatus;
   readonly entry: Readonly<Record<string, string | number>>;
-  /** It waits for a person, who may let it pass; otherwise it has ended. */
+  /** The recipient waits for a person, who may let it pass; otherwise it has ended. */
   readonly review: boolean;
 }
 
@@ -44,7 +44,7 @@ interface Finding {
   readonly code: ScreeningStatus;
   readonly entry: Verdict['entry'];
   readonly review?: boolean;
-  /** Indexes of the recipients concerned; all when left out. */
+  /** Indexes of the recipients concerned; absent means all. */
   readonly indexes?: readonly number[];
 }
 
@@ -54,12 +54,12 @@ export interface ScreeningDeps {
   readonly contentRules: Pick<ContentRules, 'judge'>;
 }
 
-/** What all rules share about a batch, found out once. */
+/** What all rules share about a batch, computed once. */
 interface Case extends Inquiry {
   readonly signature: string | null;
-  /** What content templates and word lists say of the words; null if none of them matches. */
+  /** The finding of content templates and word lists about the words; null if none matches. */
   readonly matched: ReturnType<ContentRules['judge']>;
-  /** The account's own list of numbers that neither lists nor caps stop. */
+  /** The account's own list of numbers that are exempt from blocklists and caps. */
   readonly exempt: ReadonlySet<bigint>;
   readonly destinations: ReturnType<typeof byDestination>;
 }
@@ -76,7 +76,7 @@ function signatureOf(content: string): string | null {
   return found?.[1] ?? null;
 }
 
-/** A rule that is about the batch as a whole. */
+/** A rule about the batch as a whole. */
 const wholeBatch = (number: number, judge: (batch: Case) => Finding | null): Rule => ({
   number,
   judge: (_, batch) => {
@@ -100,7 +100,7 @@ const signaturePresent = wholeBatch(2, ({ tenancy, signature }) =>
   tenancy.product.signatureRequired && signature === null ? { code: 'WL:MQM', entry: {} } : null,
 );
 
-/** Registered for this account and, where the product is strict, with the carrier of the number. */
+/** The signature is registered for this account and, if the product is strict, with the number's carrier. */
 const signatureRegistered: Rule = {
   number: 3,
   judge({ directory }, { tenancy, signature: name, destinations }) {
@@ -108,7 +108,7 @@ const signatureRegistered: Rule = {
     const signature = directory.signature(tenancy.account.id, name);
     if (!signature) return [{ code: 'WL:QWBB', entry: { signature: name } }];
     if (!tenancy.product.strictSignatures) return [];
-    // A ported number may be with one of several carriers; it is enough that one of them knows the signature.
+    // A ported number may be with one of several carriers; it is enough if one of them knows the signature.
     return [...groupBy(destinations, ({ destination }) => nameOf(destination))].flatMap(([carrier, alike]): Finding[] => {
       const states = (alike[0]?.destination.carriers ?? []).map((one) => signature.registrations[one] ?? 'unregistered');
       if (states.includes('registered')) return [];
@@ -118,10 +118,10 @@ const signatureRegistered: Rule = {
   },
 };
 
-/** `mobile`; or `unicom/telecom/broadcast` of a ported number of which no more is known. */
+/** `mobile`; or `unicom/telecom/broadcast` for a ported number whose carrier is not known. */
 const nameOf = ({ carriers }: Destination): string => carriers.join('/');
 
-/** Whether a time lies within a window; one that ends before it begins goes over midnight. */
+/** Whether a time lies within a window; a window that ends before it begins passes midnight. */
 function isWithin({ from, to }: SendingWindow, at: Date): boolean {
   const time = wallClock(at).slice(11, 16);
   return from <= to ? from <= time && time < to : time >= from || time < to;
@@ -150,7 +150,7 @@ const unmatchedReviewed = wholeBatch(9, ({ tenancy, matched }) =>
   matched === null && tenancy.subscription.unmatched === 'review' ? { code: 'WL:NMSH', entry: {}, review: true } : null,
 );
 
-/** One query for each list that exists, never one for each number. */
+/** One query for each list, never one for each number. */
 function blocklistRule(
   number: number,
   code: ScreeningStatus,
@@ -191,7 +191,7 @@ const productHasPool: Rule = {
   },
 };
 
-/** Numbers of one destination share their route, so each destination is asked about once. */
+/** Numbers of one destination have the same route, so each destination is routed once. */
 function routeRule(number: number, code: ScreeningStatus, missing: Exclude<Route['kind'], 'channels' | 'no_pool'>): Rule {
   return {
     number,
@@ -210,7 +210,7 @@ const poolServesCarrier = routeRule(17, 'WL:CGMT', 'no_carrier');
 const poolServesProvince = routeRule(18, 'WL:CDQC', 'no_province');
 const someChannelIsHealthy = routeRule(19, 'WL:CNH', 'unhealthy');
 
-/** All but those that count (14 and 15), which are asked inside the transaction. */
+/** All rules except those that count (14 and 15), which run inside the transaction. */
 const rules: readonly Rule[] = [
   validNumber,
   signaturePresent,
@@ -231,10 +231,10 @@ const rules: readonly Rule[] = [
   someChannelIsHealthy,
 ];
 
-/** From here on a batch is judged once more when a person lets it pass; and whether its numbers are still any, since ranges may go. */
+/** When a person approves a batch, it is judged again from this rule on. Numbers are also validated again, since ranges may be removed. */
 export const firstRuleAfterReview = 10;
 
-/** What each rule says by itself, in their order: for a preview. */
+/** The findings of each rule by itself, in the order of the rules: for a preview. */
 export async function findingsOf(deps: ScreeningDeps, inquiry: Inquiry, firstRule = 1): Promise<{ rule: number; findings: Finding[] }[]> {
   const { account } = inquiry.tenancy;
   const batch: Case = {
@@ -249,7 +249,7 @@ export async function findingsOf(deps: ScreeningDeps, inquiry: Inquiry, firstRul
   return asked.map(({ number }, index) => ({ rule: number, findings: findings[index] ?? [] }));
 }
 
-/** One verdict for each recipient: null lets it pass. */
+/** One verdict for each recipient; null lets it pass. */
 export async function judge(deps: ScreeningDeps, inquiry: Inquiry, firstRule = 1): Promise<(Verdict | null)[]> {
   const verdicts = new Array<Verdict | null>(inquiry.phones.length).fill(null);
   for (const { rule, findings } of await findingsOf(deps, inquiry, firstRule)) {
@@ -261,7 +261,7 @@ export async function judge(deps: ScreeningDeps, inquiry: Inquiry, firstRule = 1
   return verdicts;
 }
 
-/** Whether the rules that count may find that less of a batch passes than `judge` has let pass. */
+/** Whether the rules that count may intercept recipients that `judge` has let pass. */
 export function mayCount(directory: Directory, tenancy: Tenancy, content: string): boolean {
   const signatureId = signatureIdOf(directory, tenancy, content);
   return (
@@ -277,8 +277,8 @@ const signatureIdOf = (directory: Directory, { account }: Tenancy, content: stri
 type Counted = Pick<Inquiry, 'content' | 'phones'> & { readonly verdicts: readonly (Verdict | null)[] };
 
 /**
- * Rules 14 and 15, which count: asked in the transaction that accepts batches of one subscription, about the numbers that would otherwise
- * pass. What they refuse is counted nowhere. Returns the verdicts of each batch, the same where nothing is counted.
+ * Rules 14 and 15, which count. They run in the transaction that accepts batches of one subscription, on the numbers that would otherwise
+ * pass. What they intercept is not counted. Returns the verdicts of each batch, unchanged if nothing is counted.
  */
 export async function judgeCounting(
   { sql, directory }: { sql: Sql; directory: Directory },
@@ -308,7 +308,7 @@ export async function judgeCounting(
 
   let room = rateLimit ? await takeRate(sql, account.id, subscription.id, rateLimit, passing.length, at) : passing.length;
   let from = 0;
-  // Usually one round: a number that a cap refuses leaves its place to one behind it.
+  // Usually one round: a number that a cap refuses leaves its place to a later one.
   while (room > 0 && from < passing.length) {
     const some = passing.slice(from, from + room);
     from += some.length;

@@ -1,9 +1,9 @@
 /**
- * Recomputes from the rows what must agree, and names every disagreement: balances and holds against the ledger and the messages,
+ * Checks from the rows that the tables agree, and names every disagreement: balances and holds against the ledger and the messages,
  * chunks against messages, final states against events. Reads one snapshot, so a running system may be audited.
  *
- * Days that were dropped are not asked for rows. What stands for them is checked instead: the totals frozen on their batches against
- * recipients and ledger, and opening entries, which hold nothing.
+ * The rows of dropped days are not expected. Their substitutes are checked instead: the totals frozen on their batches against recipients
+ * and ledger, and opening entries, which hold nothing.
  */
 import type { Db, Sql } from '../../db/db.ts';
 import { eventsGivenUpBefore } from '../config/settings.ts';
@@ -11,17 +11,17 @@ import { batchOf, batchOfChunk, chunkOf, indexInChunk, messageInBatch, messagesO
 
 export interface Disagreement {
   readonly check: string;
-  /** Which row or sum. */
+  /** The row or the sum that is wrong. */
   readonly subject: string;
   readonly expected: string;
   readonly found: string;
 }
 
-/** What is there to be checked. */
+/** The data that can be checked. */
 interface Kept {
   /** Days that have their partitions. */
   readonly days: readonly string[];
-  /** A message or reply of a day before this may be without its event. */
+  /** A message or reply of a day before this may have no event any more. */
   readonly eventsFrom: string;
 }
 
@@ -30,9 +30,9 @@ type Check = (sql: Sql, kept: Kept) => PromiseLike<Omit<Disagreement, 'check'>[]
 const mostShown = 100;
 
 /**
- * Events of a kind with their passages: each time they wait or were handed over has a number, 0 the first time and one more with each
- * replay. A number that comes twice is an event that was made or handed over twice; one that is missing, an event that was lost; and
- * what waits is the last of them.
+ * Events of a kind with their passages. A passage is one wait or one hand-over of an event; it has a number, 0 the first time and one more
+ * with each replay. A repeated number is an event that was made or handed over twice; a missing number is an event that was lost; and the
+ * waiting event has the highest number.
  */
 const owed = (sql: Sql, kind: 1 | 2 | 3) => sql`
   select account_id, id, string_agg(replay::text, ' ' order by replay, waits) as replays,
@@ -177,7 +177,7 @@ const checks: Record<string, Check> = {
 export async function audit(db: Db): Promise<Disagreement[]> {
   return db.transaction(async (sql) => {
     await sql`set transaction isolation level repeatable read, read only`;
-    // Before the snapshot is taken, which a lock does not do: what has partitions now keeps them until the end.
+    // Before the snapshot is taken, which a lock does not do: partitions that exist now stay until the end.
     await sql`lock table messages, segments, handovers in access share mode`;
     const partitions = await sql<{ day: string }[]>`
       select distinct to_date(right(c.relname, 8), 'YYYYMMDD') as day from pg_inherits i join pg_class c on c.oid = i.inhrelid

@@ -1,6 +1,6 @@
 /**
- * Every code a customer can meet, explained: what it means, why it comes, what to do. The page /codes/{code}, docs/codes.md, and the words
- * of MMS reports come from here. The vendors give the bare codes (their documents' tables); the rest is ours.
+ * Explains every code that a customer can meet: what it means, why it comes, what to do. The page /codes/{code}, docs/codes.md, and the
+ * words of MMS reports come from here. The vendors give the bare codes (their documents' tables); the rest is ours.
  */
 
 export type CodeKind = 'status' | 'carrier' | 'aim' | 'mms';
@@ -12,11 +12,11 @@ interface Words {
 }
 
 export interface CodeEntry {
-  /** As it is on the wire; `MA:*` stands for all that begin so. */
+  /** As it is on the wire; `MA:*` stands for all codes with this beginning. */
   readonly code: string;
-  /** A message's status of ours, one of a carrier's, or what a request is answered with in one of the dialects. */
+  /** Our status of a message, a carrier's status, or the answer to a request in one of the dialects. */
   readonly kind: CodeKind;
-  /** Of screening's statuses: the rule's number. */
+  /** For screening's statuses: the rule's number. */
   readonly rule: number | null;
   readonly zh: Words;
   readonly en: Words;
@@ -28,7 +28,7 @@ const words = ([meaning, cause, remedy]: readonly [string, string, string]): Wor
 const entries = (kind: CodeKind, rows: readonly Row[]): CodeEntry[] =>
   rows.map(([code, zh, en]) => ({ code, kind, rule: null, zh: words(zh), en: words(en) }));
 
-/** Of screening, by the number of the rule. */
+/** Screening's codes, by the number of the rule. */
 const intercepted: readonly (readonly [rule: number, ...Row])[] = [
   [
     1,
@@ -541,7 +541,7 @@ const mms: readonly Row[] = [
   ],
 ];
 
-/** In the order in which they are shown. */
+/** In display order. */
 export const codes: readonly CodeEntry[] = [
   ...intercepted.map(([rule, code, zh, en]): CodeEntry => ({ code, kind: 'status', rule, zh: words(zh), en: words(en) })),
   ...entries('status', statuses),
@@ -552,5 +552,5 @@ export const codes: readonly CodeEntry[] = [
 
 const byCode = new Map(codes.map((entry) => [entry.code, entry]));
 
-/** What is known of a code; families such as `MK:0012` by their first letters. Undefined for a carrier's code that nobody has explained. */
+/** The entry of a code; families such as `MK:0012` by their first letters. Undefined for a carrier's code without an explanation. */
 export const explain = (code: string): CodeEntry | undefined => byCode.get(code) ?? byCode.get(`${code.slice(0, code.indexOf(':') + 1)}*`);

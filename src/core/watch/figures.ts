@@ -1,10 +1,10 @@
 /**
- * What an operator watches of the whole installation, read from the tables: queues, events that wait, orphans, connections. The only
+ * The operator's figures of the whole installation, read from the tables: queues, waiting events, orphans, connections. The only
  * writer of `figures`.
  *
- * Reading them walks through tables that may be large, so it is done when somebody asks, by one node at a time, and its result is kept
- * in a row for all of them: however many nodes are asked however often, the tables are read once in ten seconds, and if that takes long,
- * less often. Which endpoints have a line of their own is bounded; the rest is added up.
+ * Reading them scans tables that may be large, so it is done on request, by one node at a time, and the result is stored in one row for
+ * all nodes: whatever the number of nodes and requests, the tables are read at most once in ten seconds, and less often if a reading takes
+ * long. The number of endpoints with their own lines is bounded; the others are added up.
  */
 import type { Db, Sql } from '../../db/db.ts';
 import { groupBy } from '../../std/group.ts';
@@ -53,26 +53,26 @@ export interface Figure {
 
 export interface Reading {
   readonly figures: readonly Figure[];
-  /** How old they are. */
+  /** Their age. */
   readonly ageSeconds: number;
 }
 
-/** The shortest time between two readings, and how much of its time a reading connection may be busy with them. */
+/** The shortest time between two readings, and the part of its time that a connection may spend on readings. */
 const everySeconds = 10;
 const restFactor = 20;
 const timeoutMs = 20_000;
-/** Endpoints with lines of their own, for each way an event may wait. */
+/** Endpoints with their own lines, for each way an event may wait. */
 const mostEndpoints = 200;
 
 const queueState = ['waiting', 'sending', 'planned'] as const;
-/** What becomes of events by their route: see outbox.ts. Those in a push under way wait to be pushed. */
+/** The state of events by their route: see outbox.ts. Events in a running push count as waiting for a push. */
 const ways: readonly { readonly routes: readonly number[]; readonly count: FigureName; readonly oldest?: FigureName }[] = [
   { routes: [1, 2], count: 'push_waiting_events', oldest: 'push_oldest_seconds' },
   { routes: [3], count: 'push_failed_events' },
   { routes: [0], count: 'pull_waiting_events', oldest: 'pull_oldest_seconds' },
 ];
 
-/** The latest figures, read anew if they are due and no other node is at it. */
+/** The latest figures; read again if they are due and no other node is reading them. */
 export async function readFigures(db: Db, at: Date): Promise<Reading> {
   const kept = await stored(db.sql);
   if (kept.isFresh) return kept;

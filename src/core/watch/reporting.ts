@@ -1,9 +1,9 @@
 /**
- * What became of things: read-only queries for the people who look, customers and operator alike. Writes nothing.
+ * Read-only queries for the people who look, customers and operator alike. Writes nothing.
  *
  * Every query on a customer's rows takes the account as an argument and names it in every level, and a range of days where a table is
- * partitioned by day. The exceptions are the operator's: whose batch a number is, the channels' queues, and orphaned reports, which
- * belong to nobody yet.
+ * partitioned by day. The exceptions are the operator's: the owner of a batch, the channels' queues, and orphaned reports, which have no
+ * owner yet.
  */
 import type { Sql } from '../../db/db.ts';
 import type { FrozenDay } from '../queue/batches.ts';
@@ -31,21 +31,21 @@ export interface BatchSummary {
   readonly templateId: bigint | null;
   readonly content: string;
   readonly ext: string;
-  /** Of a multimedia message; `content` is then its words. */
+  /** For a multimedia message; `content` then holds its words. */
   readonly package: StoredPackage | null;
-  /** Distinct numbers, intercepted ones included. */
+  /** Distinct numbers, including intercepted ones. */
   readonly recipients: number;
   readonly createdAt: Date;
-  /** When it was planned to be sent; null: at once. */
+  /** The planned sending time; null: at once. */
   readonly sendAt: Date | null;
   readonly cancelledAt: Date | null;
-  /** When its content and recipients went, past retention; its totals stay. Until then null. */
+  /** When its content and recipients were purged, past retention; null until then. Its totals stay. */
   readonly purgedAt: Date | null;
 }
 
 type MessageStatusName = 'queued' | 'in_review' | keyof typeof messageStatus;
 
-/** What a message without a row has for a status: it is in line, or waits for a person. */
+/** The status of a message without a row: it is in line, or waits for a person. */
 const queued = 0;
 const inReview = -1;
 type RowlessStatus = typeof queued | typeof inReview;
@@ -63,13 +63,13 @@ const statusNames: Readonly<Record<RowlessStatus | MessageStatus, MessageStatusN
 };
 
 export interface BatchDetail extends BatchSummary {
-  /** How many of its messages are in each state; they sum to `recipients`. */
+  /** The number of its messages in each state; the sum is `recipients`. */
   readonly totals: Readonly<Record<MessageStatusName, number>>;
-  /** What its messages have finally cost; messages that are not final count nothing yet. */
+  /** The final cost of its messages; messages that are not final do not count yet. */
   readonly costE4: bigint;
 }
 
-/** An account's batches that were accepted in these days, the latest day first, and in a day the newest first. */
+/** An account's batches that were accepted in these days: the latest day first, the newest first within a day. */
 export async function listBatches(
   sql: Sql,
   accountId: bigint,
@@ -89,7 +89,8 @@ export async function listBatches(
 }
 
 /**
- * One batch with its totals: of days past retention as they were frozen, else counted from the rows. What has no message row yet is queued.
+ * One batch with its totals: frozen ones for days past retention, otherwise counted from the rows. Recipients without a message row are
+ * queued.
  */
 export async function getBatch(sql: Sql, accountId: bigint, id: bigint): Promise<BatchDetail> {
   const [days] = await sql<[{ first: string; last: string }]>`
@@ -100,7 +101,7 @@ export async function getBatch(sql: Sql, accountId: bigint, id: bigint): Promise
     where account_id = ${accountId} and id ${messagesOfBatch(sql, id)}
       and day between ${days.first}::date and ${days.last}::date
     group by day, status`;
-  // Read last: a day is frozen before it goes, so what was not there to be counted is frozen here.
+  // Read last: a day is frozen before it is dropped, so days whose rows were already gone for the count are frozen here.
   const [batch] = await sql<(BatchSummary & { frozen: Readonly<Record<string, FrozenDay>> | null })[]>`
     select ${batchColumns(sql)}, frozen from batches where account_id = ${accountId} and id = ${id}`;
   const { recipients, frozen, ...summary } = found(batch, 'batch');
@@ -143,7 +144,7 @@ const countsOf = ([day, statuses]: readonly [string, FrozenDay]): Count[] =>
     costE4: BigInt(cost),
   }));
 
-/** Whose batch this is; for the operator, who finds batches and messages by number alone. */
+/** The account of a batch; for the operator, who finds batches and messages by id alone. */
 export async function accountOfBatch(sql: Sql, id: bigint): Promise<bigint> {
   const [batch] = await sql<{ accountId: bigint }[]>`select account_id as "accountId" from batches where id = ${id}`;
   return found(batch, 'batch or message').accountId;
@@ -165,13 +166,13 @@ export interface MessageSummary {
   readonly status: MessageStatusName;
   /** The final code, as the customer sees it; null while there is none. */
   readonly code: string | null;
-  /** The channel really used, or, while queued, the one it waits for; null if it was intercepted. */
+  /** The channel that was used or, while queued, the one it waits for; null if it was intercepted. */
   readonly channelId: bigint | null;
-  /** Billed. */
+  /** Billed segments. */
   readonly segments: number;
-  /** What was held for it. */
+  /** The amount that was held for it. */
   readonly priceE4: bigint;
-  /** What it finally cost; null while it is not final. */
+  /** The final cost; null while it is not final. */
   readonly costE4: bigint | null;
   readonly sentAt: Date | null;
   readonly finalAt: Date | null;
@@ -181,7 +182,7 @@ type MessageRow = Omit<MessageSummary, 'phone' | 'status'> & { phone: bigint; fo
 
 /**
  * An account's messages to one number, newest first: those with an outcome by their planned sending day, and those still waiting in
- * the account's unfinished chunks. A number that is not valid is found as the customer wrote it.
+ * the account's unfinished chunks. An invalid number is found as the customer wrote it.
  */
 export async function searchMessages(
   sql: Sql,
@@ -191,7 +192,7 @@ export async function searchMessages(
 ): Promise<Page<MessageSummary>> {
   const e164 = parseNumber(phone) ?? 0n;
   const below = belowId(page);
-  // One statement, so one snapshot: a message that is being sent at this moment is found in one of the two places.
+  // One statement, so one snapshot: a message that is being sent at this moment is in exactly one of the two places.
   const rows = await sql<MessageRow[]>`
     with found as (
       select m.id, m.day, m.subscription_id, m.form, m.status, m.code, m.channel_id, m.segments, m.price_e4, m.cost_e4, m.sent_at, m.final_at
@@ -238,7 +239,7 @@ interface Moment {
   readonly detail: string;
 }
 
-/** A segment of a message of several: the carrier's id of it, and what the carrier reported about it so far. */
+/** A segment of a message of several: the carrier's id for it, and the carrier's report so far. */
 interface Part {
   readonly number: number;
   readonly channelId: bigint;
@@ -248,16 +249,16 @@ interface Part {
 
 export interface MessageDetail extends MessageSummary {
   readonly batchId: bigint;
-  /** Of a message of one segment. */
+  /** Set for a message of one segment. */
   readonly carrierId: string | null;
   readonly parts: readonly Part[];
-  /** Which rule of screening and which entry of it fired; null unless it was intercepted. */
+  /** The rule of screening that fired, and its entry; null unless the message was intercepted. */
   readonly verdict: unknown;
   /** In order of time. */
   readonly timeline: readonly Moment[];
 }
 
-/** One message of an account, with everything known about it. There is none any more once its day is dropped. */
+/** One message of an account, with everything known about it. It is gone once its day is dropped. */
 export async function getMessage(sql: Sql, accountId: bigint, id: bigint): Promise<MessageDetail> {
   const batchId = batchIdOf(id);
   const at = indexOf(id);
@@ -280,7 +281,7 @@ export async function getMessage(sql: Sql, accountId: bigint, id: bigint): Promi
            final_at as "finalAt"
     from messages where account_id = ${accountId} and id = ${id} and day = ${day}::date`;
   if (!recorded) {
-    // Asked last: what is frozen now may have been dropped before we looked.
+    // Read last: days that are frozen now may have been dropped before our first query.
     const [gone] = await sql`select 1 from batches where account_id = ${accountId} and id = ${batchId} and frozen ? ${day}::text`;
     if (gone) found(undefined, 'message');
   }
@@ -306,7 +307,7 @@ export async function getMessage(sql: Sql, accountId: bigint, id: bigint): Promi
   return { ...message, batchId, carrierId, parts, verdict, timeline };
 }
 
-/** One time that a message's report waited, or was handed over. */
+/** One period in which a message's report waited, or one hand-over of it. */
 interface Passage {
   readonly replay: number;
   readonly dueAt: Date | null;
@@ -328,23 +329,23 @@ function momentOf({ replay, dueAt, pushId, handedAt }: Passage, finalAt: Date | 
 
 export interface Reply {
   readonly id: bigint;
-  /** Null: nobody's. */
+  /** Null: unassigned. */
   readonly subscriptionId: bigint | null;
   readonly channelId: bigint;
-  /** Empty where what the carrier gave was no number. */
+  /** Empty if the carrier's value was not a number. */
   readonly phone: string;
   /** The number the person wrote to. */
   readonly dest: string;
-  /** The same less the channel's access number. */
+  /** The same without the channel's access number. */
   readonly ext: string;
   readonly content: string;
-  /** Of the latest message to this phone from that number. */
+  /** The batch of the latest message to this phone from that number. */
   readonly batchId: bigint | null;
   readonly optOut: boolean;
   readonly receivedAt: Date;
 }
 
-/** The account of replies that no extension claims. */
+/** The account of replies that match no extension. */
 export const unassigned = 0n;
 
 /** An account's replies, newest first; those of `unassigned` are the operator's. */
@@ -377,19 +378,19 @@ export interface PushAttempt {
   readonly kind: EventKindName;
   /** Empty if the process was lost and the URL with it. */
   readonly url: string;
-  /** How many it carried. */
+  /** The number of events it carried. */
   readonly events: number;
-  /** Of one that carried one. */
+  /** Set if it carried one event. */
   readonly eventId: bigint | null;
   readonly state: 'done' | 'failed';
   readonly startedAt: Date;
   readonly finishedAt: Date | null;
   readonly httpStatus: number | null;
-  /** The beginning of what the customer's server said, or why it said nothing. */
+  /** The beginning of the answer of the customer's server, or the reason why there is none. */
   readonly answer: string | null;
 }
 
-/** Every try to push to an account, newest first. */
+/** All push attempts of an account, newest first. */
 export async function listPushes(
   sql: Sql,
   accountId: bigint,
@@ -415,9 +416,9 @@ export async function listPushes(
 
 export interface LedgerEntry {
   readonly kind: 'top_up' | 'hold' | 'release' | 'settle' | 'opening';
-  /** Null for a top-up, and for what stands for many batches. */
+  /** Null for a top-up, and for an entry that stands for many batches. */
   readonly batchId: bigint | null;
-  /** How it moved the balance, and what is held. */
+  /** The change of the balance and of the held amount. */
   readonly amountE4: bigint;
   readonly heldE4: bigint;
   readonly note: string | null;
@@ -465,7 +466,7 @@ export async function listOrphans(sql: Sql, page: PageRequest): Promise<Page<Orp
   return pageOf(rows, page, ({ channelId, carrierId, code }) => [channelId, carrierId, code]);
 }
 
-/** What a channel is doing. */
+/** The state of a channel. */
 export interface ChannelActivity {
   readonly connections: readonly {
     readonly connection: number;
@@ -475,12 +476,12 @@ export interface ChannelActivity {
     readonly reason: string;
     readonly since: Date;
   }[];
-  /** Chunks and messages that wait or are being sent; a message leaves the count with its chunk. */
+  /** Chunks and messages that wait or are being sent; a message counts until its chunk is finished. */
   readonly queuedChunks: bigint;
   readonly queuedMessages: bigint;
 }
 
-/** The connections of these channels and what waits in front of each channel. */
+/** The connections of these channels and the queue of each channel. */
 export async function channelActivity(sql: Sql, channelIds: readonly bigint[]): Promise<ReadonlyMap<bigint, ChannelActivity>> {
   const leases = await sql<(ChannelActivity['connections'][number] & { channelId: bigint })[]>`
     select channel_id as "channelId", connection::int, case when until > now() then node end as node,

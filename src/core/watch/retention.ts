@@ -1,17 +1,17 @@
 /**
- * What is kept, and for how long. The big tables have a partition for each day: made a month ahead, so that no midnight finds the house
- * without a floor and what is planned can be cancelled; given statistics early, so that the first thousand messages of a day are not
- * planned for an empty table; and dropped when they are past retention. What belongs to them and has no partitions goes after them,
- * in bounded sets (docs/adr/0010-old-days-go.md).
+ * Retention: what is kept, and for how long. The big tables have a partition for each day. Partitions are made a month ahead, so that they
+ * exist at midnight and planned batches can be cancelled. They get statistics early, so that the first thousand messages of a day are not
+ * planned for an empty table. They are dropped when they are past retention. Related rows in tables without partitions are deleted after
+ * them, in bounded sets (docs/adr/0010-old-days-go.md).
  *
- * A day goes in steps, each committed by itself, so that a process may be killed between any two and another may go on, or do the same at
- * the same time:
+ * A day goes in steps, each with its own commit, so that a process may be killed between any two steps, and another process may continue,
+ * or do the same steps concurrently:
  *
- * 1. it is *ended*: nothing of it is queued, waits for a report, or is owed to a customer who may still come for it;
+ * 1. it is *ended*: nothing of it is queued, waits for a report, or is owed to a customer who may still fetch it;
  * 2. its totals are *frozen* on its batches; from then on they are read there and not counted;
- * 3. its partitions are *detached*, all three in one transaction, which needs a lock of an instant that hot queries must not wait for;
- * 4. the detached tables are *dropped*, which is nobody's business any more;
- * 5. batches of which no day is left are *purged*: chunks, content, late reports, media that nothing else names;
+ * 3. its partitions are *detached*, all three in one transaction, which needs a brief lock that hot queries must not wait for;
+ * 4. the detached tables are *dropped*, which disturbs nobody;
+ * 5. batches that have no day left are *purged*: chunks, content, late reports, media that nothing else names;
  * 6. long after, they are *forgotten*, and their entries in the ledger become opening entries.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -32,34 +32,34 @@ import { setEventsGivenUpBefore } from '../config/settings.ts';
 
 /**
  * Every message and segment is updated once, when it is reported. A page filled to 45 % keeps room for the second version of each of its
- * rows, so the update stays on the page and touches no index; at 80 % two thirds of them did not (measured).
+ * rows, so the update stays on the page and touches no index; at 80 % two thirds of the updates did not stay (measured).
  */
 const tables = { messages: 45, segments: 45, handovers: 100 } as const;
 /** A batch may be planned for 30 days ahead, and is recorded under that day when it is cancelled. */
 const daysAhead = 32;
-/** A message is found by its planned day; one from just before midnight, or sent late, still needs its day. */
+/** A message is found by its planned day; a message from just before midnight, or sent late, still needs that day. */
 const daysBack = 1;
 
-/** Rows of today after which statistics are taken anew. */
+/** Number of rows of today after which statistics are taken again. */
 const analyzeAt = [1000, 10_000, 100_000];
 
 /**
- * Detaching needs the parent table for itself. While it waits for that, everything that comes later waits behind it, so it gives up soon and
- * tries again later; a long query, a backup say, is never waited for.
+ * Detaching needs the parent table for itself. While it waits for that, all later queries wait behind it, so it gives up soon and tries
+ * again later; it never waits for a long query such as a backup.
  */
 const detachWithinMs = 100;
 const detachTries = 5;
 const detachPauseMs = 1000;
 
-/** Rows of one transaction. */
+/** Rows in one transaction. */
 const portion = { messages: 10_000, events: 5000, batches: 200, rows: 1000 } as const;
 
 export type KeepFor = Pick<PlatformSettings, 'retentionDays' | 'waitingDays' | 'batchDays'>;
 
-/** What became of the days past retention. */
+/** What happened to the days past retention. */
 export interface Dropped {
   readonly dropped: readonly string[];
-  /** Why a day is still there: something of it is unfinished, is awaited by a customer, or its tables were in use just now. */
+  /** Why a day is still there: something of it is unfinished, a customer may still fetch it, or its tables were in use just now. */
   readonly kept: ReadonlyMap<string, 'unfinished' | 'awaited' | 'in use'>;
 }
 
@@ -70,9 +70,9 @@ export interface Retention {
   oldestDay(): Promise<string>;
   /** Takes statistics of today's partitions when they have grown tenfold. */
   analyzeToday(): Promise<void>;
-  /** Drops every day past retention that has ended. Safe on several nodes at once; may be killed, and stops early when told to. */
+  /** Drops every day past retention that has ended. Safe on several nodes at once; may be killed, and stops early when asked to. */
   dropDays(keepFor: KeepFor, isStopping: () => boolean): Promise<Dropped>;
-  /** Deletes what dropped days have left behind, in bounded transactions, likewise. Returns how many batches, replies, … there were. */
+  /** Deletes what dropped days have left behind, in bounded transactions; equally safe. Returns how many batches, replies, … there were. */
   purge(keepFor: KeepFor, isStopping: () => boolean): Promise<number>;
 }
 
@@ -88,19 +88,19 @@ export function createRetention({ db, dialects, clock }: { db: Db; dialects: Dia
     return new Set(present.map(({ name }) => name));
   }
 
-  /** Days of which any partition is there, oldest first. */
+  /** Days that still have any partition, oldest first. */
   async function daysPresent(): Promise<string[]> {
     const days = [...(await partitions(db.sql))].map((name) => name.slice(-8).replace(/(....)(..)(..)/, '$1-$2-$3'));
     return [...new Set(days)].sort();
   }
 
-  /** Writes the day's totals on its batches. Reads the whole day even if it was done before, but then writes nothing. */
+  /** Writes the day's totals on its batches. Reads the whole day even if this was done before, but then writes nothing. */
   async function freeze(day: string, isStopping: () => boolean): Promise<boolean> {
     for (let from: bigint | null = 0n; from !== null; ) {
       if (isStopping()) return false;
       const start: bigint = from;
       from = await db.transaction(async (sql) => {
-        await sql`select pg_advisory_xact_lock(${batchesLock(sql)})`; // two that froze the same batches in another order would lock each other out
+        await sql`select pg_advisory_xact_lock(${batchesLock(sql)})`; // two that freeze the same batches in different orders would deadlock
         return freezeDay(sql, day, start, portion.messages, clock());
       });
     }
@@ -108,7 +108,7 @@ export function createRetention({ db, dialects, clock }: { db: Db; dialects: Dia
   }
 
   /**
-   * Takes the day's partitions from their tables. `detach … concurrently` would need no lock to speak of, but can be neither part of a
+   * Takes the day's partitions from their tables. `detach … concurrently` would hardly need a lock, but can be neither part of a
    * transaction nor sharded, and a kill leaves it half done.
    */
   async function detach(day: string, isStopping: () => boolean): Promise<'detached' | 'awaited' | 'in use'> {
@@ -131,7 +131,7 @@ export function createRetention({ db, dialects, clock }: { db: Db; dialects: Dia
     }
   }
 
-  /** Drops what was detached, by us or by a process that was killed before it came to this. */
+  /** Drops detached tables, also those that a killed process has left behind. */
   async function dropDetached(before: string): Promise<void> {
     const left = await db.sql<{ name: string }[]>`
       select relname as name from pg_class
@@ -140,10 +140,10 @@ export function createRetention({ db, dialects, clock }: { db: Db; dialects: Dia
     for (const { name } of left) await db.sql.unsafe(`drop table if exists ${name}`);
   }
 
-  /** Frees a day of events that nobody comes for, freezes and detaches it; or says what stands in the way. */
+  /** Removes the day's events that nobody fetches, then freezes and detaches the day; or returns the reason why it cannot. */
   async function retire(day: string, isAwaited: boolean, isGivenUp: boolean, isStopping: () => boolean) {
     if (isAwaited && !isGivenUp) return 'awaited';
-    // One look over a whole day that nobody has read for months may take its time.
+    // One look over a whole day that has not been read for months may take long.
     const isUnfinished = await db.transaction(async (sql) => {
       await sql.unsafe('set local statement_timeout = 600000');
       // In this order: what leaves the queue in between has its messages by then.
@@ -156,7 +156,7 @@ export function createRetention({ db, dialects, clock }: { db: Db; dialects: Dia
     return isStopping() ? 'stopped' : detach(day, isStopping);
   }
 
-  /** One portion of batches of which no day is left. Only one process at a time: see `purgeUnusedMedia`. */
+  /** One portion of batches that have no day left. Only one process at a time: see `purgeUnusedMedia`. */
   const purgeSome = (present: readonly string[]): Promise<number> =>
     db.transaction(async (sql) => {
       if (!(await purgesAlone(sql))) return 0;
@@ -171,7 +171,7 @@ export function createRetention({ db, dialects, clock }: { db: Db; dialects: Dia
       return found.length;
     });
 
-  /** One portion of batches that have been purged long ago, with their entries in the ledger: the two are checked against each other. */
+  /** One portion of batches purged long ago, with their entries in the ledger: the audit checks the two against each other. */
   const forgetSome = (before: string): Promise<number> =>
     db.transaction(async (sql) => {
       if (!(await purgesAlone(sql))) return 0;
@@ -238,7 +238,7 @@ export function createRetention({ db, dialects, clock }: { db: Db; dialects: Dia
         if (result === 'stopped') break;
         if (result === 'detached') dropped.push(day);
         else kept.set(day, result);
-        if (result === 'in use') break; // whoever reads one day has a lock on the table of all
+        if (result === 'in use') break; // a reader of one day has a lock on the parent table of all days
       }
       await dropDetached(before);
       return { dropped, kept };
@@ -266,10 +266,10 @@ export function createRetention({ db, dialects, clock }: { db: Db; dialects: Dia
   };
 }
 
-/** Held by whoever freezes, purges or forgets batches. */
+/** Held while batches are frozen, purged or forgotten. */
 const batchesLock = (sql: Sql) => sql`hashtext('hongyan old batches')`;
 
-/** Whether nobody else works on old batches now; then nobody will until this transaction ends. */
+/** Whether no other process works on old batches now; if so, none will until this transaction ends. */
 async function purgesAlone(sql: Sql): Promise<boolean> {
   const [row] = await sql<[{ alone: boolean }]>`select pg_try_advisory_xact_lock(${batchesLock(sql)}) as alone`;
   return row.alone;
