@@ -1,6 +1,6 @@
 /**
- * The audit of a run that is over: what customers were told against what they were handed, what phones got and what was charged, and all
- * of that against the platform's rows. Pure: facts in, violations out.
+ * The audit of a finished run. It compares the answers that customers got with the events handed over to them, the messages on phones and
+ * the charges, and all of these with the platform's rows. Pure: facts in, violations out.
  */
 import type { ReplyRow, ReportRow } from '../kit/customers.ts';
 import { groupBy } from '../../src/std/group.ts';

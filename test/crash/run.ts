@@ -1,6 +1,6 @@
 /**
- * One crash run: customers submit, pull and take pushes while processes are killed at random; then everything is left in peace until it
- * has settled, and is audited.
+ * One crash run: customers submit, pull and take pushes while processes are killed at random. Then the run waits until the platform has
+ * settled, and audits it.
  */
 import fs from 'node:fs';
 import os from 'node:os';

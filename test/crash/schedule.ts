@@ -1,4 +1,4 @@
-/** What will be done to the platform and its surroundings, and when: all of it from the seed. */
+/** The faults of a run and their times, all derived from the seed. */
 import type { Random } from './random.ts';
 
 /** Everything that can befall: what happens, for how long (ms, from–to), and how often compared with the others. */
