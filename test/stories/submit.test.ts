@@ -1,6 +1,6 @@
 /**
- * Submits that are concurrent, unpaid, repeated, or have a commit of unknown outcome, and pulls of the same kind: the answer always agrees
- * with the stored rows.
+ * Submits that are concurrent, repeated, not covered by the balance, or whose commit has an unknown outcome, and pulls of the same kind:
+ * the answer always agrees with the stored rows.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
