@@ -1,6 +1,6 @@
 /**
- * The demo data that the README promises: accounts, products, subscriptions with known credentials, templates and lists. Seeded once;
- * what somebody changes afterwards stays changed.
+ * The demo data that the README promises: accounts, products, subscriptions with known credentials, templates and lists. It is seeded
+ * once; later changes by a user stay.
  */
 import { createAccount, createSubscription, payIn } from '../src/core/catalogue/accounts.ts';
 import { addNumbers, ensureBlocklist } from '../src/core/catalogue/blocklists.ts';
@@ -21,7 +21,7 @@ import { brokenPoolId, cappedSignature, listedNumbers, listedWords, mmsProductOf
 const operatorToken = 'sandbox-operator-token';
 const password = 'demo-aim-password';
 
-/** A channel to a simulated carrier, which knows each by a login of its own: what is owed to one must not go out over another. */
+/** A channel to a simulated carrier. Each channel has its own login, so that reports owed to one do not go out over another. */
 interface DemoChannel {
   readonly channelId: bigint;
   readonly name: string;
@@ -41,7 +41,7 @@ export interface DemoCarrier {
   readonly options: Readonly<Record<string, unknown>>;
   /** Settings of its channels, beside address and login. */
   readonly settings: ChannelSettings;
-  /** The first is the one that messages like any other go by. */
+  /** The first one carries ordinary messages. */
   readonly channels: readonly [DemoChannel, ...DemoChannel[]];
 }
 
@@ -58,7 +58,7 @@ export const accountOf = ({ spId, secret, accessNumber }: DemoChannel): Simulato
   accessNumbers: [accessNumber],
 });
 
-/** Of the pool from which hardly a number gets a channel. */
+/** The channels of a pool in which hardly any number gets a channel. */
 const brokenChannels: readonly DemoChannel[] = [
   {
     channelId: 4n,
@@ -170,7 +170,7 @@ export async function seed(management: Management, carriers: readonly RunningCar
   const { db, directory } = management;
   const [seeded] = await db.sql`select 1 from accounts limit 1`;
   if (!seeded) await change(management, (sql) => seedAll(sql, management, carriers));
-  // Apart, so that a sandbox of before there was MMS, or magic for every rule, gets it too.
+  // Seeded separately, so that a sandbox older than MMS, or than the magic for every rule, gets it too.
   if (!directory.product(products.mmsEstate)) await change(management, (sql) => seedMms(sql, management, carriers));
   if (!directory.pool(brokenPoolId)) await change(management, (sql) => seedMagic(sql, management, carriers));
   for (const carrier of carriers)
@@ -273,7 +273,7 @@ async function seedAll(sql: Sql, management: Management, carriers: readonly Runn
   }
 }
 
-/** What it takes to meet every status of screening; see magic.ts. */
+/** The data needed to meet every status of screening; see magic.ts. */
 async function seedMagic(sql: Sql, management: Management, carriers: readonly RunningCarrier[]): Promise<void> {
   const { box } = management;
   const at = new Date();
@@ -299,7 +299,7 @@ async function seedMagic(sql: Sql, management: Management, carriers: readonly Ru
     });
     await payIn(sql, spId, { amountE4: 1_000_000_000n, note: 'sandbox', at, idempotencyKey: 'sandbox' });
   }
-  // An account of its own: the balances of account demo are to be those of its two products.
+  // A separate account, so that the balances of account demo are those of its two products only.
   await createAccount(sql, box, { id: accounts.rules, name: 'rules', apiId: 'mms-rules', apiKey: 'demo-mms-key' });
   await createSignature(sql, { accountId: accounts.rules, name: signature, registrations: { mobile: 'registered' } });
   for (const { id, name, product, subscription } of policiesOf('mms')) {

@@ -1,4 +1,4 @@
-/** `/sandbox/v1/faults`, against a sandbox: what it accepts, what it says about what it does not, and that carriers then behave so. */
+/** `/sandbox/v1/faults` of a sandbox: the values it accepts, its messages about those it refuses, and the effect on the carriers. */
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -21,7 +21,7 @@ async function faults(body?: string, contentType = 'application/json') {
 }
 const put = (value: unknown) => faults(JSON.stringify(value));
 
-/** What becomes of one message, as its customer pulls it. */
+/** The final status of one message, as its customer pulls it. */
 async function statusOf(phone: string): Promise<string> {
   const password = 'e9fc3f64a01b954d0cfc5cb6fa554e0e';
   const form = { sp_id: '500001', password, template_id: '101', content: '【鸿雁】试一试 $url$', mobiles: JSON.stringify([phone]) };

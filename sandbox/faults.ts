@@ -1,6 +1,6 @@
 /**
- * Faults of the simulated carriers on demand: `/sandbox/v1/faults`. What they are and what they do is in simulators/faults.ts and
- * docs/sandbox.md; here they are read from JSON and handed to the simulators of a protocol, or of all.
+ * Sets faults of the simulated carriers on demand: `/sandbox/v1/faults`. simulators/faults.ts and docs/sandbox.md describe the faults.
+ * This file reads them from JSON and passes them to the simulators of one protocol, or of all.
  */
 import type { FastifyInstance } from 'fastify';
 import { type Faults, type FaultyKind, readFaults } from '../simulators/faults.ts';
@@ -11,7 +11,7 @@ export interface FaultySimulator {
   readonly simulator: { faults: Faults };
 }
 
-/** `kinds`: all that there are; each is a key of the JSON, beside `all`. */
+/** `kinds`: all channel kinds; each is a key of the JSON, beside `all`. */
 export function createFaultsPart(kinds: readonly FaultyKind[], simulators: readonly FaultySimulator[]): HttpPart {
   const scopes = ['all', ...kinds.map(({ name }) => name)];
   /** As it was put. */

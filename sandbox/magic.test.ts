@@ -1,6 +1,6 @@
 /**
- * The magic of the sandbox does what its table says: every row is sent through the HTTP API of a sandbox, in both dialects, and ends as
- * promised; and the READMEs show that table.
+ * The magic numbers of the sandbox do what their table says: every row is sent through the HTTP API of a sandbox, in both dialects, and
+ * ends as promised. The READMEs show the same table.
  */
 import fs from 'node:fs';
 import path from 'node:path';
@@ -57,7 +57,7 @@ const pulled = new Map<string, string>();
 
 const aimClient = (spId: bigint): Client => clientOf(sandbox, { spId: String(spId), password: 'demo-aim-password', templateId: 101 });
 
-/** Sends what a trial says to these numbers, and returns the batch. */
+/** Sends the message of a trial to these numbers, and returns the batch. */
 async function send(dialect: Dialect, numbers: readonly string[], { policy, signature = '鸿雁', word = '' }: Trial, sendTime = '') {
   if (dialect === 'aim') {
     const content = `${signature === null ? '' : `【${signature}】`}您好${word} $url$`;
@@ -81,7 +81,7 @@ async function send(dialect: Dialect, numbers: readonly string[], { policy, sign
   return String(batch);
 }
 
-/** What the customer is told about a message, waiting for it. */
+/** Waits for the status of a message that the customer gets. */
 async function statusOf(dialect: Dialect, batch: string, number: string, { policy }: Trial): Promise<string> {
   let status: string | undefined;
   await until(`${number} of ${batch} is reported`, async () => {
@@ -99,7 +99,7 @@ async function statusOf(dialect: Dialect, batch: string, number: string, { polic
 
 const tomorrow = (): string => new Date(Date.now() + (8 + 24) * 3600_000).toISOString().slice(0, 19).replace('T', ' ');
 
-/** Does what a row of the table says; `decision` is an operator's about what is in review. */
+/** Does what a row of the table says; `decision` is the operator's decision about a batch in review. */
 async function tryOut(dialect: Dialect, trial: Trial, decision: 'approve' | 'reject'): Promise<string> {
   const { to = plainNumber, second, ending, faults } = trial;
   if (faults !== undefined) await putFaults(faults);

@@ -1,9 +1,10 @@
 /**
- * Magic: what to send, in the sandbox, to see each status that a client may meet. The one table of it: demo-data.ts seeds from it what it
- * takes, magic.test.ts sends every row through the API, and the tables of the READMEs and a column of docs/codes.md are made from it.
+ * Magic numbers and texts: what to send in the sandbox to see each status that a client may meet. This table is the only source:
+ * demo-data.ts seeds the data it needs, magic.test.ts sends every row through the API, and the tables of the READMEs and a column of
+ * docs/codes.md are generated from it.
  *
- * The platform knows nothing of this. What a carrier says about a number is simulated (simulators/fates.ts); every status of
- * screening comes from its own rule, by the policy that is seeded here: numbers on lists, words on word lists, a signature with a cap, and
+ * The platform knows nothing of this. What a carrier says about a number is simulated (simulators/fates.ts). Every status of screening
+ * comes from its own rule, through the policy seeded here: numbers on lists, words on word lists, a signature with a cap, and
  * subscriptions whose policy would stop everything else.
  */
 import type { FateDigits } from '../simulators/fates.ts';
@@ -21,7 +22,7 @@ export type Dialect = 'aim' | 'mms';
 interface Outcome extends Words {
   /** As AIM reports it. */
   readonly status: string;
-  /** As MMS does, if that is not the same (or `DELIVERED` for `DELIVRD`). */
+  /** As MMS reports it, if that differs (beyond `DELIVERED` for `DELIVRD`). */
   readonly mms?: string;
   /** What the person answers. */
   readonly reply?: string;
@@ -64,7 +65,7 @@ export const outcomes = Object.entries(outcomesByDigits).map(([digits, outcome])
 
 // ── what policy says ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/** A number of China Mobile that is nothing special. */
+/** An ordinary number of China Mobile. */
 export const plainNumber = '13700000000';
 
 /** On the platform's list of empty numbers, and on one list each of the products, subscriptions and the signature of account demo. */
@@ -93,10 +94,10 @@ interface Policy {
 /** From midnight to midnight: no time of day is within. */
 const never = { from: '00:00', to: '00:00' };
 
-/** Of which one channel serves China Unicom in 西藏 alone, and the other, for China Telecom, is out of order. */
+/** This pool has one channel that serves only China Unicom in 西藏, and one for China Telecom that is out of order. */
 export const brokenPoolId = 3n;
 
-/** Of a product and a subscription each. The number is that of the rule; 40 is rule 4 as well, and 20 is none. */
+/** Each has a product and a subscription. The number is the number of the rule; 40 is rule 4 as well, and 20 is none. */
 const policiesById = {
   3: { name: '签名须在运营商报备', product: { strictSignatures: true } },
   4: { name: '时段外拦截', subscription: { sendingWindow: { ...never, mode: 'intercept' } } },
@@ -111,7 +112,7 @@ const policiesById = {
 } as const satisfies Readonly<Record<number, Policy>>;
 type PolicyId = keyof typeof policiesById;
 
-/** What somebody sends, as far as it is not a message like any other; and what an operator does then. */
+/** How the message differs from an ordinary one, and what an operator does afterwards. */
 export interface Trial {
   /** Default: a plain number. */
   readonly to?: string;
@@ -120,9 +121,9 @@ export interface Trial {
   /** Is in the text. */
   readonly word?: string;
   readonly policy?: PolicyId;
-  /** The number comes behind another one, or has had the same message before. */
+  /** The number follows another one in the request, or has had the same message before. */
   readonly second?: 'number' | 'time';
-  /** Put before, and taken away afterwards. */
+  /** Set before the message, and removed afterwards. */
   readonly faults?: string;
   /** A batch in review is rejected; one that is planned for later is cancelled. */
   readonly ending?: 'rejected' | 'cancelled';
@@ -143,7 +144,7 @@ const both = (status: string, trial: Trial): MagicRow => ({ status, aim: trial, 
 export const magicRows: readonly MagicRow[] = [
   // An MMS to this number alone is refused with the request.
   { status: 'WL:CWHM', aim: { to: '12000000000' }, mms: { to: '12000000000', second: 'number' } },
-  // Of an MMS the signature is a parameter of its own, and one that is not registered is refused with the request.
+  // The signature of an MMS is a parameter of its own; if it is not registered, the request is refused.
   { status: 'WL:MQM', aim: { signature: null }, mms: null },
   { status: 'WL:QWBB', aim: { signature: '未报备' }, mms: { policy: 3, to: '13000000000' } },
   both('WL:TCLJ', { policy: 4 }),
@@ -163,12 +164,12 @@ export const magicRows: readonly MagicRow[] = [
   both('WL:CGMT', { policy: 17, to: plainNumber }),
   both('WL:CDQC', { policy: 17, to: '13000000000' }),
   both('WL:CNH', { policy: 17, to: '13300000000' }),
-  // An MMS is given up by default, when it is in doubt.
+  // By default, an MMS in doubt is given up.
   { status: 'UNKNOWN', aim: { policy: 20, faults: connectionsBreak }, mms: { faults: connectionsBreak } },
   { status: 'CANCELED', aim: null, mms: { ending: 'cancelled' } },
 ];
 
-/** The `sp_id` of account demo, or the product of account rules, that has a policy; the same for a message like any other. */
+/** The `sp_id` of account demo, or the product of account rules, that has a policy; the same for an ordinary message. */
 export const spIdOf = (policy: PolicyId | undefined): bigint => (policy === undefined ? 500_001n : 500_100n + BigInt(policy));
 export const mmsProductOf = (policy: PolicyId | undefined): bigint => (policy === undefined ? 1018n : 1100n + BigInt(policy));
 
@@ -197,7 +198,7 @@ const parts: Readonly<Record<Language, Readonly<Record<keyof Omit<Trial, 'policy
   },
 };
 
-/** How to bring a status about, in half a sentence; null where the dialect cannot have it. */
+/** How to cause a status, in half a sentence; null if the dialect cannot have it. */
 function inWords(row: MagicRow, dialect: Dialect, language: Language): string | null {
   const trial = row[dialect];
   if (!trial) return null;
@@ -243,7 +244,7 @@ export const magicTable = (language: Language): string =>
     ]),
   );
 
-/** How to meet a code that explains itself in docs/codes.md, there `MK:*` for all that begin so; empty if the sandbox has no magic for it. */
+/** How to meet a code of docs/codes.md, where `MK:*` stands for all codes that begin so. Empty if the sandbox has no magic for it. */
 export function magicOf(wanted: string, language: Language): string {
   const row = magicRows.find(({ status }) => status === wanted);
   if (row) {

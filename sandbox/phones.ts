@@ -1,6 +1,6 @@
 /**
- * What the phones of the sandbox have received, and the API over it: `/sandbox/v1`. In memory, bounded; a test asks what a phone shows
- * and waits for it, or answers in the place of its owner.
+ * The messages that the phones of the sandbox have received, and the API over them: `/sandbox/v1`. They are kept in memory, bounded. A
+ * test asks what a phone shows and waits for it, or answers in place of its owner.
  */
 import type { FastifyInstance } from 'fastify';
 import type { PersonalMessage, PhoneMms, PhoneText } from '../simulators/simulator.ts';
@@ -18,7 +18,7 @@ const mostKept = 10_000;
 const mostReturned = 1000;
 const longestWaitSeconds = 60;
 const longestReply = 1000;
-/** Media of the packages received lately, to be looked at. */
+/** Media of the packages received lately. */
 const mostMediaBytes = 64 << 20;
 
 interface Shown {

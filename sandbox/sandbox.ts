@@ -16,7 +16,7 @@ import { createPhones } from './phones.ts';
 
 export interface SandboxOptions {
   readonly dataDir: string;
-  /** Instead of the embedded server. */
+  /** A database to use instead of the embedded server. */
   readonly databaseUrl?: string | undefined;
   readonly secretKeys?: string | undefined;
   readonly port: number;
@@ -29,7 +29,7 @@ export interface SandboxOptions {
   /** Of the listener. */
   readonly limits?: AppOptions['server']['limits'];
   readonly log: Log;
-  /** How long a simulated carrier takes to report, and 30 times that when it is slow; tests are in a hurry. */
+  /** How long a simulated carrier takes to report; a slow one takes 30 times as long. Tests set it low. */
   readonly reportDelayMs?: number;
   /** Of the application, for an installation that was stopped in the middle of its work, or of another day; all roles if left out. */
   readonly roles?: AppOptions['roles'];
@@ -63,7 +63,7 @@ export async function startSandbox(options: SandboxOptions): Promise<Sandbox> {
       postgres = await startEmbeddedPostgres({ dataDir: path.join(dataDir, 'postgres'), log: (message) => log.info(message) });
       databaseUrl = postgres.url('postgres');
     }
-    // Links are made of the port, so it must be known before the listener opens.
+    // Links contain the port, so it must be known before the listener opens.
     const port = options.port === 0 ? await freePort() : options.port;
     const linkBase = options.linkBase ?? `http://127.0.0.1:${port}/m`;
     const phones = createPhones({

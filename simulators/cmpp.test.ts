@@ -1,4 +1,4 @@
-/** Faults of the simulated gateway, as a client sees them that is nothing but a socket; and as the platform's own connection does. */
+/** Faults of the simulated gateway, as a plain socket client sees them, and as the platform's own connection does. */
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import { connect as connectTcp } from 'node:net';
@@ -50,7 +50,7 @@ async function simulate(faults: Faults = {}, options: Partial<IsmgOptions> = {})
   return Object.assign(ismg, { phones });
 }
 
-/** A client that is nothing but a socket. What it hears is kept in order. */
+/** A plain socket client. It keeps everything it receives, in order. */
 async function dial(port: number) {
   const socket = connectTcp(port, '127.0.0.1').setNoDelay(true);
   /** `0` or another result of the nth submit; report ids. */
@@ -116,7 +116,7 @@ async function dial(port: number) {
     ids,
     reports,
     heard,
-    /** Submits numbered from 1, or from where it is told, in one write. */
+    /** Sends submits in one write, numbered from 1 or from the given number. */
     submit(count: number, first = 1) {
       socket.write(Buffer.concat(Array.from({ length: count }, (_, i) => submitOf(first + i))));
     },
@@ -149,7 +149,7 @@ describe('shares', () => {
     expect(first).toMatch(/^[.8]+$/);
     expect(await run(faults)).toBe(first);
     expect(await run({ ...faults, seed: 8 })).not.toBe(first);
-    // One fault more does not shift the others.
+    // An additional fault does not shift the others.
     expect((await run({ ...faults, rejectShare: 0.2, rejectCode: 9 })).replaceAll('9', '.')).toBe(first);
   });
 
@@ -253,7 +253,7 @@ describe('connections', () => {
     const next = await dial(ismg.port);
     await until(() => next.state.status === 0);
     next.submit(1, 2);
-    await until(() => next.reports.length === 2); // its own, and what the silent one was owed
+    await until(() => next.reports.length === 2); // its own, and those owed to the silent one
     await pause(100);
     expect(client.state).toMatchObject({ end: '', alive: 0 });
     expect(client.results.size).toBe(0);

@@ -22,7 +22,7 @@ import { createGateway, type GatewayOptions, type GatewayProtocol, type GatewayS
 import type { SimulatorKind } from './simulator.ts';
 
 export interface IsmgOptions extends GatewayOptions {
-  /** The newest version it speaks; whoever asks for a newer one is told. Default 3. */
+  /** The newest version it speaks; a login with a newer version is told so. Default 3. */
   readonly maxVersion?: CmppVersion;
 }
 
@@ -51,7 +51,7 @@ const firstGateway = 1001;
 const gateways = 1000;
 
 function createProtocol(maxVersion: CmppVersion): GatewayProtocol<CmppVersion, CmppSubmit> {
-  // Msg_Ids are made of the time; it is put into words once a tick.
+  // Msg_Ids contain the time, which is formatted once a tick.
   // Starting anywhere, also with the gateway, a restart within a second hardly repeats an id.
   let idSequence = Math.floor(Math.random() * 0x10000);
   let gateway = firstGateway + Math.floor(Math.random() * gateways);
@@ -170,7 +170,7 @@ function createProtocol(maxVersion: CmppVersion): GatewayProtocol<CmppVersion, C
     nextId() {
       idSequence = (idSequence + 1) & 0xffff;
       if (idSequence === 0) {
-        // One gateway has 65,536 ids a second, which a benchmark can use up.
+        // A gateway code has 65,536 ids a second, which a benchmark can use up.
         gateway = firstGateway + ((gateway - firstGateway + 1) % gateways);
         readClock(new Date());
       }

@@ -1,9 +1,9 @@
 /**
- * The fate of a message at a simulated carrier: the last four digits of the recipient decide it, in every protocol. sandbox/magic.ts describes
- * each of them in the tables of the READMEs.
+ * The fate of a message at a simulated carrier. In every protocol, the last four digits of the recipient decide it. sandbox/magic.ts
+ * describes each fate in the tables of the READMEs.
  */
 
-/** What is reported, in the words of CMPP (null: nothing ever), and what is special about it. */
+/** The reported status, in the words of CMPP (null: no report ever), and what is special about it. */
 export interface Fate {
   readonly stat: string | null;
   readonly special?: 'reject' | 'throttle-once' | 'slow' | 'twice' | 'before-response';
@@ -27,7 +27,7 @@ const fatesByDigits = {
   '0011': { stat: 'DELIVRD', reply: 'TD' },
   '0012': { stat: 'DELIVRD', reply: '你好,|世界' },
 } as const satisfies Readonly<Record<string, Fate>>;
-/** Endings of numbers that have a fate of their own. */
+/** The endings of numbers with a fate of their own. */
 export type FateDigits = keyof typeof fatesByDigits;
 const fates = new Map<string, Fate>(Object.entries(fatesByDigits));
 

@@ -1,42 +1,43 @@
 /**
- * The faults of simulated carriers: how they are read from JSON, and how each decides about one submit or report after the other.
+ * The faults of simulated carriers: how they are read from JSON, and how each decides about the submits and reports in turn.
  * docs/sandbox.md says what each fault means for each protocol.
  *
- * Faults decide by shares, with one generator for each of them: the same seed and the same order of submits give the same run, and one
- * fault more does not shift the others. Assigning `faults` starts them anew. All are off at first, and then cost a comparison each.
+ * A fault hits a share of the submits, with a random generator of its own: the same seed and the same order of submits give the same run,
+ * and an additional fault does not shift the others. Assigning `faults` restarts them. All are off at first; a fault that is off costs one
+ * comparison.
  */
 import type { Fate } from './fates.ts';
 
-/** What is left out is off. */
+/** A fault that is left out is off. */
 export interface Faults {
-  /** Of the generators that decide about shares. Default 1. */
+  /** The seed of the random generators. Default 1. */
   readonly seed?: number;
-  /** Answers to submits come so much later. */
+  /** Answers to submits are delayed by this much. */
   readonly responseDelayMs?: number;
-  /** Reports come so much later than they would. */
+  /** Reports are delayed by this much. */
   readonly reportDelayMs?: number;
   readonly throttleShare?: number;
-  /** What comes faster is throttled. */
+  /** Faster submits are throttled. */
   readonly throttleAbovePerSecond?: number;
   readonly rejectShare?: number;
-  /** What a protocol answers to what it rejects: CMPP a Result; MM7 a StatusCode, or a status of HTTP, which comes without a body. */
+  /** The code of a rejection: CMPP a Result; MM7 a StatusCode, or a status of HTTP, which comes without a body. */
   readonly rejectCode?: number;
   /** The words beside that code, where a protocol has any. */
   readonly rejectText?: string;
   /** The code comes in a SOAP fault, where a protocol has those. */
   readonly rejectAsFault?: boolean;
-  /** Every so many submits the connection breaks that the last one came by, which was taken and gets no answer. */
+  /** After every so many submits, the connection of the last one breaks. That submit was taken and gets no answer. */
   readonly dropEvery?: number;
   readonly dropShare?: number;
-  /** Taken, and never answered. */
+  /** These submits are taken and never answered. */
   readonly unansweredShare?: number;
   readonly duplicateReportShare?: number;
   readonly earlyReportShare?: number;
   readonly reorderReportShare?: number;
   readonly lostReportShare?: number;
-  /** The connections that are there now stay, silent and deaf. */
+  /** The present connections stay open, but write and read nothing. */
   readonly halfOpen?: boolean;
-  /** For so long all connections do, new ones too; then they go on. */
+  /** All connections, new ones too, are silent for this long; then they go on. */
   readonly halfOpenMs?: number;
   readonly refuseLoginsMs?: number;
   readonly refuseConnectionsMs?: number;
@@ -50,7 +51,7 @@ export interface Check {
 }
 
 const longestMs = 600_000;
-/** A report out of its place is held back by at most so much. */
+/** A report out of order is held back by at most this much. */
 const reorderMs = 500;
 
 const isFrom = (value: unknown, least: number, most: number): boolean => typeof value === 'number' && value >= least && value <= most;
@@ -160,15 +161,15 @@ export interface ReportPlan {
 }
 
 export interface FaultSwitch {
-  /** What is on. Assigning replaces everything, and ends what is under way. */
+  /** The faults that are on. Assigning replaces all of them, and ends those under way. */
   get faults(): Faults;
   set faults(faults: Faults);
-  /** Whether a submit is refused, before anything else becomes of it. */
+  /** Whether a submit is refused; decided before anything else. */
   refusal(): 'throttled' | 'rejected' | null;
-  /** How the answer to a submit that was taken leaves: never, or with the connection broken, or so much later. */
+  /** How an accepted submit is answered: never, by breaking the connection, or with this delay. */
   answering(): 'never' | 'drop' | number;
   plan(fate: Fate): ReportPlan;
-  /** Whether it says and reads nothing; refuses who logs in, or connects. */
+  /** Whether the carrier writes and reads nothing; refuses logins; refuses connections. */
   isSilent(): boolean;
   refusesLogins(): boolean;
   refusesConnections(): boolean;
@@ -176,9 +177,9 @@ export interface FaultSwitch {
 
 export interface FaultOptions {
   readonly reportDelayMs: number;
-  /** Of numbers that end in 0008. */
+  /** For numbers that end in 0008. */
   readonly slowReportDelayMs: number;
-  /** The faults have changed, or silence has ended. `hush`: the connections that are there shall be silent from now on. */
+  /** The faults have changed, or silence has ended. `hush`: the present connections are silent from now on. */
   readonly onChange: (hush: boolean) => void;
 }
 
@@ -198,7 +199,7 @@ export function createFaultSwitch({ reportDelayMs, slowReportDelayMs, onChange }
   };
   let given: Faults = Object.freeze({});
   let setAt = 0;
-  /** Most of the time nothing is on, and then nothing is asked. */
+  /** Usually no fault is on; then none is checked. */
   let changesSubmits = false;
   let changesReports = false;
   let submits = 0;

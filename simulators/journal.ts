@@ -1,16 +1,17 @@
 /**
- * The memory of a simulated carrier that is killed and started again: what phones got, and what is still owed to the platform. One line of
- * JSON each, written before the answer leaves, as a real carrier would not forget what it has accepted.
+ * The memory of a simulated carrier that is killed and started again: the messages that phones got, and everything still owed to the
+ * platform. Each entry is one line of JSON, written before the answer leaves, because a real carrier does not forget a message that it has
+ * accepted.
  */
 import fs from 'node:fs';
 
 export interface Journal {
   /** A phone's message was taken (or a part of it). */
   took(message: JournalledMessage): void;
-  /** From now on this is owed, until it is settled, also by a later process. */
+  /** From now on this is owed until it is settled, even by a later process. */
   owes(id: string, what: object): void;
   settled(id: string): void;
-  /** What an earlier process left owed, in the order it came to be owed. */
+  /** What an earlier process still owed, oldest first. */
   readonly left: ReadonlyMap<string, object>;
 }
 
@@ -18,7 +19,7 @@ export interface JournalledMessage {
   readonly id: string;
   readonly to: string;
   readonly from: string;
-  /** Of a message of several parts, which one this is. */
+  /** Which part of a message of several parts this is. */
   readonly part?: { readonly reference: number; readonly total: number; readonly number: number } | undefined;
 }
 
@@ -27,7 +28,7 @@ export type JournalLine =
   | { readonly owes: string; readonly what: Readonly<Record<string, unknown>> }
   | { readonly settled: string };
 
-/** Every whole line of a journal; one that its writer was killed over is left out. */
+/** Every complete line of a journal. A line that was cut off when its writer was killed is left out. */
 export function readJournal(file: string): JournalLine[] {
   const lines = fs.existsSync(file) ? fs.readFileSync(file, 'utf8').split('\n').slice(0, -1) : [];
   return lines.flatMap((line) => (line.startsWith('{') && line.endsWith('}') ? [JSON.parse(line) as JournalLine] : []));

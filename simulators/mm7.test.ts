@@ -1,4 +1,4 @@
-/** The simulated MMSC and the platform's own connection and receiver: fates, reports, replies, and what it refuses. */
+/** The simulated MMSC with the platform's own connection and receiver: fates, reports, replies, and the requests that it refuses. */
 import { createServer } from 'node:http';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import type { CarrierInbound, CarrierReport, MessagePackage, ReadReply, SegmentOutcome } from '../src/channels/channel.ts';
@@ -265,7 +265,7 @@ describe('faults', () => {
     mmsc.faults = { halfOpen: true };
     const outcomes = await many(send, 8);
     expect(kindsOf(outcomes)).toContain('unknown');
-    // Deaf, too: what got no answer was not read either.
+    // Requests without an answer were not read either.
     expect(phones.length).toBe(1 + outcomes.filter(({ kind }) => kind === 'accepted').length);
     mmsc.faults = {};
     await vi.waitFor(async () => expect((await send('8613900025555')).kind).toBe('accepted'), { timeout: 3000 });
@@ -294,7 +294,7 @@ describe('faults', () => {
     expect(await status()).toBe(401);
     mmsc.faults = { refuseConnectionsMs: 600_000 };
     expect(await status()).toBe('reset');
-    // Connections that are there stay.
+    // Present connections stay.
     expect(await send('8613900015555')).toMatchObject({ kind: 'accepted' });
     mmsc.faults = { refuseLoginsMs: 50, refuseConnectionsMs: 50 };
     await until(async () => (await status()) === 500);

@@ -2,8 +2,8 @@
  * A simulated multimedia centre (MMSC): the carrier's side of MM7 over real HTTP, with phones behind it.
  *
  * It checks authentication, SOAP, multipart and SMIL completely; every reference of the SMIL must lead to a part. It posts reports and replies to
- * the VASP's URL over a bounded number of connections that stay open, and again until the VASP answers 1000; without a URL they wait. carrier.ts
- * decides the fate of each message, and keeps what is owed.
+ * the VASP's URL over a bounded number of connections that stay open, and repeats them until the VASP answers 1000; without a URL they
+ * wait. carrier.ts decides the fate of each message, and keeps the reports and replies that are owed.
  *
  * The MMSC shares the processor with the program under test. It reads a package only while somebody listens to phones, and once however often
  * the package is uploaded.
@@ -39,7 +39,7 @@ export interface MmscOptions extends Omit<SimulatorOptions, 'accounts' | 'window
   /** Where SubmitReqs are taken. Default `/mm7`. */
   readonly path?: string;
   readonly vaspId: string;
-  /** Numbers that begin so are the VASP's; only those may be written to, and sent from. */
+  /** Numbers with this prefix are the VASP's. The VASP may send only from them, and phones may write only to them. */
   readonly accessNumber: string;
   readonly authentication?: 'none' | 'basic' | 'digest';
   readonly username?: string;
@@ -93,10 +93,10 @@ const mm7Version = '6.8.0';
 const realm = 'mmsc';
 const defaultPath = '/mm7';
 const tickMs = 10;
-/** What a 0010 number's report is given to arrive before the response leaves all the same. */
+/** How long the response waits for the report of a 0010 number before it leaves anyway. */
 const beforeResponseMs = 200;
 const maxPackages = 16;
-/** What rejecting answers unless a fault says what. */
+/** The code of a rejection, unless a fault names another. */
 const rejectedStatus = 2001;
 /** The name by which the MMSC logs in to the VASP, if it is made with `simulatorKind`. */
 export const callbackUsername = 'mmsc';
@@ -257,7 +257,7 @@ export function createMmsc(options: MmscOptions) {
     carrier.owe(account, { kind: 'reply', phone: from, contentType, body: Buffer.concat(chunks).toString('base64') });
   }
 
-  /** Posts what is owed, as far as connections allow. */
+  /** Posts the reports and replies that are owed, as far as connections allow. */
   function postOn(): void {
     if (!carrier.isRunning || !vaspUrl || carrier.faults.isSilent()) return;
     pool ??= new Pool(vaspUrl.origin, {
@@ -274,7 +274,7 @@ export function createMmsc(options: MmscOptions) {
     }
   }
 
-  /** Ends every post under way. They fail at once, and others begin: those must find no pool that is being destroyed. */
+  /** Ends every post under way. They fail at once and others begin; the new ones must not get a pool that is being destroyed. */
   async function breakPosts(): Promise<void> {
     const breaking = pool;
     pool = null;
@@ -284,7 +284,7 @@ export function createMmsc(options: MmscOptions) {
   const authorization =
     options.vaspUsername === undefined ? {} : { authorization: basicAuthorization(options.vaspUsername, options.vaspPassword ?? '') };
 
-  /** Below undici's `request`, which makes a stream of every answer: this is done thousands of times a second. */
+  /** Uses undici below its `request`, which makes a stream of every answer: this runs thousands of times a second. */
   function post(through: Pool, url: URL, owed: Owed<null, What>): void {
     const { what } = owed;
     posting += 1;
@@ -308,14 +308,14 @@ export function createMmsc(options: MmscOptions) {
         body: what.kind === 'report' ? reportOf(what) : what.kind === 'readReply' ? readReplyOf(what) : Buffer.from(what.body, 'base64'),
       },
       {
-        // With this one undici takes the handler for one of its present kind.
+        // undici recognises a handler of the current kind by this method.
         onRequestStart() {},
         onResponseStart() {},
         onResponseData(_, chunk) {
           answer += chunk.toString('latin1');
         },
         onResponseEnd: () => end(isSuccess(answer)),
-        // Later, since a client that cannot connect fails all it has in one go, and asserts that nothing new has come meanwhile.
+        // Later: a client that cannot connect fails all its requests at once, and asserts that no new one is added while it does so.
         onResponseError: () => queueMicrotask(() => end(false)),
       },
     );
@@ -341,7 +341,7 @@ export function createMmsc(options: MmscOptions) {
   // From the VASP
 
   interface Verdict {
-    /** Below 1000 a status of HTTP. */
+    /** Below 1000 it is an HTTP status. */
     readonly statusCode: number;
     readonly statusText?: string | null;
     readonly messageId?: string;
@@ -561,7 +561,7 @@ function phoneFrames(frame: ShownFrame): PhoneFrame[] {
   const text = frame.find(({ kind }) => kind === 'text');
   const media = frame.flatMap((item) => {
     if (item.kind !== 'media') return [];
-    // A copy: the upload it lies in shall not be kept for it.
+    // A copy, so that the whole upload is not kept in memory for it.
     const { contentType, name } = item;
     const bytes = Buffer.from(item.bytes);
     return [{ contentType, name, bytes, sha256: sha256(bytes) }];

@@ -3,8 +3,8 @@
  *
  *   node process.js <kind> <options> [journal]
  *
- * The kind is the name of a file beside this one (`cmpp`); the options are those of its `create`, as JSON. The journal is a file that keeps what
- * phones got and what is owed to the platform, so that the process may be killed and started again.
+ * The kind is the name of a file beside this one (`cmpp`); the options are those of its `create`, as JSON. The journal is a file with the
+ * messages that phones got and everything owed to the platform, so that the process may be killed and started again.
  *
  * Its input takes lines: `drop` breaks every connection; `call URL` changes the door that the carrier calls; `faults {…}` sets the faults
  * (docs/sandbox.md), and the answer is a line of JSON, `{"faults":…}` or `{"problem":…}`. The process prints the line `{"port":…}` once it

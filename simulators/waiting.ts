@@ -1,6 +1,6 @@
-/** Lines, timers and bounded memories of a simulated carrier, cheap for a great many messages. */
+/** Queues, timers and bounded memories of a simulated carrier, cheap for very many messages. */
 
-/** First in, first out, for long lines: taking the head is cheap. */
+/** A first-in, first-out queue: taking the head is cheap even when it is long. */
 export interface Line<T> {
   push(item: T): void;
   shift(): T | undefined;
@@ -29,7 +29,7 @@ export function createLine<T>(): Line<T> {
   };
 }
 
-/** What is due at a time, without a timer each: it lies in a bucket of its tick, and buckets are emptied in their order. */
+/** Items that are due at a time, without a timer each: an item lies in the bucket of its tick, and buckets are emptied in order. */
 export interface Timers<T> {
   add(item: T, delayMs: number): void;
   /** Hands over what has become due. */
@@ -74,7 +74,7 @@ export function createTimers<T>(tickMs: number, hand: (item: T) => void): Timers
   };
 }
 
-/** Throttled messages not yet seen again, parts of messages, at most. */
+/** The most entries in a memory: throttled messages not yet seen again, or parts of messages. */
 const mostRemembered = 10_000;
 
 /** Keeps a memory bounded. */

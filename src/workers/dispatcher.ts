@@ -1,7 +1,7 @@
 /**
- * Has a worker for every channel that is on (`channel/worker.ts`), and does what is done for a channel whether or not it has connections:
- * puts what was planned in line when it is due, takes back what lost nodes have claimed, ends what has lived too long, and moves what
- * waits for an unhealthy channel to others (`core/queue/rerouting.ts`).
+ * Keeps a worker for every channel that is on (`channel/worker.ts`), and does the work that a channel needs even without connections: it
+ * queues planned chunks when they are due, takes back the claims of lost nodes, ends messages that have expired, and moves chunks from an
+ * unhealthy channel to others (`core/queue/rerouting.ts`).
  */
 import { performance } from 'node:perf_hooks';
 import { dispatchBodies } from '../core/queue/batches.ts';
@@ -24,21 +24,21 @@ export interface Dispatcher {
   start(): void;
   /** How many connections of each channel this node has leased now. */
   leased(): ReadonlyMap<bigint, number>;
-  /** Stops claiming, drains every connection, records what is known, gives everything back. */
+  /** Stops claiming, drains every connection, records the known outcomes, gives back all chunks and leases. */
   stop(): Promise<void>;
 }
 
 const beatMs = 1000;
 const expiredPerBeat = 20;
-/** Planned chunks that get their place in line in one transaction. */
+/** Planned chunks that are queued in one transaction. */
 const planningPortion = 500;
-/** How long what no other channel can take is left alone, unless something changes. */
+/** How long chunks that no other channel can take are left alone, unless something changes. */
 const reroutePauseMs = 10_000;
 
 export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   const { directory, signals, log } = deps;
   const workers = new Map<bigint, ChannelWorker>();
-  /** Workers that are stopping: they drain at their own pace, keep their leases meanwhile, and delay nobody. */
+  /** Workers that are stopping: they drain at their own pace, keep their leases until then, and delay no other worker. */
   const retiring = new Map<bigint, Promise<void>>();
   /** Unhealthy channels whose waiting chunks cannot go elsewhere: until when, and as of which configuration. */
   const stranded = new Map<bigint, { readonly version: bigint; readonly until: number }>();
@@ -75,13 +75,13 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
     await endExpired(deps).catch((error: unknown) => log.error({ err: error }, 'expired chunks could not be ended; trying again'));
   }
 
-  /** Puts what was planned and is due now in line. */
+  /** Queues the planned chunks that are due. */
   async function lineUpPlanned(channelId: bigint): Promise<void> {
     for (let n = planningPortion; n === planningPortion; )
       n = await deps.db.transaction((sql) => putInLine(sql, channelId, deps.clock(), planningPortion));
   }
 
-  /** Moves what waits on an unhealthy channel to others, as far as they can take it. It may take longer than a beat must. */
+  /** Moves the waiting chunks of unhealthy channels to others, as far as they can take them. This may take longer than a beat may last. */
   function rerouteIfUnhealthy(channelId: bigint): void {
     if (stopping || rerouting.has(channelId) || directory.channel(channelId)?.health !== 'unhealthy') return;
     const version = directory.version();
@@ -155,7 +155,7 @@ export function createDispatcher(deps: DispatcherDeps): Dispatcher {
   };
 }
 
-/** Ends waiting chunks whose time to live is over, also when no connection of the channel is up or the channel is off. */
+/** Ends waiting chunks whose time to live is over, even when no connection of the channel is up or the channel is off. */
 async function endExpired({ db, directory, signals, clock, count }: DispatcherDeps): Promise<void> {
   const ended = await db.transaction(async (sql) => {
     const at = clock();

@@ -1,13 +1,13 @@
 /**
- * Where carriers call us: one door for each kind of channel that has one, for all of its channels, on any node; unlike a connection, a
- * post is not bound to a lease. A channel's door is opened when it is first posted to, and anew when the configuration changes.
+ * The doors where carriers call us. Each channel kind that is called has one, for all its channels, on any node: unlike a connection, a
+ * post is not bound to a lease. A channel's door is opened at its first post, and again when the configuration changes.
  */
 import type { CarrierAnswer, CarrierPost, ChannelKind, HttpDoor, OpenDoor } from '../channels/channel.ts';
 import type { Directory } from '../core/config/directory.ts';
 import type { Receiver } from './receiver.ts';
 
 export interface Door extends Pick<HttpDoor, 'prefix' | 'maxOctets'> {
-  /** Answers the carrier once what it posted is safe; null if there is no such channel or nobody may post to it. */
+  /** Answers the carrier once its post is stored; null if the channel does not exist or nobody may post to it. */
   receive(channelId: bigint, post: CarrierPost): Promise<CarrierAnswer | null>;
 }
 
@@ -43,7 +43,7 @@ function createDoor({ directory, receiver }: DoorDeps, protocol: string, { prefi
     prefix,
     maxOctets,
     async receive(channelId, post) {
-      // Only what is there is kept: a stranger may post to any number of channels.
+      // Only existing channels are kept: a stranger may post to any number of channels.
       const door = opened.get(channelId) ?? openFor(channelId);
       if (!door) return null;
       opened.set(channelId, door);

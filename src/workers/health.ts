@@ -1,7 +1,7 @@
 /**
- * Finds out which channels are well. Each node watches what goes through it, and any node's diagnosis counts for all: it is written into
- * the configuration, which every node follows within a second. Whether a channel has a session is judged over all nodes, by
- * the rows in which those that serve it say so; see `dueTurns` in `core/catalogue/channels.ts`.
+ * Finds out which channels are healthy. Each node watches its own traffic, and the diagnosis of any node counts for all: it is written
+ * into the configuration, which every node follows within a second. Whether a channel has a session is judged over all nodes, by the rows
+ * in which the nodes that serve it say so; see `dueTurns` in `core/catalogue/channels.ts`.
  */
 import { changeDueHealth, type HealthChange, settleHealth, someHealthIsDue } from '../core/catalogue/channels.ts';
 import { createWatch, type Diagnosis, type Watch } from '../core/catalogue/health.ts';
@@ -11,9 +11,9 @@ import type { Log } from '../log.ts';
 export interface ChannelHealth {
   start(): void;
   stop(): Promise<void>;
-  /** What this node sees of a channel. One object for as long as the channel is there. */
+  /** This node's view of a channel. The object stays the same as long as the channel exists. */
   watch(channelId: bigint): Watch;
-  /** A channel's health has changed, and is in force here. */
+  /** A channel's new health is in force on this node. */
   onTurn(listener: (channelId: bigint) => void): void;
 }
 
@@ -44,7 +44,7 @@ export function createChannelHealth(deps: { management: Management; node: string
     return found;
   }
 
-  /** Brings every watch into the state that the configuration says. */
+  /** Brings every watch into the state in the configuration. */
   function follow(): void {
     for (const [channelId, own] of watches) {
       const channel = directory.channel(channelId);

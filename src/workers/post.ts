@@ -1,7 +1,7 @@
 /**
- * Posts to addresses that customers choose, without letting them choose ours: the resolved address is checked when the connection is
- * made (so a name that changes its mind between check and use gains nothing), literal addresses too, redirects are not followed, time
- * and size are bounded.
+ * Posts to addresses that customers choose, without giving them access to our own network. The resolved address is checked when the
+ * connection is made, so a name that resolves differently between check and use gains nothing. Literal addresses are checked too.
+ * Redirects are not followed; time and size are bounded.
  */
 import dns from 'node:dns';
 import net from 'node:net';
@@ -23,16 +23,16 @@ const keptBytes = 1024;
 
 type Range = [ipaddr.IPv4 | ipaddr.IPv6, number];
 
-/** `2130706433`, `::ffff:127.0.0.1` and their like all come down to the same check here. */
+/** `2130706433`, `::ffff:127.0.0.1` and similar forms all pass through this check. */
 function isAllowed(address: string, allowed: readonly Range[]): boolean {
   const parsed = ipaddr.process(address);
   if (allowed.some(([base, bits]) => base.kind() === parsed.kind() && parsed.match(base, bits))) return true;
-  // ::/96 carries an IPv4 address in an obsolete form that ipaddr.js takes for ordinary.
+  // ::/96 carries an IPv4 address in an obsolete form that ipaddr.js treats as ordinary.
   if (parsed.kind() === 'ipv6' && (parsed as ipaddr.IPv6).parts.slice(0, 6).every((part) => part === 0)) return false;
   return parsed.range() === 'unicast';
 }
 
-/** Says the name and not where it leads: the text is shown to customers, who are not to explore our network with it. */
+/** Names the host but not its address: customers see this text, and must not explore our network with it. */
 const refused = (host: string): Error => Object.assign(new Error(`destination ${host} is not allowed`), { code: 'EDESTINATION' });
 
 /** `allow`: addresses and CIDR ranges that customers' servers may be in although they are private (the sandbox allows loopback). */
@@ -50,7 +50,7 @@ export function createPost({ allow }: { allow: readonly string[] }): { post: Pos
     });
   const connector = buildConnector({ timeout: connectTimeoutMs, lookup });
   const agent = new Agent({
-    // To one server, of however many customers; each of them has its own, lower bound.
+    // The bound for one server, shared by all its customers; each customer has its own, lower bound.
     connections: 256,
     pipelining: 1,
     headersTimeout: totalTimeoutMs,
@@ -81,7 +81,7 @@ export function createPost({ allow }: { allow: readonly string[] }): { post: Pos
           size += bytes.length;
           if (size > 64 * keptBytes) break; // leaving the loop closes the connection
         }
-        // What is kept goes into a text column, which takes no NUL.
+        // The kept part goes into a text column, which takes no NUL.
         return { status: response.statusCode, text: Buffer.concat(kept).toString('utf8').replaceAll('\0', '') };
       } catch (error) {
         return { status: null, text: error instanceof Error ? error.message : String(error) };

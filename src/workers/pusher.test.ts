@@ -183,7 +183,7 @@ describe('what counts, and how often', () => {
       expect(attempts[0]?.['httpStatus']).toBe(path === '/500' ? 500 : 200);
       expect(attempts[0]?.['answer']).toBe(path === '/capital' ? 'SUCCESS' : path === '/500' ? 'success' : path.slice(1));
 
-      // An operator has it pushed again, to a server that has been mended.
+      // An operator replays it, to a server that works again.
       await platform.pushTo({ report: `${server.url}/success` });
       const replay = await platform.manage('POST', 'events/replay', {
         accountId: Number(demoAccount),
@@ -232,7 +232,7 @@ describe('what counts, and how often', () => {
     const id = String(load?.parcels[0]?.id);
     expect((await pushesOf(`&eventId=${id}`)).map(({ answer }) => answer)).toEqual(['no', 'no', 'the process that pushed was lost']);
     expect(received('/no')).toHaveLength(5);
-    // Should it have lived after all, it comes too late.
+    // If it is alive after all, its result comes too late.
     const attempt = { url: server.url, startedAt: new Date(), status: 200, answer: 'success' };
     if (claim && load) await outbox.settle([{ claimId: claim.id, endpoint, parcels: load.parcels, fate: { kind: 'done' }, attempt }]);
     expect(await eventsOf('state=failed')).toHaveLength(2);

@@ -1,10 +1,10 @@
 /**
- * Pushes events to customers' servers. A push claims its events and commits, then posts, then records what came of it; how a dialect
- * pushes, and what follows a failure, is told by its rules.
+ * Pushes events to customers' servers. A push claims its events and commits, then posts, then records the result. The dialect's rules say
+ * how it pushes, and what follows a failure.
  *
- * Every endpoint has a line of its own with a bounded number of pushes under way, so a slow or dead server delays nobody else: what
- * lines share is this process, not each other's slots. One that has stopped answering is left alone by a breaker: nothing of it is
- * claimed until a pause is over, then a single event tries whether anybody is there again.
+ * Every endpoint has its own queue with a bounded number of pushes under way, so a slow or dead server does not delay the others:
+ * endpoints share this process, but not their slots. A breaker pauses an endpoint that has stopped answering: nothing is claimed until the
+ * pause is over, then a single event tests whether the server answers again.
  *
  * Results are written together, a few milliseconds' worth at a time.
  */
@@ -37,7 +37,7 @@ const pollMs = 1000;
 /** Events gather this long before a push. */
 const gatherMs = 200;
 const mostLines = 1000;
-/** Of an endpoint that takes one event a push: so many rounds of its slots are claimed at once, while it is quick. */
+/** For an endpoint that takes one event per push: how many rounds of its slots are claimed at once, while it is quick. */
 const roundsPerClaim = 8;
 const quickMs = 1000;
 /** While one claim is written, the other is pushed. */
@@ -53,7 +53,7 @@ const weight = { silent: 5, wrong: 1 } as const;
 const weightToOpen = 100;
 const openMs = 15_000;
 
-/** What is known of an endpoint's health. */
+/** What is known about an endpoint's health. */
 interface Breaker {
   weight: number;
   /** Monotonic; while it lies ahead nothing is claimed. */
@@ -72,14 +72,14 @@ export function createPusher({ outbox, directory, signals, post, log, clock, cou
 
   const keyOf = ({ accountId, dialect, owner, kind }: Endpoint): string => `${accountId}/${dialect}/${owner}/${kind}`;
 
-  /** The outbox only tells of endpoints and claims in dialects that this node knows. */
+  /** The outbox lists only endpoints and claims in dialects that this node knows. */
   function rulesOf({ dialect }: Endpoint): DialectRules {
     const rules = directory.dialects.rules.get(dialect);
     if (!rules) throw new Error(`dialect ${dialect} is not known`);
     return rules;
   }
 
-  /** What a failed try means, of an event that was tried so often. */
+  /** What a failed try means for an event, by the number of its tries. */
   function afterFailure({ canPull, push }: DialectRules, tries: number): Fate {
     const delay = push.delaysSeconds(directory.settings())[tries - 1];
     if (delay !== undefined) return { kind: 'again', at: new Date(clock().getTime() + delay * 1000) };
@@ -91,7 +91,7 @@ export function createPusher({ outbox, directory, signals, post, log, clock, cou
   let results: { readonly result: PushResult; done(): void }[] = [];
   let flushing = false;
 
-  /** Resolves once the result is committed, or once that has become hopeless: then the claim runs out and is found. */
+  /** Resolves once the result is committed, or once it cannot be committed any more: then the claim runs out and is found. */
   function settle(result: PushResult): Promise<void> {
     return new Promise((done) => {
       results.push({ result, done });
@@ -180,7 +180,7 @@ export function createPusher({ outbox, directory, signals, post, log, clock, cou
     return { claimId, endpoint, parcels, fate, attempt: { url, startedAt, status, answer: text } };
   }
 
-  /** A dialect that falls back to pull at once needs no breaker: what it cannot push is out of the way. */
+  /** A dialect that falls back to pull at once needs no breaker: events that it cannot push leave the queue. */
   function heard(
     endpoint: Endpoint,
     { canPull, push }: DialectRules,
@@ -201,7 +201,7 @@ export function createPusher({ outbox, directory, signals, post, log, clock, cou
     log.warn({ account: String(endpoint.accountId), kind: endpoint.kind, status }, 'the customer’s server does not take pushes; pausing');
   }
 
-  /** What a process that was lost in the middle of its pushes has left: each was a try, and whether it arrived is not known. */
+  /** Handles the claims of a process that was lost during its pushes. Each counts as a try; whether it arrived is not known. */
   function judgeLost({ id: claimId, endpoint, parcels }: LostClaim): PushResult[] {
     const rules = rulesOf(endpoint);
     const attempt = { url: '', startedAt: clock(), status: null, answer: 'the process that pushed was lost' };
@@ -215,7 +215,7 @@ export function createPusher({ outbox, directory, signals, post, log, clock, cou
     const lost = await outbox.recover(judgeLost);
     if (lost > 0) log.warn({ events: lost }, 'recorded the pushes of a lost process as unanswered');
     const endpoints = (await outbox.due()).map((endpoint) => ({ endpoint, key: keyOf(endpoint) }));
-    // Who was served longest ago goes first, so that more endpoints than lines take turns.
+    // The endpoint that was served longest ago goes first, so that more endpoints than lines take turns.
     endpoints.sort((a, b) => (servedAt.get(a.key) ?? 0) - (servedAt.get(b.key) ?? 0));
     for (const { endpoint, key } of endpoints) {
       if (stopping || lines.has(key) || lines.size >= mostLines) continue;
@@ -259,7 +259,7 @@ export function createPusher({ outbox, directory, signals, post, log, clock, cou
 
 const sizeOf = (parcels: readonly Parcel[]): number => parcels.reduce((sum, { size }) => sum + size, 0);
 
-/** What a push says; null if the dialect has no words for such events. */
+/** What a push says; null if the dialect has no form for these events. */
 function bodyOf({ push }: DialectRules, events: Load['events']): PushBody | null {
   if (events.kind === 'report') return push.report(events.reports);
   if (events.kind === 'reply') return push.reply(events.replies);
@@ -271,7 +271,7 @@ interface Slots {
   use<T>(work: () => Promise<T>): Promise<T>;
 }
 
-/** Lets so many pieces of work run at once; the others wait for their turn. */
+/** Limits how many pieces of work run at once; the others wait. */
 function createSlots(count: number): Slots {
   let free = count;
   const waiting: (() => void)[] = [];

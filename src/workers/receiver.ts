@@ -1,6 +1,6 @@
 /**
- * Takes what carriers send (reports, read replies, replies) into the database in batches, and acknowledges it after the commit, never
- * before. What cannot be stored now is refused, and the carrier sends it again.
+ * Stores the reports, read replies and replies of carriers in the database in batches, and acknowledges them after the commit, never
+ * before. If they cannot be stored now, it refuses them, and the carrier sends them again.
  */
 import type { CarrierInbound, CarrierReport, ReadReply } from '../channels/channel.ts';
 import type { Inbound } from '../core/outcome/inbound.ts';
@@ -11,7 +11,7 @@ import type { Recent, RecentEntry } from './recent.ts';
 
 export interface Receiver {
   start(): void;
-  /** Works off what has been taken in. Call it after the connections have closed. */
+  /** Finishes everything received so far. Call it after the connections have closed. */
   stop(): Promise<void>;
   onReport(channelId: bigint, report: CarrierReport, acknowledge: (safe: boolean) => void): void;
   onReadReply(channelId: bigint, reply: ReadReply, acknowledge: (safe: boolean) => void): void;
@@ -28,12 +28,12 @@ interface Arrived {
   acknowledge(safe: boolean): void;
 }
 
-/** Reports applied in one go. */
+/** Reports applied in one batch. */
 const most = 2000;
 const gatherMs = 4;
 /**
  * A report may overtake its own submit response, on another connection, by milliseconds. Waiting some rounds for it is cheaper than
- * storing an orphan; what was sent by another node or before a restart pays this delay for nothing.
+ * storing an orphan. Reports of messages sent by another node, or before a restart, pay this delay for nothing.
  */
 const roundsWaited = 10;
 const orphanBeatMs = 1000;
@@ -79,7 +79,7 @@ export function createReceiver(deps: {
   }
 
   async function work(): Promise<void> {
-    // A report may be faster than the commit of the row it ends; it waits for a later round.
+    // A report may arrive before the row it ends is committed; it waits for a later round.
     const ready: Arrived[] = [];
     const early: Arrived[] = [];
     for (const one of arrived) {

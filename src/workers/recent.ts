@@ -1,7 +1,7 @@
 /**
- * What was sent lately, by the carrier's id: so that most reports find their message without asking the database. Bounded: two
- * generations for each channel, of which the older is forgotten when the younger is full. What has been forgotten, or was sent by
- * another node, is found by a query.
+ * Remembers recently sent messages by the carrier's id, so that most reports find their message without a query. Bounded: two generations
+ * for each channel; when the younger is full, the older is forgotten. Messages that were forgotten, or sent by another node, are found by
+ * a query.
  */
 import type { Sent } from '../core/outcome/messages.ts';
 

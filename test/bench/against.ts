@@ -1,7 +1,7 @@
 /**
- * `--against REV`: measures this tree and another revision of it in turns. The other one is built in a temporary worktree; both are asked
- * through the `bench` script of their own package.json, in a process of their own, so that both are measured alike and nothing has to be
- * known of how the other one is made. What the figures say is worked out in `comparison.ts`.
+ * `--against REV`: measures this tree and another revision in turns. The other revision is built in a temporary worktree. Both run through
+ * the `bench` script of their own package.json, in separate processes, so that both are measured alike and this file need not know how the
+ * other is built. `comparison.ts` evaluates the figures.
  */
 import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';

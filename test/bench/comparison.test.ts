@@ -1,4 +1,4 @@
-/** The arithmetic of `--against`, and what a reader sees of it. */
+/** The arithmetic of `--against`, and its output for a reader. */
 import { describe, expect, it } from 'vitest';
 import { compare, figuresOf, median, orderOf, table } from './comparison.ts';
 

@@ -1,7 +1,4 @@
-/**
- * What the runs of two revisions say when they are put side by side: medians, ratios, a table and a verdict. Pure; `against.ts` has the
- * runs made.
- */
+/** Compares the runs of two revisions: medians, ratios, a table and a verdict. Pure; `against.ts` makes the runs. */
 import { shown } from './measure.ts';
 
 /** The revision to compare with, and this tree. */

@@ -1,4 +1,4 @@
-/** The customers' programs: submits and pulls as a client of the vendors makes them. What is not as promised is an error. */
+/** The customers' programs: they submit and pull as a client of the vendors does. Any unexpected answer is an error. */
 import { randomFillSync } from 'node:crypto';
 import http from 'node:http';
 import { performance } from 'node:perf_hooks';

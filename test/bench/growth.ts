@@ -1,6 +1,6 @@
 /**
- * What it costs that much is stored: the same things measured on an empty platform, on one that holds millions of messages over 180 days,
- * and on one whose blocklist is long as well. Past days are written into its database directly; nobody waits for millions of submits.
+ * Measures the cost of stored data: the same figures on an empty platform, on one that holds millions of messages over 180 days, and on
+ * one that also has a long blocklist. Past days are written into its database directly, because millions of submits would take too long.
  */
 import fs from 'node:fs';
 import path from 'node:path';

@@ -1,4 +1,4 @@
-/** How the benchmark measures: durations, shares of the machine, and figures as people read them. */
+/** How the benchmark measures: durations, shares of the machine, and readable figures. */
 import { performance } from 'node:perf_hooks';
 import type { Platform } from './platform.ts';
 

@@ -1,6 +1,6 @@
 /**
- * What is measured: the program as anyone would run it (its own process, its own durable PostgreSQL, a fresh data folder), a simulated
- * carrier gateway in a process of its own, and one customer configured through the management API.
+ * The measured system: the program as a user would run it (its own process, its own durable PostgreSQL, a fresh data folder), a simulated
+ * carrier gateway in a separate process, and one customer configured through the management API.
  */
 import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';

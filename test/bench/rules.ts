@@ -1,6 +1,6 @@
 /**
- * Switches on every rule of screening that a product, a subscription, a signature or the platform may have, with lists as long as they get;
- * none of them stops what the benchmark sends, so that every rule is asked for every number.
+ * Switches on every screening rule that a product, a subscription, a signature or the platform may have, with lists of the greatest
+ * length. None of them stops the messages of the benchmark, so every rule is checked for every number.
  */
 import { performance } from 'node:perf_hooks';
 import { createDb } from '../../src/db/db.ts';

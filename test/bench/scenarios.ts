@@ -1,4 +1,4 @@
-/** What is measured, a function for each scenario. What each does and what its figures mean is in test/bench/README.md. */
+/** The scenarios, a function for each. test/bench/README.md says what each does and what its figures mean. */
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { performance } from 'node:perf_hooks';

@@ -1,4 +1,4 @@
-/** Gathers what the audit judges: the journals of the carriers and of the customers' server, and the rows of the platform. */
+/** Gathers the facts for the audit: the journals of the carriers and of the customers' server, and the rows of the platform. */
 import fs from 'node:fs';
 import { batchIdOf, batchOf, messageInBatch } from '../../src/core/model/ids.ts';
 import type { Db } from '../../src/db/db.ts';

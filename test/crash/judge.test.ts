@@ -1,4 +1,4 @@
-/** The audit of a crash run finds what it is there to find: a run in which all was well, and what it says of each thing that may go wrong. */
+/** The audit of a crash run accepts a correct run, and finds each thing that may go wrong. */
 import { describe, expect, it } from 'vitest';
 import type { ReplyRow } from '../kit/customers.ts';
 import { type CustomerFacts, type EventRow, type Facts, judge, type MessageRow } from './judge.ts';

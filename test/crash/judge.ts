@@ -1,6 +1,6 @@
 /**
- * The audit of a run that is over: what customers were told against what they were handed, what phones got and what was charged, and all
- * of that against the platform's rows. Pure: facts in, violations out.
+ * The audit of a finished run. It compares the answers that customers got with the events handed over to them, the messages on phones and
+ * the charges, and all of these with the platform's rows. Pure: facts in, violations out.
  */
 import type { ReplyRow, ReportRow } from '../kit/customers.ts';
 import { groupBy } from '../../src/std/group.ts';
@@ -19,7 +19,7 @@ export interface CustomerFacts {
   /** In the order in which they came in. */
   readonly pushes: readonly Push[];
   readonly rows: Rows;
-  /** Messages whose report had failed for good, and was given its tries anew by the operator. */
+  /** Messages whose report had failed for good, and got new tries from the operator. */
   readonly replayed: ReadonlySet<string>;
 }
 
@@ -79,14 +79,14 @@ export interface Facts {
   readonly queued: number;
   /** Stored reports that nobody has matched although their message is there and waits for one. */
   readonly forgottenReports: number;
-  /** Messages in doubt by the platform's own counter, and how many it may have counted and taken into its grave. */
+  /** Messages in doubt by the platform's own counter, and how many more a killed process may have counted and lost. */
   readonly inDoubt: { readonly counted: number; readonly uncounted: number };
   /** Processes that ended by themselves, or would not stop. */
   readonly mishaps: readonly string[];
 }
 
 export interface Judgement {
-  /** What was promised and not kept; empty when all is well. */
+  /** Broken promises; empty when all is well. */
   readonly violations: readonly string[];
   readonly figures: Readonly<Record<string, number>>;
 }

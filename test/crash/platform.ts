@@ -1,6 +1,6 @@
 /**
- * The platform under fire: two nodes, a durable PostgreSQL, two carriers and a customers' server, each a process that can be killed at any
- * instant and is started again. What is done to one of them waits until what was done to it before is over.
+ * The platform of a crash run: two nodes, a durable PostgreSQL, two carriers and a customers' server. Each is a process that can be killed
+ * at any instant and is started again. An action on a process waits until the previous one is over.
  */
 import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';

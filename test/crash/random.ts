@@ -1,4 +1,4 @@
-/** Chance that can be had again: a stream of numbers from a seed, one for each name, so that what one actor draws changes no other's luck. */
+/** Repeatable random numbers: a stream from a seed for each name, so that one actor's draws do not change another's. */
 
 export interface Random {
   /** From 0 up to 1. */

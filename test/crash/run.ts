@@ -1,6 +1,6 @@
 /**
- * One crash run: customers submit, pull and take pushes while processes are killed at random; then everything is left in peace until it
- * has settled, and is audited.
+ * One crash run: customers submit, pull and take pushes while processes are killed at random. Then the run waits until the platform has
+ * settled, and audits it.
  */
 import fs from 'node:fs';
 import os from 'node:os';
@@ -50,7 +50,7 @@ const segmentsPerSecond = 500;
 const mmsPerSecond = 150;
 /** Messages in the queue and events in the outbox, above which customers submit single messages only. */
 const busyAbove = 2500;
-/** Nothing moves for so long: it will not. A killed node's leases, a lost push and a slow machine all take less. */
+/** After so long without progress, none will come. A killed node's leases, a lost push and a slow machine all take less. */
 const stuckAfterMs = 90_000;
 
 export async function run({ seed, lastingMs, tell }: RunOptions): Promise<RunResult> {
@@ -123,7 +123,7 @@ async function runOn(platform: CrashPlatform, db: Db, { seed, lastingMs, tell }:
   await settle(db, platform, tell);
   await Promise.all(all.map((program) => program.stopPulling()));
   const forgottenReports = await readForgottenReports(db);
-  // What is left waits for nothing but time. Nobody lives who could hold it, so the time may be put forward.
+  // The rest waits only for time. No living process can hold it, so the clock may be put forward.
   await Promise.all(platform.nodes.map((node) => node.end('cleanly')));
   await putTimeForward(platform, db);
   const replayed = await readFailed(db);
@@ -211,7 +211,7 @@ interface Aiming {
   at(fault: Fault, port: number | null): () => Promise<void>;
 }
 
-/** Nobody sends to a node that is down; then a kill need not wait. */
+/** No customer sends to a node that is down; then a kill need not wait. */
 const noRequestMs = 500;
 
 function createAiming(): Aiming {

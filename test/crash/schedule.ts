@@ -1,4 +1,4 @@
-/** What will be done to the platform and its surroundings, and when: all of it from the seed. */
+/** The faults of a run and their times, all derived from the seed. */
 import type { Random } from './random.ts';
 
 /** Everything that can befall: what happens, for how long (ms, from–to), and how often compared with the others. */
@@ -25,13 +25,13 @@ export interface Fault {
   /** Of two nodes, which. */
   readonly node: 0 | 1;
   readonly forMs: number;
-  /** A kill waits for the next request of a customer and then so long, so that it strikes in the midst of one; null: it waits for nothing. */
+  /** A kill waits for the next request of a customer and then so long, so that it strikes during one; null: it does not wait. */
   readonly afterRequestMs: number | null;
 }
 
 /** Between two faults, once each has been there; they overlap as they last. */
 const gapMs = [500, 6000] as const;
-/** A run begins in peace, so that there is something to disturb. */
+/** A run begins without faults, so that there is traffic to disturb. */
 const quietStartMs = 1500;
 const longMs = 10_000;
 /** A request takes about so long from its first byte to its answer; most of that is the commit. */

@@ -1,6 +1,6 @@
 /**
- * Customers' programs that submit, pull and take pushes while everything around them is killed, and write down exactly what they were
- * told. An answer that never came is written down as such.
+ * Customers' programs that submit, pull and take pushes while everything around them is killed. They record exactly the answers they got,
+ * and record an answer that never came as such.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { callMms, type Client, clientOf, Refused, type ReplyRow, type ReportRow } from '../kit/customers.ts';

@@ -1,6 +1,6 @@
 /**
- * Whatever octets arrive, a decoder gives what it reads or refuses it as what it says it refuses, and soon. Octets that were right once go
- * deeper than noise.
+ * For any octets, a decoder returns a value or throws the error that it documents, and soon. Damaged copies of valid octets reach deeper
+ * than noise.
  */
 import { readFileSync } from 'node:fs';
 import * as fc from 'fast-check';

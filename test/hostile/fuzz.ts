@@ -1,9 +1,8 @@
 /**
- * What the tests with hostile input share: how long they look for trouble, what hostile texts, JSON and requests look like, and a client
- * that sends octets rather than requests.
+ * Shared by the tests with hostile input: how long they search, hostile texts, JSON and requests, and a client that sends raw octets.
  *
- * Each property is tried for a few seconds in the test suite; `FUZZ_SECONDS=600` lets somebody look longer. A failure prints its seed and
- * path, with which fast-check tries the same again.
+ * Each property is tried for a few seconds in the test suite; `FUZZ_SECONDS=600` searches longer. A failure prints its seed and path, with
+ * which fast-check repeats it.
  */
 import net from 'node:net';
 import * as fc from 'fast-check';

@@ -1,6 +1,6 @@
 /**
- * A carrier's gateway that has gone mad: it answers a login and then says whatever it likes. Our connection must neither fall over nor
- * wait for ever, settle each message once, and work again as soon as the gateway does.
+ * A faulty carrier gateway: it answers a login and then sends anything. Our connection must neither crash nor wait for ever. It must
+ * settle each message once, and work again as soon as the gateway does.
  */
 import { once } from 'node:events';
 import net from 'node:net';

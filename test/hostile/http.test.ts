@@ -1,6 +1,6 @@
 /**
- * Hostile requests to everything that listens for HTTP, against the real application: whatever comes is answered soon, in the form of
- * whom it was sent to, never with a 500; what is refused leaves no trace and costs nothing.
+ * Hostile requests to everything that listens for HTTP, against the real application. Every request is answered soon, in the form of the
+ * API that it was sent to, and never with a 500. A refused request leaves no trace and costs nothing.
  */
 import { randomUUID } from 'node:crypto';
 import * as fc from 'fast-check';

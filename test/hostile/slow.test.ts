@@ -1,4 +1,7 @@
-/** Callers who are slow, greedy or endless, against a node in a process of its own, whose memory can be seen: others are served meanwhile. */
+/**
+ * Slow, greedy or endless callers against a node in a separate process, whose memory can be measured. Other callers are served all the
+ * while.
+ */
 import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -1,9 +1,10 @@
 /**
- * Tenants are apart: whatever the management API offers is asked for with the token of another tenant, about things of a first one and
- * about things that nobody has. Both get the same answer, nothing of the first tenant's is in any, and nothing of it has changed.
+ * Tenants are isolated. The test calls every operation of the management API with another tenant's token, for things of the first tenant
+ * and for things that do not exist. Both get the same answer, no answer contains data of the first tenant, and none of that data has
+ * changed.
  *
- * What is asked comes from the OpenAPI document, so a new route is walked too; one with a new kind of parameter fails here until this
- * file is told what it means.
+ * The operations come from the OpenAPI document, so a new route is tested too. A new kind of parameter fails here until this file knows
+ * its meaning.
  */
 import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';

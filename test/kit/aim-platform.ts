@@ -1,6 +1,6 @@
 /**
- * A platform with a few customers, for tests of what customers and phones meet over HTTP: the real application on a database and a port
- * of its own, without carriers. What a carrier would say is put in by `deliver` and `reply`, through the same core functions.
+ * A platform with a few customers, for tests of the HTTP API that customers and phones use: the real application on its own database and
+ * port, without carriers. `deliver` and `reply` stand in for the carrier, through the same core functions.
  *
  * The customers are those of the sandbox, as far as these tests need them.
  */

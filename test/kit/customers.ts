@@ -1,6 +1,6 @@
 /**
- * Customers' programs, as somebody would write them who has the vendors' documents: forms and MD5 for AIM, signed JSON for MMS. They know
- * nothing of the platform but its URL, and say apart what was refused (`Refused`: an answer came) from what got no answer at all.
+ * Customers' programs, written from the vendors' documents alone: forms and MD5 for AIM, signed JSON for MMS. They know only the
+ * platform's URL. They distinguish a refusal (`Refused`: an answer came) from no answer at all.
  */
 import { createHash, randomUUID } from 'node:crypto';
 

@@ -1,6 +1,6 @@
 /**
- * What nodes have logged in a test file, in this process and in others, and the proof that none of it is what must not be there: no
- * secret, no number, nothing that anybody wrote. Each platform looks when it stops, so every story is a test of the log as well.
+ * Collects the logs of all nodes in a test file, in this process and in others, and checks that they hold no secret, no phone number, and
+ * no text that a person wrote. Each platform checks when it stops, so every story also tests the log.
  */
 import { createHash } from 'node:crypto';
 import { createLog, type Log } from '../../src/log.ts';

@@ -1,7 +1,7 @@
 /**
- * The whole platform for stories: a database, a simulated carrier gateway in the test's own process (so that it survives what is
- * killed), customers, and nodes, either inside the test (`startApp`, whose clock a test may set) or as processes of their own
- * (`startNode`, to be killed or stopped). Customers are spoken for over HTTP, in the AIM dialect, as their programs would.
+ * The whole platform for stories: a database, a simulated carrier gateway in the test's own process (so that it survives kills),
+ * customers, and nodes. A node runs inside the test (`startApp`, whose clock a test may set) or as a process (`startNode`, to be killed or
+ * stopped). Customers call over HTTP, in the AIM dialect, as their programs would.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';

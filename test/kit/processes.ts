@@ -1,6 +1,6 @@
 /**
- * Processes of the program and of what surrounds it, for tests, benchmarks and the crash run: started as anyone would start them, told
- * where to listen, killed or stopped at will. Knows no database and no protocol.
+ * Starts, stops and kills processes of the program and its surroundings, for tests, benchmarks and the crash run. They start as a user
+ * would start them, and are told where to listen. This file knows no database and no protocol.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs';

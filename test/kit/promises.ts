@@ -1,9 +1,9 @@
 /**
- * The promises of `src/channels/channel.ts`, tried on a kind of connection with its simulated carrier: each test names the rules it is
- * about. What a protocol does beside them is tested next to it.
+ * Tests the promises of `src/channels/channel.ts` on a kind of connection with its simulated carrier. Each test names the rules that it
+ * covers. Protocol-specific behaviour is tested next to the protocol.
  *
- * Whatever else a test looks at, every message of it must be settled once, after `send` has returned, with one outcome for each segment
- * that was to be sent (rules 1 and 2).
+ * In every test, each message must be settled once, after `send` has returned, with one outcome for each segment that was to be sent
+ * (rules 1 and 2).
  */
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import type {

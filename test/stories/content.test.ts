@@ -1,4 +1,4 @@
-/** What phones get of each kind of content. Multimedia packages have stories of their own (mms.test.ts). */
+/** What phones show for each kind of content. mms.test.ts has the stories of multimedia packages. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createSignals } from '../../src/core/config/signals.ts';
 import { createSubmit, type Submit } from '../../src/core/intake/submit.ts';

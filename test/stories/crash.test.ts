@@ -1,4 +1,4 @@
-/** The crash run in short: every kind of fault once, whatever the machine is busy with, and every promise kept (test/crash/README.md). */
+/** A short crash run: every kind of fault once, even on a busy machine, and every promise kept (test/crash/README.md). */
 import { expect, it } from 'vitest';
 import { faults } from '../crash/schedule.ts';
 import { runFile } from '../kit/processes.ts';

@@ -1,6 +1,6 @@
 /**
- * Two dialects side by side: a customer who moves from one to the other while events wait, and one who sends by both. Events are told in the
- * form in which they were owed, at the URLs of that dialect.
+ * Two dialects side by side: a customer who moves from one to the other while events wait, and one who sends by both. Events are handed
+ * over in the form in which they were owed, at the URLs of that dialect.
  */
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';

@@ -1,6 +1,7 @@
 /**
- * Channels that go bad by themselves: a carrier that hangs up and lets nobody in, one that calls everything too fast, one that takes nothing
- * for reasons of its own. The platform finds out, sends what waits through another channel, and comes back when the carrier is well.
+ * Channels that become unhealthy by themselves: a carrier that hangs up and refuses logins, one that throttles everything, one that
+ * rejects everything for reasons of its own. The platform finds out, sends waiting messages through another channel, and returns when the
+ * carrier is healthy.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it, type TestContext } from 'vitest';

@@ -1,6 +1,6 @@
 /**
- * The database is killed (SIGKILL of its postmaster) in the middle of a run and comes back: the node recovers by itself, and what it had
- * answered with success is ended, reported and charged exactly once.
+ * The database is killed (SIGKILL of its postmaster) in the middle of a run and comes back. The node recovers by itself; every accepted
+ * message is ended, reported and charged exactly once.
  */
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';

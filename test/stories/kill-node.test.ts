@@ -1,6 +1,6 @@
 /**
- * A node is killed (SIGKILL) in the middle of a run and another one is started over the same database: what was accepted is ended,
- * reported and charged exactly once, and phones see a message twice only within the bound of what was in doubt.
+ * A node is killed (SIGKILL) in the middle of a run and another one is started over the same database. Every accepted message is ended,
+ * reported and charged exactly once. Phones see a message twice only within the bound of the messages in doubt.
  */
 import { describe, expect, it, type TestContext } from 'vitest';
 import {

@@ -1,4 +1,7 @@
-/** What an operator's Prometheus finds at /metrics: the numbers that are true, on every node, without asking the tables every time. */
+/**
+ * The figures that an operator's Prometheus finds at /metrics: they are true, on every node, without a query of the tables at every
+ * scrape.
+ */
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { pino } from 'pino';

@@ -1,6 +1,4 @@
-/**
- * Multimedia messages from a customer's JSON to phones over MM7 and back as pushes: the whole way, also when the node is killed on it.
- */
+/** Multimedia messages from a customer's JSON to phones over MM7 and back as pushes, even when the node is killed on the way. */
 import { afterEach, expect, it } from 'vitest';
 import { callMms } from '../kit/customers.ts';
 import { createMmsc } from '../../simulators/mm7.ts';

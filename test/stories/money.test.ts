@@ -1,4 +1,4 @@
-/** What runs cost: by what a product charges for, whatever becomes of its messages. */
+/** The cost of runs, by what a product charges for, and for every fate of a message. */
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { App } from '../../src/app.ts';

@@ -1,6 +1,6 @@
 /**
- * Numbers that were ported: by a file, messages go to the carrier it names; and without one, a carrier that says a number is not its own is
- * not sent to again, on any node.
+ * Ported numbers. With a file, messages go to the carrier that it names. Without one, a carrier that says a number is not its own gets no
+ * more messages to it, from any node.
  */
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createIsmg, type Ismg } from '../../simulators/cmpp.ts';

@@ -1,6 +1,4 @@
-/**
- * Pushes to a customer's real HTTP server: what arrives, what happens to what does not, and that no row is pushed twice.
- */
+/** Pushes to a customer's real HTTP server: which arrive, what happens to those that fail, and that no row is pushed twice. */
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -1,6 +1,6 @@
 /**
- * The queue in front of a channel: who goes first, how fast, for how long, and what becomes of what waits when a channel is switched off,
- * a connection drops, a node stops cleanly, or a claim goes wrong half-way.
+ * The queue of a channel: order, rate, time to live, and what happens to waiting messages when a channel is switched off, a connection
+ * drops, a node stops cleanly, or a claim fails half-way.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it, type TestContext } from 'vitest';

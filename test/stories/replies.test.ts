@@ -1,6 +1,6 @@
 /**
- * Replies, from what a person writes to what the customer pulls: opt-outs act before anything else is sent, long replies are joined,
- * and nobody's reply goes to a guessed customer.
+ * Replies, from a person's text to the customer's pull: opt-outs take effect before anything else is sent, long replies are joined, and no
+ * reply goes to a guessed customer.
  */
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { App } from '../../src/app.ts';

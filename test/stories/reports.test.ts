@@ -1,6 +1,6 @@
 /**
- * Reports, from what a carrier says to what a customer pulls: early, twice, late, for nobody, for the segments of long messages in any
- * order. What the simulated gateway does not do by itself is said to the core as a connection would say it.
+ * Reports, from the carrier to the customer's pull: early, twice, late, without a message, for the segments of long messages in any order.
+ * Where the simulated gateway cannot do this, the test calls the core as a connection would.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, it } from 'vitest';

@@ -1,6 +1,6 @@
 /**
- * The database is lost and restored from a base backup that was made while messages were being sent: the books agree, what may have been
- * sent since is not sent again where the product forbids it, and new messages go on, under ids that were never given before.
+ * The database is lost and restored from a base backup that was made while messages were being sent. The books agree. Messages that may
+ * have been sent since are not sent again where the product forbids it. New messages go on, under ids that were never given before.
  */
 import { chmodSync, chownSync, cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import os from 'node:os';

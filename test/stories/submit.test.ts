@@ -1,6 +1,6 @@
 /**
- * Submits that come at once, that cannot be paid for, that are repeated, or whose commit nobody can tell the outcome of, and such pulls:
- * what is answered is what is stored.
+ * Submits that are concurrent, repeated, not covered by the balance, or whose commit has an unknown outcome, and pulls of the same kind:
+ * the answer always agrees with the stored rows.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';

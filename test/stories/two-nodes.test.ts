@@ -1,6 +1,6 @@
 /**
- * Two nodes over one database: they share a channel's connections evenly, and give and take them without leaving a message in doubt.
- * Whatever becomes of one of them, the other takes its work over within the time of a lease, and what wakes up late sends nothing more.
+ * Two nodes over one database share a channel's connections evenly, and give and take them without leaving a message in doubt. If one
+ * fails, the other takes over its work within the time of a lease; a node that wakes up late sends nothing more.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it, type TestContext } from 'vitest';

@@ -1,8 +1,8 @@
 /**
- * The present program goes on where every earlier release has stopped: its migrations are applied to a database that the release has
- * filled (test/fixtures/releases, see tools/release-fixture.ts), all is there that the release has promised, and what waits goes on.
+ * The present program continues where every earlier release has stopped. Its migrations are applied to a database that the release has
+ * filled (test/fixtures/releases, see tools/release-fixture.ts). All promised data is there, and waiting work goes on.
  *
- * The business clock shows the time at which the release was stopped, so nothing is overdue that was not.
+ * The business clock shows the time at which the release was stopped, so nothing is newly overdue.
  */
 import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import http from 'node:http';

@@ -1,9 +1,9 @@
 /**
- * One claimed chunk on its way through one connection: which of its messages may be sent next, what has been heard of each, and how
- * far its reservation goes. Pure bookkeeping: no clock, no database, no connection.
+ * The state of one claimed chunk on one connection: which messages may be sent next, what is known about each, and how far the reservation
+ * goes. It uses no clock, no database and no connection.
  *
- * An index moves: to be sent → in flight → outcome (or back to be sent, if its fate allows) → recorded. Only indexes below the
- * reservation are ever handed out, so that after a crash whatever lies above it was certainly not sent.
+ * An index moves: to be sent → in flight → outcome (or back to be sent, if its fate allows) → recorded. Only indexes below the reservation
+ * are ever handed out, so after a crash every message above it was certainly not sent.
  */
 import type { OutboundMessage, SegmentOutcome } from '../../channels/channel.ts';
 import type { DispatchBody } from '../../core/queue/batches.ts';
@@ -22,13 +22,13 @@ export interface RunPolicy {
   content(index: number): OutboundMessage['content'];
 }
 
-/** What to do with a message after the connection has told its fate. */
+/** What to do with a message after the connection has reported its fate. */
 export type Next =
   | { readonly kind: 'outcome'; readonly outcome: Outcome }
   | { readonly kind: 'retry'; readonly later: boolean } // certainly not sent, or to be sent again by policy
   | { readonly kind: 'leave' }; // in doubt and the connection is gone: the next claimant decides
 
-/** How often a message whose fate stays unknown is sent before it is given up all the same. */
+/** How often a message with an unknown fate is sent before it is given up. */
 const mostTries = 3;
 
 export interface ChunkRun {
@@ -45,7 +45,7 @@ export interface ChunkRun {
   judge(index: number, outcomes: readonly SegmentOutcome[], gone: boolean): Next;
   /** Hands an index out again. */
   again(index: number): void;
-  /** So many messages that were sent have committed outcomes now. */
+  /** Counts sent messages whose outcomes are now committed. */
   recorded(count: number): void;
   /** Reserved messages without a committed outcome. */
   open(): number;
@@ -54,7 +54,7 @@ export interface ChunkRun {
   reservedUpto(): number;
   /** Every message has an outcome (committed or about to be). */
   complete(): boolean;
-  /** Indexes below may have been sent: where the next claimant must look for rows. */
+  /** Indexes below this may have been sent: the next node that claims the chunk must look for their rows. */
   doubtUpto(): number;
 }
 

@@ -1,7 +1,7 @@
 /**
- * Claims chunks for the leased connections of one channel: in the fair order of the queue, of both priority classes, and no more than the
- * connection will send soon. What is claimed is loaded, what needs no sending is decided (see `decideWithoutSending`), and the rest is put
- * in line on the connection.
+ * Claims chunks for the leased connections of one channel, in the fair order of the queue and from both priority classes. A connection
+ * claims no more than it will send soon. Claimed chunks are loaded, messages that need no sending are decided (see
+ * `decideWithoutSending`), and the rest wait on the connection.
  */
 import type { Watch } from '../../core/catalogue/health.ts';
 import { listLookup } from '../../core/catalogue/list-lookup.ts';
@@ -31,25 +31,25 @@ export interface ClaimingDeps extends RenderDeps {
 }
 
 export interface Claiming {
-  /** Whether this connection could do more than it has. */
+  /** Whether this connection could send more than it has claimed. */
   wants(connection: LeasedConnection): boolean;
-  /** Claims for every connection that wants more, until the queue has nothing or none wants. One such round at a time. */
+  /** Claims for every connection that wants more, until the queue is empty or no connection wants more. One round at a time. */
   wake(): void;
   /** Whether chunks are being claimed for this connection at the moment. */
   isFor(connection: LeasedConnection): boolean;
   /** Whether a round is under way. */
   isBusy(): boolean;
-  /** Begins to claim nothing more. */
+  /** Makes no further claims. */
   stop(): void;
 }
 
 const mostChunksPerClaim = 128;
-/** How many messages a chunk is taken to have while nothing was claimed lately. */
+/** The assumed size of a chunk, in messages, when nothing was claimed lately. */
 const usualMessages = 500;
 /** The priority classes as they are stored: the lower number goes first. */
 const classOf = { high: 0, low: 1 } as const;
 
-/** `onClaimed`: the connection has got chunks, though its session or the channel may have gone bad meanwhile. */
+/** `onClaimed`: the connection has got chunks; its session or the channel may have gone bad during the claim. */
 export function createClaiming(
   deps: ClaimingDeps,
   channel: Channel,
@@ -64,7 +64,7 @@ export function createClaiming(
   let isWantedAgain = false;
   let stopping = false;
   let current: LeasedConnection | null = null;
-  /** Messages claimed of each class since the lower one last had nothing. */
+  /** Messages claimed in each class since the lower class last had nothing waiting. */
   const served = { high: 0, low: 0 };
   let averageN = usualMessages;
 
@@ -100,7 +100,7 @@ export function createClaiming(
 
   /**
    * Claims once for a connection; false if there was nothing. The lower class keeps at least a tenth of the messages: it goes first once it
-   * is owed a chunk's worth. What it is owed is forgotten when it has nothing waiting.
+   * is owed a whole chunk. The debt is forgotten when it has nothing waiting.
    */
   async function claimFor(connection: LeasedConnection): Promise<boolean> {
     const classes = served.high / 9 - served.low >= chunkCapacity ? (['low', 'high'] as const) : (['high', 'low'] as const);
@@ -112,7 +112,7 @@ export function createClaiming(
           claim(sql, { lease: connection.lease, class: classOf[wanted], limit, most: chunkCapacity, budget, at: clock() }),
         )
         .catch((error: unknown) => {
-          // What it may have claimed goes back when the lease is taken anew.
+          // Chunks that it may have claimed go back when the lease is taken again.
           if (isUnknownCommit(error)) leases.drop(connection, 'whether it claimed anything is not known');
           throw error;
         });
@@ -126,7 +126,7 @@ export function createClaiming(
       try {
         await takeUp(connection, claims);
       } catch (error) {
-        leases.drop(connection, 'what was claimed could not be loaded'); // it goes back when the lease is taken anew
+        leases.drop(connection, 'what was claimed could not be loaded'); // it goes back when the lease is taken again
         throw error;
       }
       onClaimed(connection);
@@ -136,7 +136,7 @@ export function createClaiming(
     return false;
   }
 
-  /** Loads what was claimed, decides what needs no sending, and puts the rest in line. */
+  /** Loads the claimed chunks, decides the messages that need no sending, and lets the rest wait on the connection. */
   async function takeUp(connection: LeasedConnection, claims: readonly Claim[]): Promise<void> {
     const bodies = await load(claims);
     const outs = await optOuts([...bodies.values()]);
@@ -182,7 +182,7 @@ export function createClaiming(
     return bodies;
   }
 
-  /** Who has opted out since the batch was accepted: one query per subscription that has a list. */
+  /** Numbers that have opted out since the batch was accepted: one query per subscription that has a list. */
   async function optOuts(bodies: readonly DispatchBody[]): Promise<Map<bigint, ReadonlySet<bigint>>> {
     const found = new Map<bigint, ReadonlySet<bigint>>();
     await Promise.all(

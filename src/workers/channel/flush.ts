@@ -1,8 +1,8 @@
 /**
- * Writes what has become of messages into the database. One flush at a time writes the outcomes of all connections of a channel: it checks
- * the leases, records, moves the reservations forward, takes finished chunks off the queue and puts back those of connections that are
- * leaving, in one transaction. Only then may the connections go on: so the number of messages that a crash leaves in doubt is bounded by
- * the reservations.
+ * Writes the outcomes of messages into the database. One flush at a time writes the outcomes of all connections of a channel. In one
+ * transaction, it checks the leases, records outcomes, moves the reservations forward, removes finished chunks from the queue and puts
+ * back the chunks of connections that are leaving. The connections go on only after the commit, so the reservations bound the number of
+ * messages that a crash leaves in doubt.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Directory } from '../../core/config/directory.ts';
@@ -28,7 +28,7 @@ export interface FlushDeps {
   count(what: 'sent' | 'rejected' | 'intercepted', n: number, labels?: Readonly<Record<string, string>>): void;
 }
 
-/** What a flush needs of the rest of the worker. */
+/** What a flush needs from the rest of the worker. */
 export interface FlushOwner {
   /** Reservations have moved forward, or chunks have left: there may be something to send on this connection. */
   onFlushed(connection: LeasedConnection): void;
@@ -39,9 +39,9 @@ export interface FlushOwner {
 export interface Flush {
   /** The outcome of a message that was sent. */
   sent(connection: LeasedConnection, run: ChunkRun, outcome: Outcome): void;
-  /** The outcomes of messages that need no sending: they do not count against the reservation. */
+  /** The outcomes of messages that need no sending. They do not count against the reservation. */
   decided(connection: LeasedConnection, run: ChunkRun, outcomes: readonly Outcome[]): void;
-  /** There is something to write: it is written within a few milliseconds, after the flush under way. */
+  /** Asks for a flush: it begins within a few milliseconds, after the flush under way. */
   soon(): void;
   /** Resolves when a flush has ended, or after a moment if none has begun by then. */
   next(): Promise<void>;
@@ -49,7 +49,7 @@ export interface Flush {
   isBusy(): boolean;
 }
 
-/** Messages of one connection that may be sent without a committed outcome: what a crash may leave in doubt. */
+/** How many messages of one connection may be sent without a committed outcome. A crash may leave so many in doubt. */
 export const reservation = 128;
 const delayMs = 3;
 const mostFailures = 25;
@@ -68,13 +68,13 @@ interface Plan {
   readonly reserved: Progress[];
   readonly done: Progress[];
   readonly returned: Progress[];
-  /** How far the reservation of each run goes once this is committed. */
+  /** The reservation of each run after the commit. */
   readonly steps: Map<ChunkRun, number>;
   /** Runs that leave this node: finished, or put back. */
   readonly gone: Set<ChunkRun>;
 }
 
-/** Reserved messages of a connection that have no committed outcome, with those that the flush under way reserves. */
+/** Reserved messages of a connection without a committed outcome, including those that the flush under way reserves. */
 export const openOf = (connection: LeasedConnection): number =>
   connection.runs.reduce((sum, run) => sum + run.open(), connection.reserving);
 
@@ -111,7 +111,7 @@ export function createFlush(
       if (part.carrierId !== null) unrecorded.push(recent.remember(channelId, part.carrierId, { id, accountId, day, seg: part.seg }));
   }
 
-  /** Writes everything heard so far. Returns when it is committed, or when the leases it was heard under are lost. */
+  /** Writes all outcomes received so far. Returns after the commit, or when the leases of their connections are lost. */
   async function flush(): Promise<void> {
     const outcomes = heard;
     const entries = unrecorded;
@@ -127,7 +127,7 @@ export function createFlush(
     }
     for (const entry of entries) entry.recorded = true;
     for (const connection of leaving) {
-      // A claim that was being loaded may have added a run meanwhile: it goes back with the next flush.
+      // A claim may have finished loading during the flush and added a run; that run goes back with the next flush.
       if (connection.runs.length > 0) soon();
       else if (connection.phase === 'returning') leases.resume(connection);
     }
@@ -135,8 +135,8 @@ export function createFlush(
   }
 
   /**
-   * Tries until the transaction is known to be committed; gives up when every lease concerned has run out, or when the database is there
-   * and keeps refusing. Returns the leases that stand.
+   * Retries until the transaction is known to be committed. Gives up when every lease concerned has run out, or when the database
+   * answers but keeps refusing. Returns the leases that are still valid.
    */
   async function writeUntilDone(
     concerned: readonly LeasedConnection[],
@@ -169,7 +169,7 @@ export function createFlush(
     again: boolean,
   ): Promise<ReadonlySet<Lease>> {
     const { valid, plan } = await db.transaction((sql) => writeIn(sql, concerned, outcomes, leaving, again));
-    // Committed: the books may follow.
+    // Committed: now update the state in memory.
     for (const [run, own] of groupBy(
       outcomes.filter(({ sent }) => sent),
       ({ run }) => run,
@@ -218,7 +218,7 @@ export function createFlush(
     return { valid, plan };
   }
 
-  /** What is to be done to the chunks of these connections once the outcomes are recorded. */
+  /** The changes to the chunks of these connections once the outcomes are recorded. */
   function planOf(connections: readonly LeasedConnection[], outcomes: readonly Heard[], leaving: readonly LeasedConnection[]): Plan {
     const plan: Plan = { reserved: [], done: [], returned: [], steps: new Map(), gone: new Set() };
     const justSent = groupBy(
@@ -250,7 +250,7 @@ export function createFlush(
     return plan;
   }
 
-  /** Counts what was recorded, and wakes whoever passes it on. */
+  /** Counts the recorded outcomes, and wakes the workers that pass them on. */
   function tell(outcomes: readonly Heard[]): void {
     for (const status of ['sent', 'rejected'] as const)
       deps.count(status, outcomes.filter(({ outcome }) => outcome.status === messageStatus[status]).length, { channel: String(channelId) });

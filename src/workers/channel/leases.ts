@@ -8,20 +8,20 @@
  * - `closing`: the connection is to be given back, because this node stops or has more connections than its share. Nothing is claimed or
  *   begun. Messages that were begun are heard out, and tried again if they have to be: to leave such a message to another node would make
  *   it one that may have been sent.
- * - `emptying`: as `returning`, but on the way out: the connection to the carrier is closed, and once the chunks are put back the lease is
+ * - `emptying`: as `returning`, but for good: the connection to the carrier is closed, and once the chunks are put back the lease is
  *   given back.
- * - `gone`: the lease was given back or lost. Nothing may be written; the chunks belong to whoever has the lease next. What is still heard
- *   of messages that were sent is recorded if the lease stands all the same.
+ * - `gone`: the lease was given back or lost. Nothing may be written; the chunks belong to the next owner of the lease. Outcomes of sent
+ *   messages that still arrive are recorded if the lease is valid all the same.
  *
  *       working ⇄ returning
  *          ↓          ↓
  *       closing → emptying → gone        (and `gone` from every other phase, when the lease is lost)
  *
- * Any other step is a fault of ours: it is logged, and the connection is dropped. Its lease then runs out, and whoever takes it next finds
- * out what was sent.
+ * Any other step is a bug: it is logged, and the connection is dropped. Its lease then runs out, and the next owner finds out which
+ * messages were sent.
  *
  * Nodes share the connections of a channel evenly. A node that has more than its share, because another node came, gives connections
- * back one after the other; no message is left in doubt by that.
+ * back one after the other; this leaves no message in doubt.
  */
 import { performance } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -55,7 +55,7 @@ export interface LeasesDeps {
   onInbound(channelId: bigint, ...args: Parameters<ConnectionEvents['onInbound']>): void;
 }
 
-/** What the leases need of the rest of the worker. */
+/** What the leases need from the rest of the worker. */
 export interface LeasesOwner {
   /** There may be something to send on this connection. */
   onRoom(connection: LeasedConnection): void;
@@ -63,7 +63,7 @@ export interface LeasesOwner {
   onUp(connection: LeasedConnection): void;
   /** Whether chunks are being claimed for this connection at the moment. */
   isClaiming(connection: LeasedConnection): boolean;
-  /** The chunks of a connection are to be put back as soon as all that was handed over is settled. */
+  /** Puts the chunks of a connection back as soon as all messages handed to the carrier's side are settled. */
   flushSoon(): void;
   /** Resolves when a flush has ended, or after a moment. */
   nextFlush(): Promise<void>;
@@ -90,7 +90,7 @@ export interface LeasedConnection {
   runs: readonly ChunkRun[];
   /** Messages handed to the carrier's side and not settled. */
   inFlight: number;
-  /** What the flush under way is about to add to the reservations. */
+  /** Indexes that the flush under way adds to the reservations. */
   reserving: number;
 }
 
@@ -98,7 +98,7 @@ export interface LeasedConnection {
 interface Own extends LeasedConnection {
   phase: Phase;
   deadline: number;
-  /** The last write of what the operator sees; the next waits for it, so that they cannot overtake each other. */
+  /** The last write of the state shown to the operator. The next write waits for it, so that they stay in order. */
   shown: Promise<void>;
   /** Monotonic time since when its session has been logged in; null while it is not. */
   upSince: number | null;
@@ -109,28 +109,28 @@ export interface Leases {
   all(): IterableIterator<LeasedConnection>;
   count(): number;
   /**
-   * Prolongs the leases and drops connections whose lease is lost; then takes connections up to this node's share, or begins to give back
-   * what is more. Throws if the database cannot be asked.
+   * Renews the leases and drops connections whose lease is lost; then takes connections up to this node's share, or begins to give back
+   * the surplus. Throws if the database cannot be reached.
    */
   beat(): Promise<void>;
-  /** Puts the connection's chunks back, once all that was handed over is settled: its session, or the channel, is bad. */
+  /** Puts the connection's chunks back, once all messages handed to the carrier's side are settled: its session, or the channel, is bad. */
   returnChunks(connection: LeasedConnection): void;
   /** The chunks of a `returning` connection are back: it may work again. */
   resume(connection: LeasedConnection): void;
-  /** Forgets a connection whose lease is lost, or whose chunks are not known: they belong to whoever has the lease next. */
+  /** Forgets a connection whose lease is lost, or whose chunks are not known: they belong to the next owner of the lease. */
   drop(connection: LeasedConnection, reason: string): void;
-  /** Takes nothing more and gives all connections back. `forGood`: the other nodes are told at once that this one serves the channel no more. */
+  /** Gives all connections back and takes no more. `forGood`: tells the other nodes at once that this one leaves the channel. */
   giveBack(forGood: boolean): Promise<void>;
 }
 
 const leaseSeconds = 10;
-/** How long before the end of a lease sending stops under it, for the clocks' difference in pace. */
+/** Sending stops this long before the lease ends, because clocks run at different speeds. */
 const leaseMarginMs = 2000;
-/** How long the messages that were begun are heard out before a connection is given back. */
+/** How long a connection waits for the outcomes of begun messages before it is given back. */
 const drainMs = 10_000;
 const pollMs = 3;
 
-/** Whether messages may be handed over: new ones on a `working` connection, on a `closing` one those that were begun. */
+/** Whether messages may be handed over: new ones on a `working` connection, and only begun ones on a `closing` connection. */
 export const maySend = ({ phase }: LeasedConnection): boolean => phase === 'working' || phase === 'closing';
 
 /** Whether the chunks of this connection go back with the next flush. */
@@ -146,7 +146,7 @@ export function createLeases(deps: LeasesDeps, channel: Channel, secret: string,
   const channelId = channel.id;
   const connections = new Map<number, Own>();
   let stopping = false;
-  /** Gives back what is more than this node's share; one connection at a time. */
+  /** Gives back the connections above this node's share, one at a time. */
   let shedding: Promise<void> | undefined;
   /** Monotonic time when a session was seen logged in last; null: never. */
   let lastUp: number | null = null;
@@ -155,7 +155,7 @@ export function createLeases(deps: LeasesDeps, channel: Channel, secret: string,
 
   // ── phases ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** False if that step does not exist. The connection has been dropped then. */
+  /** False if that step does not exist; the connection is then dropped. */
   function enter(connection: Own, phase: Phase): boolean {
     if (!following[connection.phase].includes(phase)) {
       log.error({ ...about(connection), from: connection.phase, to: phase }, 'a connection cannot take this step: it is dropped');
@@ -217,7 +217,7 @@ export function createLeases(deps: LeasesDeps, channel: Channel, secret: string,
 
   function stateChanged(connection: Own, state: ConnectionState, reason: string): void {
     log.info({ ...about(connection), state, reason }, 'connection');
-    connection.shown = connection.shown.then(() => showState(db.sql, connection.lease, state, reason)).catch(() => {}); // only shown; the next change writes anew
+    connection.shown = connection.shown.then(() => showState(db.sql, connection.lease, state, reason)).catch(() => {}); // only for display; the next change writes again
     const now = performance.now();
     if (connection.upSince !== null) lastUp = now;
     connection.upSince = state === 'up' ? now : null;
@@ -225,7 +225,7 @@ export function createLeases(deps: LeasesDeps, channel: Channel, secret: string,
     else if (connection.runs.length > 0) returnChunks(connection);
   }
 
-  /** For whoever judges whether the channel has a session at all. */
+  /** For the health check, which judges whether the channel has a session at all. */
   function sessionAges(): SessionAges {
     const now = performance.now();
     const since = [...connections.values()].flatMap(({ upSince }) => upSince ?? []);
@@ -263,7 +263,7 @@ export function createLeases(deps: LeasesDeps, channel: Channel, secret: string,
 
   // ── giving back ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Gives connections back, one after the other, until this node has its share; those first that are not up. */
+  /** Gives connections back, one after the other, until this node has its share. Connections that are not up go first. */
   async function shed(share: number): Promise<void> {
     while (!stopping && connections.size > share) {
       const all = [...connections.values()].toReversed();
@@ -277,7 +277,7 @@ export function createLeases(deps: LeasesDeps, channel: Channel, secret: string,
   }
 
   /**
-   * Gives a connection back. What it has begun is heard out before it closes. Whatever takes longer than a drain may is left in doubt.
+   * Gives a connection back. It waits for the outcomes of begun messages before it closes. Messages that outlast the drain are in doubt.
    */
   async function release(connection: Own): Promise<void> {
     if (!enter(connection, connection.phase === 'returning' ? 'emptying' : 'closing')) return;
@@ -296,7 +296,7 @@ export function createLeases(deps: LeasesDeps, channel: Channel, secret: string,
 
   async function giveBack(forGood: boolean): Promise<void> {
     stopping = true;
-    // The others may have what is about to be free.
+    // The other nodes may take the connections that are about to be free.
     if (forGood) await leaveChannel(db.sql, channelId, node).catch(() => {});
     const left = [...connections.values()].filter(({ phase }) => phase === 'working' || phase === 'returning');
     await Promise.all([shedding, ...left.map(release)]);

@@ -1,13 +1,13 @@
 /**
- * Moves the queued chunks of one channel onto its connections, and what the carrier answers into the database.
+ * Moves the queued chunks of one channel onto its connections, and writes the outcomes into the database.
  *
- * A node has leases of some of the channel's connections (`leases.ts`). Each leased connection claims chunks (`claiming.ts`), reserves a
- * small range of indexes, is handed messages within window and rate (here), and their outcomes are written (`flush.ts`). Nothing is sent
- * under a lease that has been lost: the carrier's side of a connection asks `mayWrite` before every PDU.
+ * A node leases some of the channel's connections (`leases.ts`). Each leased connection claims chunks (`claiming.ts`) and reserves a small
+ * range of indexes. This module gives it messages within its window and rate; `flush.ts` writes the outcomes. Nothing is sent under a lost
+ * lease: the carrier's side of a connection asks `mayWrite` before every PDU.
  *
- * A connection whose session breaks puts its chunks back; whoever claims them next reads which messages have rows, and the product's policy
- * decides about the rest below the reservation. So do all connections when the channel has become unhealthy. A channel that is being probed
- * begins no more messages than its watch allows.
+ * A connection whose session breaks puts its chunks back. The next node that claims them reads which messages have rows; the product's
+ * policy decides about the rest below the reservation. All connections put their chunks back when the channel becomes unhealthy. A channel
+ * that is being probed begins no more messages than its watch allows.
  */
 import { performance } from 'node:perf_hooks';
 import type { SegmentOutcome } from '../../channels/channel.ts';
@@ -28,20 +28,23 @@ export interface ChannelWorkerDeps extends LeasesDeps, ClaimingDeps, FlushDeps {
 export interface ChannelWorker {
   /** False once the channel's settings differ from those the worker was made for. */
   serves(channel: Channel): boolean;
-  /** Renews, takes and gives back leases, looks for work. */
+  /** Renews, takes and gives back leases; looks for work. */
   beat(): Promise<void>;
   wake(): void;
   /** The channel's health has changed. */
   turn(): void;
   /** How many connections are leased. */
   leased(): number;
-  /** `forGood`: this node serves the channel no more, nor will it in a moment with other settings. */
+  /** `forGood`: this node no longer serves the channel, and no new worker with other settings follows. */
   stop(forGood: boolean): Promise<void>;
 }
 
 const throttledRetryMs = 1000;
 
-/** A worker for a channel as it is now; it begins nothing before its first beat. `onReturned`: chunks have been put back and may go elsewhere, if the channel is unhealthy. */
+/**
+ * Makes a worker for the channel's present settings; it begins nothing before its first beat. `onReturned`: chunks have been put back, and may
+ * go to other channels if this one is unhealthy.
+ */
 export function createChannelWorker(deps: ChannelWorkerDeps, channel: Channel, onReturned: () => void): ChannelWorker {
   const { directory } = deps;
   const made = descriptionOf(channel);
@@ -60,12 +63,12 @@ export function createChannelWorker(deps: ChannelWorkerDeps, channel: Channel, o
   const flush = createFlush(deps, channel.id, leases, { onFlushed: pump, onReturned });
   const claiming = createClaiming(deps, channel, { leases, flush, watch }, (connection) => {
     if (connection.wire.state === 'up' && !isUnhealthy()) pump(connection);
-    else leases.returnChunks(connection); // others may be better
+    else leases.returnChunks(connection); // other connections may be up
   });
 
   const isUnhealthy = (): boolean => directory.channel(channel.id)?.health === 'unhealthy';
 
-  /** Hands over what may be sent now. A message is counted before it is handed over, so it would do no harm to be called from within. */
+  /** Gives the connection the messages that may be sent now. Each message is counted first, so a re-entrant call does no harm. */
   function pump(connection: LeasedConnection): void {
     if (!maySend(connection) || performance.now() >= connection.deadline) return;
     let starved = false;
@@ -81,7 +84,7 @@ export function createChannelWorker(deps: ChannelWorkerDeps, channel: Channel, o
       connection.wire.send(run.message(index), (outcomes) => settle(connection, run, index, outcomes));
     }
     if (!starved || connection.phase === 'closing') return;
-    // Waiting for a reservation: ask for it if there is room now, else the outcomes still to come will bring it along.
+    // The run waits for a reservation. Ask for one if there is room now; otherwise the flush of later outcomes extends it.
     if (openOf(connection) < reservation && connection.runs.some((run) => run.reservedUpto() < run.claim.n)) flush.soon();
     if (claiming.wants(connection)) claiming.wake();
   }
@@ -135,7 +138,7 @@ export function createChannelWorker(deps: ChannelWorkerDeps, channel: Channel, o
   };
 }
 
-/** What connections are made from: all of a channel but its health, which changes under them. */
+/** The settings that connections are made from: the whole channel except its health, which changes while they run. */
 function descriptionOf({
   health: _health,
   healthCause: _cause,
@@ -147,7 +150,7 @@ function descriptionOf({
   return JSON.stringify({ ...rest, id: String(id) });
 }
 
-/** What a message's outcome says of its channel. */
+/** What a message's outcome says about its channel. */
 function signOf(outcomes: readonly SegmentOutcome[]): Sign {
   let isCut = false;
   let isFine = false;

@@ -1,9 +1,9 @@
-/** Walks the counters of frequency caps, a stretch at a time, and forgets what no cap counts any more. */
+/** Walks the counters of frequency caps, a stretch at a time, and deletes those that no cap counts any more. */
 import { type CounterKey, purgeCounters } from '../../core/screening/caps.ts';
 import type { Db } from '../../db/db.ts';
 import type { Task } from './task.ts';
 
-/** Counters looked at in a second, and the rest after each round of all of them. */
+/** Counters checked in a second, and the pause after each full round. */
 const perLook = 5000;
 const betweenRoundsMs = 600_000;
 

@@ -1,7 +1,4 @@
-/**
- * Runs what must happen without anybody asking: a file of this folder for each task. Every task is idempotent and may run on several nodes
- * at once.
- */
+/** Runs the periodic tasks; each has a file in this folder. Every task is idempotent and may run on several nodes at once. */
 import type { Directory } from '../../core/config/directory.ts';
 import type { Signals } from '../../core/config/signals.ts';
 import type { Retention } from '../../core/watch/retention.ts';
@@ -18,15 +15,15 @@ import type { Task } from './task.ts';
 
 export interface Janitor {
   start(): void;
-  /** Ends every task after the portion it is at. */
+  /** Stops every task after its current portion. */
   stop(): Promise<void>;
   /** Ends messages whose report is overdue; returns how many. */
   expireOverdue(): Promise<number>;
-  /** Rejects what has waited for a person too long; returns how many items. */
+  /** Rejects items that have been in review too long; returns how many. */
   expireReviews(): Promise<number>;
 }
 
-/** How long after its start a node first looks at what others may have left undone. */
+/** How long after its start a node first runs the tasks: other nodes may have left work undone. */
 const firstMs = 5000;
 
 export function createJanitor(deps: {
@@ -63,7 +60,7 @@ export function createJanitor(deps: {
     return total;
   }
 
-  /** Begins a task unless it is running; lets nothing out. */
+  /** Begins a task unless it is running; never throws. */
   function begin(task: Task): void {
     if (running.has(task)) return;
     const work = run(task)
@@ -74,7 +71,7 @@ export function createJanitor(deps: {
 
   return {
     start() {
-      // Soon, for a node that never lives long, and then now and then.
+      // Once soon, for a node that never lives long; then periodically.
       for (const task of tasks)
         timers.push(setTimeout(begin, Math.min(task.everyMs, firstMs), task), setInterval(begin, task.everyMs, task));
     },

@@ -1,4 +1,4 @@
-/** Drops days past retention, then purges what belonged to them; says once which of them must stay, and why. */
+/** Drops days past retention, then purges the rows that belonged to them. Logs once which days must stay, and why. */
 import type { Directory } from '../../core/config/directory.ts';
 import type { Retention } from '../../core/watch/retention.ts';
 import type { Log } from '../../log.ts';

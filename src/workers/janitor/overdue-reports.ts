@@ -11,9 +11,9 @@ import type { Task } from './task.ts';
 /** A message may be sent up to three days (the longest time to live) after the day it was planned for, and one for midnights. */
 const daysLooked = 4;
 const perTransaction = 5000;
-/** Looking for overdue messages reads all of a day, so one look takes many. */
+/** A search for overdue messages reads a whole day, so one search takes many. */
 const perLook = 100_000;
-/** What is sent after a look was sent no earlier than this before it, whatever the clocks of the nodes say. */
+/** Allows for clock differences between nodes: a message sent after a search has a send time at most this much before the search. */
 const clockSlackMs = 3600_000;
 
 export function createOverdueReportsTask(deps: {
@@ -24,7 +24,7 @@ export function createOverdueReportsTask(deps: {
   clock: () => Date;
 }): Task {
   const { db, directory, retention, signals, clock } = deps;
-  /** No message of a day that waits for its report was sent before this: so long a look finds nothing. */
+  /** For each day, no message that waits for its report was sent before this time. Until it is overdue, a search finds nothing. */
   const openSince = new Map<string, Date>();
 
   async function* endDay(day: string, sentBefore: Date, at: Date): AsyncGenerator<number, void> {
@@ -48,7 +48,7 @@ export function createOverdueReportsTask(deps: {
       const sentBefore = new Date(at.getTime() - directory.settings().reportWithinHours * 3600_000);
       const last = shanghaiDay(sentBefore);
       const usual = addDays(last, -daysLooked);
-      // Further back only after a time without a janitor: each look ends a day, and where it began is kept.
+      // Goes further back only after a time without a janitor: each search ends a day, and the place where it began is kept.
       const kept = (await overdueEndedBefore(db.sql)) ?? (await retention.oldestDay());
       const first = kept < usual ? kept : usual;
       for (const day of openSince.keys()) if (day < first) openSince.delete(day);

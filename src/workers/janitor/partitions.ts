@@ -1,4 +1,4 @@
-/** Makes the partitions of the days ahead. */
+/** Creates the partitions of the coming days. */
 import type { Retention } from '../../core/watch/retention.ts';
 import type { Task } from './task.ts';
 

@@ -1,4 +1,4 @@
-/** Rejects what has waited for a person too long. */
+/** Rejects items that have been in review too long. */
 import type { Directory } from '../../core/config/directory.ts';
 import type { Signals } from '../../core/config/signals.ts';
 import { expireReviews } from '../../core/intake/review.ts';
