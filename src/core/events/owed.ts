@@ -9,8 +9,8 @@
  * An event is created in the transaction that ends its message (or stores its reply, or decides on its template), in the dialect that its
  * subscription speaks then. It stays owed in that dialect, even if the subscription changes its dialect later.
  */
-import { type Db, type Fragment, planAnew, type Sql } from '../../db/db.ts';
-import { groupBy, groupInOrder } from '../../std/group.ts';
+import { type Db, forEachOwner, type Fragment, planAnew, type Sql } from '../../db/db.ts';
+import { groupBy } from '../../std/group.ts';
 import type { Directory, Tenancy } from '../config/directory.ts';
 import type { Medium } from '../model/configuration.ts';
 import type { Dialects, ReplyEvent, ReportEvents } from '../model/dialect.ts';
@@ -367,19 +367,20 @@ export async function giveUpEvents(sql: Sql, dialects: Dialects, day: string, al
   const which = () => sql`day = ${day} and ${all ? sql`route <> ${route.pushing}` : isLeft(sql, dialects)}`;
   const found = await sql<{ accountId: bigint; id: bigint }[]>`
     select account_id as "accountId", id from parcels where ${which()} limit ${limit}`;
-  let given = 0;
-  for (const [accountId, own] of groupInOrder(found, (parcel) => parcel.accountId)) {
-    const locked = await sql<{ id: bigint; kind: EventKind }[]>`
-      select id, kind::int from parcels
-      where account_id = ${accountId} and id = any(${own.map(({ id }) => id)}::bigint[]) and ${which()}
-      for update skip locked`;
-    for (const [kind, same] of groupBy(locked, (parcel) => parcel.kind))
-      await sql`
-        delete from parcels
-        where account_id = ${accountId} and kind = ${kind} and id = any(${same.map(({ id }) => id)}::bigint[])`;
-    given += locked.length;
-  }
-  return given;
+  // A parcel that is being handed over at this moment is locked, and skipped.
+  const given = await forEachOwner(
+    found,
+    (parcel) => parcel.accountId,
+    (accountId, own) => sql`
+      with left_over as materialized (
+        select id, kind from parcels
+        where account_id = ${accountId} and id = any(${own.map(({ id }) => id)}::bigint[]) and ${which()}
+        for update skip locked)
+      delete from parcels p using left_over l
+      where p.account_id = ${accountId} and p.kind = l.kind and p.id = l.id
+      returning p.id`,
+  );
+  return given.length;
 }
 
 /** Whether any event of a day still waits, whatever its state. */

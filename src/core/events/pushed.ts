@@ -7,7 +7,7 @@
  * lost process are found. The pusher decides what a failed try means (again later, to be pulled, failed for good); this module stores it.
  */
 import { performance } from 'node:perf_hooks';
-import { type Db, planAnew, type Sql } from '../../db/db.ts';
+import { type Db, forEachOwner, planAnew, type Sql } from '../../db/db.ts';
 import { groupBy, groupInOrder } from '../../std/group.ts';
 import type { Directory } from '../config/directory.ts';
 import type { AuditEvent, ReplyEvent, ReportEvents } from '../model/dialect.ts';
@@ -249,16 +249,16 @@ export function createPushes({ db, directory, clock }: { db: Db; directory: Dire
           select account_id as "accountId", id from parcels where ${isLost()} order by lease_until limit ${portion}`;
         const [, lost] = await Promise.all([planAnew(sql), query]);
         type Row = Parcel & Omit<Endpoint, 'kind'> & { kind: EventKind; claimId: bigint };
-        const rows: Row[] = [];
-        for (const [accountId, own] of groupInOrder(lost, (parcel) => parcel.accountId))
-          rows.push(
-            ...(await sql<Row[]>`
-              select id, account_id as "accountId", dialect, endpoint as owner, kind::int, tries::int, cardinality(indexes) as size,
-                     push_id as "claimId"
-              from parcels
-              where account_id = ${accountId} and id = any(${own.map(({ id }) => id)}::bigint[]) and ${isLost()}
-              order by lease_until for update skip locked`),
-          );
+        const rows = await forEachOwner(
+          lost,
+          (parcel) => parcel.accountId,
+          (accountId, own) => sql<Row[]>`
+            select id, account_id as "accountId", dialect, endpoint as owner, kind::int, tries::int, cardinality(indexes) as size,
+                   push_id as "claimId"
+            from parcels
+            where account_id = ${accountId} and id = any(${own.map(({ id }) => id)}::bigint[]) and ${isLost()}
+            order by lease_until for update skip locked`,
+        );
         if (rows.length === 0) return 0;
         const results = [...groupBy(rows, ({ claimId }) => claimId).values()].flatMap((parcels) => {
           const [first] = parcels;
