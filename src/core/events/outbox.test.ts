@@ -271,3 +271,29 @@ describe('the audit', () => {
     expect(await broken(() => sql()`update handovers set replay = 0 where ${own}`)).toEqual([]);
   });
 });
+
+it('looks for due events of a thousand accounts with URLs about as fast as for those of one', async () => {
+  const { db, directory } = platform.app.management;
+  const withUrl = directory.account(accountId);
+  if (!withUrl) throw new Error('no such account');
+  /** Milliseconds of a look, the middle one of five, when so many accounts have a URL. */
+  const lookMs = async (count: number): Promise<number> => {
+    const accounts = Array.from({ length: count }, (_, n) => ({
+      ...withUrl,
+      id: BigInt(1000 + n),
+      pushUrls: { report: 'http://example.com/' },
+    }));
+    const { due } = createOutbox({ db, directory: { ...directory, accounts: () => accounts }, clock: platform.clock });
+    const times: number[] = [];
+    for (let n = 0; n < 6; n++) {
+      const began = performance.now();
+      await due();
+      times.push(performance.now() - began);
+    }
+    // The first look reads everything in any case.
+    return times.slice(1).sort((a, b) => a - b)[2] ?? 0;
+  };
+  await lookMs(1);
+  const [one, thousand] = [await lookMs(1), await lookMs(1000)];
+  expect(thousand).toBeLessThan(10 * one + 30);
+});

@@ -90,11 +90,15 @@ const sendWithinMs = 45_000;
 const portion = 5000;
 /** How often all waiting events are read, to find accounts whose last URL has gone unnoticed. */
 const lookThroughMs = 60_000;
+/** About what it takes to ask for the due endpoints of one account. */
+const perAccountMs = 0.1;
 
 export function createPushes({ db, directory, clock }: { db: Db; directory: Directory; clock: () => Date }): Pushes {
   /** Accounts that have had a URL since all waiting events were last read. */
   let accountsWithUrls = new Set<bigint>();
   let lookedThroughAt = Number.NEGATIVE_INFINITY;
+  /** How long it took then. */
+  let lookThroughTook = 0;
 
   type DueRow = Omit<Endpoint, 'kind'> & { kind: EventKind };
 
@@ -115,6 +119,10 @@ export function createPushes({ db, directory, clock }: { db: Db; directory: Dire
         where account_id = ${accountId} and route = 1 and (endpoint, kind, dialect) > (w.endpoint, w.kind, w.dialect)
         order by endpoint, kind, dialect, due_at, id limit 1) n)
     select ${accountId}::bigint as "accountId", dialect, endpoint as owner, kind::int from waiting where due_at <= ${clock()}`;
+
+  /** On one connection, where the statements follow each other without waiting. */
+  const dueOfEach = async (accountIds: readonly bigint[]): Promise<DueRow[]> =>
+    accountIds.length === 0 ? [] : (await db.transaction((sql) => Promise.all(accountIds.map((id) => dueOf(sql, id))))).flat();
 
   function noteAccountsWithUrls(): void {
     for (const { id, pushUrls } of directory.accounts()) {
@@ -198,15 +206,17 @@ export function createPushes({ db, directory, clock }: { db: Db; directory: Dire
 
   return {
     async due() {
+      // Reading all waiting events costs by their number, asking each account by the number of accounts: the cheaper way is taken.
       const now = performance.now();
-      const all = now - lookedThroughAt >= lookThroughMs;
-      if (all) accountsWithUrls = new Set();
       noteAccountsWithUrls();
-      const rows = all
-        ? await dueOfAll(db.sql)
-        : // On one connection, where the statements follow each other without waiting.
-          (await db.transaction((sql) => Promise.all([...accountsWithUrls].map((id) => dueOf(sql, id))))).flat();
-      if (all) lookedThroughAt = now;
+      const all = now - lookedThroughAt >= lookThroughMs || lookThroughTook <= accountsWithUrls.size * perAccountMs;
+      const rows = all ? await dueOfAll(db.sql) : await dueOfEach([...accountsWithUrls]);
+      if (all) {
+        lookedThroughAt = now;
+        lookThroughTook = performance.now() - now;
+        accountsWithUrls = new Set();
+        noteAccountsWithUrls();
+      }
       return rows
         .filter(({ dialect }) => directory.dialects.rules.has(dialect))
         .map(({ kind, ...endpoint }) => ({ ...endpoint, kind: eventKindName[kind] }));
