@@ -297,14 +297,14 @@ it('a day whose tables are in use is kept for now, holds nobody up, and tells th
   await at(181);
   const reader = createDb(platform.databaseUrl);
   let worst = 0;
+  let release = (): void => {};
+  const released = new Promise<void>((resolve) => (release = resolve));
+  const holding = reader.transaction(async (tx) => {
+    await tx`set local idle_in_transaction_session_timeout = 0`;
+    await tx`lock table messages in access share mode`;
+    await released;
+  });
   try {
-    let release = (): void => {};
-    const released = new Promise<void>((resolve) => (release = resolve));
-    const holding = reader.transaction(async (tx) => {
-      await tx`set local idle_in_transaction_session_timeout = 0`;
-      await tx`lock table messages in access share mode`;
-      await released;
-    });
     const dropping = drop();
     let over = false;
     void dropping.finally(() => (over = true));
@@ -318,9 +318,10 @@ it('a day whose tables are in use is kept for now, holds nobody up, and tells th
     expect([...(await dropping).kept]).toEqual([[addDays(today, -1), 'in use']]);
     expect(await batch(id)).toEqual(before);
     expect(await books()).toEqual([]);
+  } finally {
+    // Also after a failure: a transaction that its pool cuts off would fail when nobody listens any more, and so end the whole run.
     release();
     await holding;
-  } finally {
     await reader.end();
   }
   // A tenth of a second, and room for a busy machine; whoever waited for the reader would have waited for all of it.
